@@ -1,0 +1,27 @@
+"""Knowledge distillation for OpenMMLab configs, by inheritance. ``custom_imports = dict(imports='mmkd_plugin')``."""
+from importlib import import_module
+
+from .version import __version__
+
+_NEEDED = dict(mmengine='mmengine', mmcv='mmcv', torch='torch', scipy='scipy')
+
+
+def _check_environment() -> None:
+    for module, package in _NEEDED.items():
+        try:
+            import_module(module)
+        except ImportError as error:
+            hint = ' (mmcv builds from source: see "Installation" in the README)' if package == 'mmcv' else ''
+            raise ImportError(f'mmkd_plugin needs {package}, which cannot be imported: {error}. Install it with: pip install '
+                              f'{package}{hint}') from error
+
+
+_check_environment()
+
+from . import baselines, core, mgd  # noqa: E402 (what they import has just been checked)
+from .core.files import register_safe_globals  # noqa: E402
+
+register_safe_globals()
+core.extend_runner()
+
+__all__ = ['__version__', 'baselines', 'core', 'mgd']

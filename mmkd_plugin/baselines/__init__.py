@@ -1,0 +1,4 @@
+from .features import FeatureDistiller
+from .logits import LogitsDistiller
+
+__all__ = ['FeatureDistiller', 'LogitsDistiller']

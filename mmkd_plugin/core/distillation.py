@@ -1,0 +1,170 @@
+"""What hangs on a student while it is distilled: taps, teacher and distillers, in one module ``model.distillation``."""
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import torch
+from mmengine.logging import MessageHub
+from torch import Tensor, nn
+
+from ..registry import MODELS
+from .distiller import Batch, Distiller
+from .errors import DistillationError, unknown_name
+from .taps import FeatureTaps, Recording
+from .teacher import Teacher, dry_run
+
+
+class Distillation(nn.Module):
+    """Runs the distillers of one student.
+
+    Its children are the distillers under their names in the config, so ``paramwise_cfg`` addresses all adapters by
+    ``distillation`` and those of one distiller by ``distillation.<name>``.
+
+    Args:
+        student: the model that is trained; only referred to, not a child.
+        teacher: where the other features come from.
+        distillers: config of each distiller by name.
+        image_shape: (C, H, W) of the image for the dry run.
+    """
+
+    def __init__(self, student: nn.Module, teacher: Teacher, distillers: Dict[str, dict],
+                 image_shape: Tuple[int, int, int]):
+        super().__init__()
+        self.teacher = teacher
+        for name, cfg in distillers.items():
+            self.add_module(name, build_distiller(name, cfg))
+        image = torch.zeros(1, *image_shape, device=next(student.parameters()).device)
+        self.student_taps = FeatureTaps(student, self._addresses('student_taps'), 'student')
+        dry_run(student, self.student_taps, image)
+        teacher_taps = teacher.tap(self._addresses('teacher_taps'), student, image)
+        for name, distiller in self.distillers.items():
+            distiller.prepare(self.student_taps.info, teacher_taps.info, name)
+        self.to(image.device)
+        self._non_finite = NonFiniteWatch()
+
+    @property
+    def distillers(self) -> Dict[str, Distiller]:
+        return dict(self.named_children())
+
+    def _addresses(self, side: str, names: Optional[Sequence[str]] = None) -> List[str]:
+        chosen = [self.distillers[name] for name in names] if names is not None else self.distillers.values()
+        return list(dict.fromkeys(address for distiller in chosen for address in getattr(distiller, side)))
+
+    def weights(self) -> Dict[str, float]:
+        """Weight of every distiller that acts at the current iteration."""
+        iteration = current_iteration()
+        weights = {name: distiller.weight_at(iteration) for name, distiller in self.distillers.items()}
+        return {name: weight for name, weight in weights.items() if weight > 0}
+
+    def record_student(self, names: Sequence[str], stop_when_complete: bool = False):
+        """Context that records the student's features for the named distillers; see :meth:`FeatureTaps.record`."""
+        return self.student_taps.record(self._addresses('student_taps', names), stop_when_complete)
+
+    def losses(self, recording: Recording, inputs: Tensor, data_samples: Any,
+               weights: Dict[str, float]) -> Dict[str, Tensor]:
+        """Weighted losses ``<distiller>.<loss>`` for a batch whose student forward has been recorded."""
+        batch = Batch(inputs, data_samples, current_iteration())
+        student = recording.features(batch.image_size)
+        self._check_gradients(student)
+        teacher = self.teacher.features(inputs, data_samples, self._addresses('teacher_taps', list(weights)))
+        self._non_finite.look(dict(student=student, teacher=teacher), batch.iteration)
+        losses = {}
+        with torch.autocast(inputs.device.type, enabled=False):
+            for name, weight in weights.items():
+                for key, value in self.distillers[name](student, teacher, batch).items():
+                    losses[f'{name}.{key}'] = value * weight
+        return losses
+
+    def idle_losses(self) -> Dict[str, Tensor]:
+        """What stands in for the losses while no distiller acts.
+
+        DDP wants a gradient for every adapter in every iteration; without DDP nothing at all is added, so that such an
+        iteration is the plain student's, bit for bit.
+        """
+        parameters = list(self.parameters())
+        if not parameters or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return {}
+        return {'distillation.loss_idle': sum(parameter.sum() for parameter in parameters) * 0}
+
+    def features(self, model: nn.Module, inputs: Tensor, data_samples,
+                 names: Sequence[str]) -> Tuple[Dict[str, Tensor], Dict[str, Tensor]]:
+        """Student's and teacher's features of a batch, without gradient, in the student's present mode.
+
+        Args:
+            model: the student this belongs to.
+            inputs: (B, C, H, W), preprocessed.
+            names: the distillers whose taps are wanted.
+        """
+        with torch.no_grad(), self.record_student(names, stop_when_complete=True) as recording:
+            model(inputs, data_samples, mode='tensor')
+        return (recording.features(tuple(inputs.shape[2:])),
+                self.teacher.features(inputs, data_samples, self._addresses('teacher_taps', names)))
+
+    def raise_if_not_finite(self) -> None:
+        """Raises :class:`DistillationError` if a feature has held NaN or infinity; names tap and iteration."""
+        self._non_finite.report()
+
+    def _check_gradients(self, student: Dict[str, Tensor]) -> None:
+        if not torch.is_grad_enabled():
+            return
+        for address, feature in student.items():
+            if not feature.requires_grad:
+                raise DistillationError(f'tap {address!r} of the student carries no gradient: everything before it is '
+                                        "frozen, or it lies inside an activation checkpoint (with_cp; tap the block's "
+                                        'output then). Distilling it would have no effect.')
+
+
+def build_distiller(name: str, cfg: dict) -> Distiller:
+    """Builds one distiller of a config. Raises :class:`DistillationError` if it is not one, or its arguments are wrong."""
+    key = f'model.distillers.{name}'
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise DistillationError(f'{key}: {cfg!r} is not a distiller. Accepted: a dict with a type.')
+    if not name.isidentifier():
+        raise DistillationError(f'{key}: {name!r} is not a name. Accepted: letters, digits and underscores.')
+    kind = cfg['type']
+    if isinstance(kind, str) and MODELS.get(kind) is None:
+        known = [f'mmkd.{known}' for known, entry in MODELS.module_dict.items()
+                 if isinstance(entry, type) and issubclass(entry, Distiller)]
+        raise unknown_name(f'{key}.type', kind, known)
+    try:
+        distiller = MODELS.build(cfg)
+    except (TypeError, DistillationError) as error:
+        raise DistillationError(f'{key}: {error}') from error
+    if not isinstance(distiller, Distiller):
+        raise DistillationError(f'{key}.type: {kind!r} is not a distiller')
+    return distiller
+
+
+def current_iteration() -> int:
+    """The runner's global iteration (0 outside a Runner): where every schedule takes its position from."""
+    hub = MessageHub.get_current_instance()
+    return int(hub.get_info('iter', 0) or 0)
+
+
+class NonFiniteWatch:
+    """Remembers, on the device, the first iteration at which each tap held NaN or infinity.
+
+    Reading it costs a host sync, so on a GPU that happens only when :meth:`report` is called; on the CPU, where it costs
+    nothing, in every iteration.
+    """
+
+    def __init__(self):
+        self._first: Dict[Tuple[str, str], Tensor] = {}
+
+    @torch.no_grad()
+    def look(self, features: Dict[str, Dict[str, Tensor]], iteration: int) -> None:
+        for role, by_address in features.items():
+            for address, feature in by_address.items():
+                # NaN and infinity both survive the extrema, in every precision, in one pass over the feature.
+                low, high = feature.detach().aminmax()
+                bad = ~(low.isfinite() & high.isfinite())
+                first = self._first.get((role, address))
+                if first is None or first.device != bad.device:
+                    first = torch.full_like(bad, -1, dtype=torch.long)
+                self._first[role, address] = torch.where((first < 0) & bad, iteration, first)
+        if next(iter(self._first.values())).device.type == 'cpu':
+            self.report()
+
+    def report(self) -> None:
+        for (role, address), first in self._first.items():
+            if int(first) >= 0:
+                raise DistillationError(f'tap {address!r} of the {role} held NaN or infinity in iteration {int(first)}. '
+                                        'Lower the learning rate or loss_weight, or check the data of that iteration.')

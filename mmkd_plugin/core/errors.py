@@ -1,0 +1,32 @@
+"""One exception for everything a user can get wrong in a distillation config, and the wording it shares."""
+from difflib import get_close_matches
+from typing import Iterable, Optional
+
+
+class DistillationError(ValueError):
+    """A distillation config, checkpoint or batch that cannot be used as given.
+
+    The message names the key, the value, what is accepted and, for names, the nearest valid one.
+    """
+
+
+def unknown_name(key: str, value, accepted: Iterable[str], hint: Optional[str] = None) -> DistillationError:
+    """The error for a name that is not among ``accepted``: names the key, the value, the choices and the nearest."""
+    accepted = [str(name) for name in accepted]
+    nearest = get_close_matches(str(value), accepted, n=3, cutoff=0.3)
+    message = f'{key}: {value!r} is not known.'
+    if nearest:
+        message += f' Did you mean {" or ".join(repr(name) for name in nearest)}?'
+    if len(accepted) <= 20:
+        message += f' Accepted: {", ".join(accepted) or "nothing"}.'
+    if hint:
+        message += f' {hint}'
+    return DistillationError(message)
+
+
+def check_known_keys(key: str, given: dict, accepted: Iterable[str]) -> None:
+    """Raises :class:`DistillationError` for the first key of ``given`` that is not accepted."""
+    accepted = list(accepted)
+    for name in given:
+        if name not in accepted:
+            raise unknown_name(f'{key}.{name}' if key else name, name, accepted)

@@ -1,0 +1,140 @@
+"""The two places where the Runner meets distillation: the start of training, and checkpoints."""
+import functools
+import gc
+from typing import Optional
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+
+from ..registry import HOOKS
+from .distillation import Distillation
+from .errors import DistillationError
+from .isolation import get_rng_state, set_rng_state
+from .overlay import DistilledMixin
+
+CHECKPOINT_KEY = 'mmkd'
+CHECKPOINT_VERSION = 1
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside a DDP wrapper, or the model itself."""
+    return model.module if is_model_wrapper(model) else model
+
+
+@HOOKS.register_module()
+class DistillationHook(Hook):
+    """Keeps the state of distillation in checkpoints, under the top-level key ``mmkd``.
+
+    ``Runner.train`` adds it by itself. What is kept: every distiller's ``state_dict``, the teacher's config and the
+    hash of its weights, and the states of the random generators, so that a resumed run draws what an uninterrupted one
+    would have drawn. The generators are those of rank 0; mmengine seeds all ranks alike unless ``diff_rank_seed`` is set.
+
+    Args:
+        interval: every how many iterations a GPU run is asked whether a feature was not finite (a host sync).
+    """
+    priority = 'VERY_LOW'  # after hooks that change distiller state in the same iteration
+
+    def __init__(self, interval: int = 50):
+        self.interval = interval
+        self._rng: Optional[dict] = None
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        distillation = distillation_of(runner)
+        checkpoint[CHECKPOINT_KEY] = dict(
+            version=CHECKPOINT_VERSION,
+            distillers={name: {key: value.detach().cpu().clone() for key, value in distiller.state_dict().items()}
+                        for name, distiller in distillation.distillers.items()},
+            teacher=distillation.teacher.identity,
+            rng=get_rng_state())
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        if not runner._resume:
+            return
+        saved = checkpoint.get(CHECKPOINT_KEY)
+        if saved is None:
+            raise DistillationError('resume: the checkpoint holds no distillation state (key "mmkd"): it is not from a '
+                                    'distillation run. To start from its weights, use load_from without resume.')
+        distillation = distillation_of(runner)
+        self._check(saved, distillation)
+        for name, distiller in distillation.distillers.items():
+            distiller.load_state_dict(saved['distillers'][name])
+        self._rng = saved['rng']
+
+    @staticmethod
+    def _check(saved: dict, distillation: Distillation) -> None:
+        if saved['version'] != CHECKPOINT_VERSION:
+            raise DistillationError(f'resume: the checkpoint has distillation state of version {saved["version"]}; '
+                                    f'accepted: {CHECKPOINT_VERSION}.')
+        ours, theirs = list(distillation.distillers), list(saved['distillers'])
+        if ours != theirs:
+            raise DistillationError(f'resume: the checkpoint has the distillers {theirs}, the config {ours}.')
+        here, there = distillation.teacher.identity, saved['teacher']
+        if here.get('sha256') != there.get('sha256'):
+            raise DistillationError('resume: the checkpoint was distilled from a teacher with other weights '
+                                    f'(sha256 {there.get("sha256", "")[:12]}..., now {here.get("sha256", "")[:12]}...).')
+
+    def before_train_epoch(self, runner) -> None:
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self._restore_rng()
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        self._restore_rng()
+
+    def _restore_rng(self) -> None:
+        if self._rng is not None:
+            set_rng_state(self._rng)
+            self._rng = None
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if self.every_n_train_iters(runner, self.interval):
+            distillation_of(runner).raise_if_not_finite()
+
+    def after_train(self, runner) -> None:
+        distillation_of(runner).raise_if_not_finite()
+
+
+def distillation_of(runner: Runner) -> Distillation:
+    """The attached distillation of a runner's model. Raises :class:`DistillationError` if the model has none."""
+    distillation = getattr(unwrap(runner.model), 'distillation', None)
+    if distillation is None:
+        raise DistillationError("the model is not distilled: mmkd hooks need model=dict(type='mmkd.DistilledModel', ...)")
+    return distillation
+
+
+def attach_to_runner(runner: Runner) -> None:
+    """Attaches distillation to a runner's model, if it is a distilled one, and adds the :class:`DistillationHook`."""
+    model = unwrap(runner.model)
+    if not isinstance(model, DistilledMixin) or model.distillation is not None:
+        return
+    model.attach_distillation()
+    if is_model_wrapper(runner.model):
+        # DDP learns its parameters when it is made, and the adapters have just come. The old wrapper's gradient hooks
+        # go with it.
+        runner.model = None
+        gc.collect()
+        runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), model)
+    if not any(isinstance(hook, DistillationHook) for hook in runner.hooks):
+        runner.register_hook(DistillationHook())
+    names = ', '.join(f'{name} ({type(distiller).__name__})' for name, distiller in model.distillation.distillers.items())
+    print_log(f'distillation: {names}', logger=runner.logger)
+
+
+def extend_runner() -> None:
+    """Makes ``Runner.train`` attach distillation first.
+
+    The Runner has no event between building the model and building the optimiser, and only in ``train`` is it known that
+    a teacher will be needed. Runs of other models are not affected.
+    """
+    if hasattr(Runner.train, '__wrapped__'):
+        return
+    train = Runner.train
+
+    @functools.wraps(train)
+    def train_with_distillation(self):
+        attach_to_runner(self)
+        return train(self)
+
+    Runner.train = train_with_distillation

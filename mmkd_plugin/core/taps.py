@@ -1,0 +1,401 @@
+"""Taps: reading features of a model by address, without touching the model.
+
+An address is ``module.path[index]@port``:
+
+* ``backbone.layer3``          the output of a module; a negative number indexes a list (``backbone.layer4.-1``);
+* ``neck[0]``                  one item of an output that is a list or tuple;
+* ``backbone.layer4@preact``   the input of the last activation inside a module, before that activation;
+* ``decode_head.conv_seg@in``  the first input of a module.
+
+Hooks exist only while a forward is recorded, so nothing stays on the model and nothing is held after the step.
+"""
+import re
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+from mmcv.cnn.bricks import Swish
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .errors import DistillationError, unknown_name
+
+PORTS = ('out', 'in', 'preact')
+
+# Gates (Sigmoid, HSigmoid, Tanh, Softmax) are not here: they scale a feature, they do not produce one.
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
+               nn.Hardswish, nn.Softplus, Swish)
+
+_ADDRESS = re.compile(r'(?P<path>[^\[\]@\s]+)(?:\[(?P<index>-?\d+)\])?(?:@(?P<port>[^\[\]@\s]+))?')
+
+
+@dataclass(frozen=True)
+class TapAddress:
+    """A parsed address. ``index`` is None where the output is used whole."""
+    path: str
+    index: Optional[int]
+    port: str
+
+    @classmethod
+    def parse(cls, text: str) -> 'TapAddress':
+        match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise DistillationError(f'tap {text!r} is not an address. Accepted: "module.path", "module.path[index]", '
+                                    f'each with an optional "@port" ({", ".join(PORTS)}).')
+        port = match['port'] or 'out'
+        if port not in PORTS:
+            raise unknown_name(f'port of tap {text!r}', port, PORTS)
+        index = None if match['index'] is None else int(match['index'])
+        return cls(match['path'], index, port)
+
+
+def resolve_module(model: nn.Module, path: str, role: str) -> nn.Module:
+    """The sub-module of ``model`` at a dotted ``path``; negative numbers count from the end of a list.
+
+    Raises:
+        DistillationError: if there is none; names the nearest existing modules.
+    """
+    module = model
+    walked: List[str] = []
+    for part in path.split('.'):
+        children = dict(module.named_children())
+        if part not in children and re.fullmatch(r'-\d+', part) and isinstance(module, (nn.Sequential, nn.ModuleList)):
+            part = str(len(children) + int(part))
+        if part not in children:
+            where = '.'.join(walked)
+            names = [name for name, _ in model.named_modules() if name]
+            inside = f'{where!r} contains: {", ".join(children) or "no modules"}.' if where else (
+                f'The {role} contains: {", ".join(children)}.')
+            candidates = sorted(names, key=lambda name: name.count('.') != path.count('.'))
+            raise unknown_name(f'tap {path!r} of the {role}', path, candidates, inside)
+        walked.append(part)
+        module = children[part]
+    return module
+
+
+def tokens_to_map(tokens: Tensor, image_size: Tuple[int, int], extra_tokens: Sequence[int] = (0, 1, 2)) -> Tensor:
+    """Tokens (B, L, C) of a vision transformer as a map (B, C, h, w), extra leading tokens (class, distillation) dropped.
+
+    The grid is the one that an integer stride gives: ``h = ceil(H / s)``, ``w = ceil(W / s)``, ``h * w = L - extra``.
+
+    Args:
+        tokens: (B, L, C).
+        image_size: height and width of the network's input in pixels.
+        extra_tokens: how many leading tokens may be there, tried in this order.
+
+    Raises:
+        DistillationError: if no stride explains the number of tokens.
+    """
+    batch, length, channels = tokens.shape
+    height, width = image_size
+    for extra in extra_tokens:
+        for stride in range(1, max(height, width) + 1):
+            rows, columns = -(-height // stride), -(-width // stride)
+            if rows * columns == length - extra:
+                return tokens[:, extra:].transpose(1, 2).reshape(batch, channels, rows, columns)
+            if rows * columns < length - extra:
+                break
+    raise DistillationError(f'{length} tokens are not the grid of a {height}x{width} image at any stride '
+                            f'(with {", ".join(map(str, extra_tokens))} extra tokens)')
+
+
+class TapsComplete(Exception):
+    """Stops a forward once every wanted tap has been recorded; never leaves this package."""
+
+
+@dataclass(frozen=True)
+class TapInfo:
+    """What the dry run found out about a tap.
+
+    Attributes:
+        address: the address as the config has it.
+        channels: C of the feature (B, C, H, W), or of (B, C).
+        size: (H, W) in the dry run, or None for (B, C).
+        norm: the batch norm whose output reaches the tap (through an identity at most), if there is one.
+    """
+    address: str
+    channels: int
+    size: Optional[Tuple[int, int]]
+    norm: Optional[_BatchNorm]
+
+
+class Tap:
+    """One address in one model. Found once, it knows how to record itself."""
+
+    def __init__(self, model: nn.Module, address: str, role: str):
+        parsed = TapAddress.parse(address)
+        self.address, self.index, self.port = address, parsed.index, parsed.port
+        self.role = role
+        self.module = resolve_module(model, parsed.path, role)
+        # set by `settle`
+        self.activation: Optional[nn.Module] = None
+        self.activation_call = 0
+        self.needs_clone = False
+        self.norm: Optional[_BatchNorm] = None
+
+    def __str__(self):
+        return f'tap {self.address!r} of the {self.role}'
+
+    def hook(self, add: Callable[['Tap', Tensor], None]) -> list:
+        """Registers what records this tap: calls ``add(tap, feature)``. Returns the handles."""
+        if self.port == 'out':
+            return [self.module.register_forward_hook(lambda module, args, output: add(self, self._select(output)))]
+        if self.port == 'in':
+            return [self.module.register_forward_pre_hook(
+                lambda module, args, kwargs: add(self, self._select(next(iter((*args, *kwargs.values()))))),
+                with_kwargs=True)]
+        return self._hook_activation(add)
+
+    def _hook_activation(self, add) -> list:
+        # mm ResNets use one in-place ReLU for every activation of a block: count its calls inside the tapped module.
+        calls = [0]
+
+        def enter(module, args):
+            calls[0] = 0
+
+        def before_activation(module, args):
+            calls[0] += 1
+            if calls[0] == self.activation_call:
+                add(self, args[0])
+
+        return [self.module.register_forward_pre_hook(enter),
+                self.activation.register_forward_pre_hook(before_activation)]
+
+    def _select(self, output):
+        if self.index is not None:
+            if not isinstance(output, (list, tuple)):
+                raise DistillationError(f'{self}: has index [{self.index}], but the output is one {type(output).__name__}')
+            if not -len(output) <= self.index < len(output):
+                raise DistillationError(f'{self}: index {self.index} is out of range, the output has {len(output)} '
+                                        f'items. Accepted: 0 to {len(output) - 1}.')
+            output = output[self.index]
+        elif isinstance(output, (list, tuple)):
+            tensors = [number for number, item in enumerate(output) if isinstance(item, Tensor)]
+            if len(tensors) != 1:
+                raise DistillationError(f'{self}: the output is a {type(output).__name__} of {len(output)} items; write '
+                                        f'which one, e.g. {self.address.split("@")[0]}[{tensors[0] if tensors else 0}]')
+            output = output[tensors[0]]
+        if not isinstance(output, Tensor):
+            raise DistillationError(f'{self}: is a {type(output).__name__}, not a tensor')
+        return output
+
+
+class Recording:
+    """The features of one forward, valid until :meth:`FeatureTaps.record` is left."""
+
+    def __init__(self, taps: Sequence[Tap], role: str, stop_when_complete: bool):
+        self.role = role
+        self._taps = taps
+        self._stop = stop_when_complete
+        self._features: Dict[str, Tensor] = {}
+        self._versions: Dict[str, int] = {}
+
+    def add(self, tap: Tap, feature: Tensor) -> None:
+        if tap.address in self._features:
+            raise DistillationError(f'{tap} was reached twice in one forward (a module that is shared, or run again). '
+                                    'Tap a module that runs once.')
+        if tap.needs_clone:
+            feature = feature.clone()
+        self._features[tap.address] = feature
+        self._versions[tap.address] = feature._version
+        if self._stop and self.complete:
+            raise TapsComplete
+
+    @property
+    def complete(self) -> bool:
+        return len(self._features) == len(self._taps)
+
+    def overwritten(self) -> List[Tap]:
+        """The taps whose tensor an in-place operation has changed since it was recorded."""
+        return [tap for tap in self._taps
+                if tap.address in self._features and self._features[tap.address]._version != self._versions[tap.address]]
+
+    def features(self, image_size: Tuple[int, int]) -> Dict[str, Tensor]:
+        """Feature by address: (B, C, H, W), or (B, C). Tokens become maps.
+
+        Raises:
+            DistillationError: for a tap that was not reached, or was overwritten in place.
+        """
+        missing = [tap for tap in self._taps if tap.address not in self._features]
+        if missing:
+            raise DistillationError(
+                f'{missing[0]} was never reached in the forward. A module that its parent does not call, or calls as '
+                '`module.forward(...)`, cannot be tapped: tap a module inside or around it (for mmseg heads '
+                "'decode_head.conv_seg').")
+        changed = self.overwritten()
+        if changed:
+            raise DistillationError(f'{changed[0]} was changed in place after it was recorded. '
+                                    "Tap the block's output, or '@preact' of the block.")
+        return {tap.address: self._as_map(tap, image_size) for tap in self._taps}
+
+    def _as_map(self, tap: Tap, image_size) -> Tensor:
+        feature = self._features[tap.address]
+        if feature.dim() == 3:
+            try:
+                return tokens_to_map(feature, image_size)
+            except DistillationError as error:
+                raise DistillationError(f'{tap}: {error}') from None
+        if feature.dim() not in (2, 4):
+            raise DistillationError(f'{tap}: has shape {tuple(feature.shape)}; a feature is (B, C), (B, L, C) or '
+                                    '(B, C, H, W)')
+        return feature
+
+
+class FeatureTaps:
+    """The taps of one model.
+
+    Args:
+        model: the student or the teacher.
+        addresses: what to tap; repeated addresses count once.
+        role: 'student' or 'teacher', for messages.
+
+    Raises:
+        DistillationError: for a wrong address.
+    """
+
+    def __init__(self, model: nn.Module, addresses: Sequence[str], role: str):
+        self.role = role
+        self.taps = {address: Tap(model, address, role) for address in dict.fromkeys(addresses)}
+        self._components = {getattr(model, TapAddress.parse(address).path.split('.')[0]) for address in self.taps}
+        self.info: Dict[str, TapInfo] = {}
+
+    @contextmanager
+    def record(self, addresses: Optional[Sequence[str]] = None, stop_when_complete: bool = False):
+        """Records the forward that runs inside the context; yields a :class:`Recording`.
+
+        Args:
+            addresses: which taps; all by default.
+            stop_when_complete: end the forward (and the context) when the last tap has been reached.
+        """
+        taps = [self.taps[address] for address in dict.fromkeys(addresses)] if addresses else list(self.taps.values())
+        recording = Recording(taps, self.role, stop_when_complete)
+        handles, in_place = [], []
+        try:
+            for tap in taps:
+                handles += tap.hook(recording.add)
+                # Out of place instead of a clone: no extra copy, and the tensor before the activation stays what it is.
+                if getattr(tap.activation, 'inplace', False):
+                    tap.activation.inplace = False
+                    in_place.append(tap.activation)
+            with suppress(TapsComplete):
+                yield recording
+        finally:
+            for handle in handles:
+                handle.remove()
+            for activation in in_place:
+                activation.inplace = True
+
+    def settle(self, forward: Callable[[], object], image_size: Tuple[int, int]) -> Dict[str, TapInfo]:
+        """Finds activations, shapes, in-place hazards and norms by running ``forward`` (a dry run) twice.
+
+        Args:
+            forward: runs the model once, in eval mode, without gradients.
+            image_size: height and width of its input in pixels.
+        """
+        self._find_activations_and_norms(forward)
+        recording = self._dry_run(forward)
+        for tap in recording.overwritten():
+            tap.needs_clone = True
+        if recording.overwritten():
+            recording = self._dry_run(forward)
+        for address, feature in recording.features(image_size).items():
+            size = tuple(feature.shape[2:]) if feature.dim() == 4 else None
+            self.info[address] = TapInfo(address, feature.shape[1], size, self._norm_of(address, feature.shape[1]))
+        return self.info
+
+    def _dry_run(self, forward) -> Recording:
+        # Ends with the component (backbone, neck, ...) of the last tap: late enough to see a tap being overwritten,
+        # early enough not to need what heads want (ground truth, proposals).
+        handles = []
+        try:
+            with self.record() as recording:
+                def finished(*_):
+                    if recording.complete:
+                        raise TapsComplete
+
+                handles += [component.register_forward_hook(finished) for component in self._components]
+                forward()
+        finally:
+            for handle in handles:
+                handle.remove()
+        return recording
+
+    def _norm_of(self, address: str, channels: int) -> Optional[_BatchNorm]:
+        norm = self.taps[address].norm
+        return norm if norm is not None and norm.affine and norm.num_features == channels else None
+
+    def _find_activations_and_norms(self, forward) -> None:
+        searches = [_ActivationSearch(tap) for tap in self.taps.values() if tap.port == 'preact']
+        handles = [handle for search in searches for handle in search.hook()]
+        for tap in self.taps.values():
+            if tap.port == 'out' and isinstance(tap.module, _BatchNorm):
+                tap.norm = tap.module
+        if not searches:
+            return
+
+        def finished(*_):
+            if all(search.found for search in searches):
+                raise TapsComplete
+
+        handles += [search.tap.module.register_forward_hook(finished) for search in searches]
+        try:
+            with suppress(TapsComplete):
+                forward()
+        finally:
+            for handle in handles:
+                handle.remove()
+        for search in searches:
+            search.settle()
+
+
+class _ActivationSearch:
+    """Watches a dry run for the last activation in a module that works at the module's own resolution."""
+
+    def __init__(self, tap: Tap):
+        self.tap = tap
+        self.found = False
+        self._running = False
+        self._calls: Dict[nn.Module, int] = {}
+        self._seen: List[tuple] = []  # (activation, number of its call, shape, last norm before it)
+        self._norm: Optional[_BatchNorm] = None
+        self._output_size = None
+
+    def hook(self) -> list:
+        module = self.tap.module
+        activations = [child for child in module.modules() if isinstance(child, ACTIVATIONS)]
+        if not activations:
+            raise DistillationError(f'{self.tap}: there is no activation module inside {type(module).__name__}')
+        # The norm of a shortcut branch may run last, but it normalises the identity, not the block's own output.
+        norms = [child for name, child in module.named_modules()
+                 if isinstance(child, _BatchNorm) and not re.search(r'(^|\.)(downsample|shortcut)(\.|$)', name)]
+        handles = [module.register_forward_pre_hook(self._enter), module.register_forward_hook(self._leave)]
+        handles += [child.register_forward_pre_hook(self._before_activation) for child in activations]
+        handles += [child.register_forward_hook(self._after_norm) for child in norms]
+        return handles
+
+    def _enter(self, module, args):
+        self._running, self._norm = True, None
+        self._calls.clear()
+        self._seen.clear()
+
+    def _leave(self, module, args, output):
+        tensors = [item for item in (output if isinstance(output, (list, tuple)) else [output]) if isinstance(item, Tensor)]
+        self._output_size = tensors[0].shape[2:] if tensors else None
+        self._running, self.found = False, True
+
+    def _before_activation(self, activation, args):
+        if self._running:
+            self._calls[activation] = self._calls.get(activation, 0) + 1
+            self._seen.append((activation, self._calls[activation], args[0].shape[2:], self._norm))
+
+    def _after_norm(self, norm, args, output):
+        self._norm = norm
+
+    def settle(self) -> None:
+        if not self.found:
+            raise DistillationError(f'{self.tap} was never reached in the forward.')
+        # Squeeze-and-excitation has activations on pooled (1x1) features: those are not the block's.
+        fitting = [entry for entry in self._seen if entry[2] == self._output_size] or self._seen
+        if not fitting:
+            raise DistillationError(f'{self.tap}: no activation module ran inside {type(self.tap.module).__name__}')
+        self.tap.activation, self.tap.activation_call, _, self.tap.norm = fitting[-1]

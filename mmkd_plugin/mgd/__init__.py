@@ -1,0 +1,4 @@
+from .distiller import MatchingGuidedDistiller
+from .hook import MatchingUpdateHook
+
+__all__ = ['MatchingGuidedDistiller', 'MatchingUpdateHook']

@@ -1,0 +1,244 @@
+"""``mmkd.MatchingGuidedDistiller``: Matching Guided Distillation (Yue, Deng, Zhou, ECCV 2020)."""
+import math
+from typing import Dict, List, Optional, Sequence, Union
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmengine.dist import all_reduce, broadcast, get_rank
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from ..core.distiller import Batch, Distiller, Pair, pair_names, parse_pairs
+from ..core.errors import DistillationError, unknown_name
+from ..core.shapes import as_map, match_size
+from ..core.taps import TapInfo
+from ..registry import MODELS
+from . import margins as margin_maths
+from .loss import halving_weights, partial_l2
+from .matching import SURPLUS_CHOICES, assign, assignment_cost, cost_matrix, group_shape, similarity_sum
+from .reduction import RANDOM_REDUCERS, REDUCERS, gather_groups, only_member
+
+MARGIN_CHOICES = ('auto', 'norm', 'data', 'none')
+REDUCTION_CHOICES = ('sum', 'mean')
+PAPER_AREA = 224 * 224
+
+
+@MODELS.register_module()
+class MatchingGuidedDistiller(Distiller):
+    """Compares student channels with the teacher channels that were matched to them.
+
+    Which channels belong together is found by :class:`MatchingUpdateHook`, which a config needs beside this distiller.
+    The matching, the margins and the extra norms are kept in the checkpoint.
+
+    Args:
+        pairs: (student tap, teacher tap) of each stage, shallow to deep. The paper's features are before the activation
+            (``@preact``).
+        reducer: ``'absolute_max'`` (AMP, the paper's best), ``'random_drop'`` (RD), ``'sparse'`` (SM), ``'simple_max'``,
+            ``'signed_max'`` (AMP as released before 2021-03-04) or ``'random_drop_channel'``.
+        norm: extra norm on the student's features inside the loss: ``'BN'`` (the paper's for classification), ``'GN'``
+            (for detection), an mm ``norm_cfg``, or None. It is trained, and not part of the student.
+        margin: ``'norm'`` from the batch norm before the teacher's tap, ``'data'`` from the mean negative response,
+            measured in the matching updates, ``'none'`` for no clamping; ``'auto'`` is ``'norm'`` where there is a
+            batch norm and ``'data'`` elsewhere.
+        reduction: ``'sum'``: the paper's, the sum divided by ``batch size * divisor``, at other input sizes than 224x224
+            by the area in proportion. ``'mean'``: the mean over all elements, for dense prediction.
+        divisor: of the sum.
+        stage_weights: weight of each pair; by default 1 / 2^(L - 1 - i) with ``'sum'`` (the paper's) and 1 with
+            ``'mean'``.
+        surplus: ``'shave'`` or ``'select'``, for teacher widths that are no multiple of the student's; see
+            :func:`~mmkd_plugin.mgd.matching.assign_groups`.
+        seed: of the random reducers, which draw from a generator of their own.
+        loss_weight, begin, end, warmup: see :class:`~mmkd_plugin.core.Distiller`.
+
+    Losses: ``loss_<stage>`` for each pair.
+
+    Where the widths or the resolutions do not fit: a student wider than its teacher is matched one-to-many
+    (:func:`~mmkd_plugin.mgd.matching.assign_shared`); a teacher feature of another resolution is resized to the
+    student's (:func:`~mmkd_plugin.core.shapes.match_size`).
+
+    Raises:
+        DistillationError: for wrong pairs or an unknown choice.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], reducer: str = 'absolute_max', norm: Union[str, dict, None] = 'BN',
+                 margin: str = 'auto', reduction: str = 'sum', divisor: float = 1e4,
+                 stage_weights: Optional[Sequence[float]] = None, surplus: str = 'shave', seed: int = 0, **schedule):
+        super().__init__(**schedule)
+        self.pairs = parse_pairs(pairs, 'pairs')
+        for key, value, accepted in (('reducer', reducer, REDUCERS), ('margin', margin, MARGIN_CHOICES),
+                                     ('reduction', reduction, REDUCTION_CHOICES), ('surplus', surplus, SURPLUS_CHOICES)):
+            if value not in accepted:
+                raise unknown_name(key, value, accepted)
+        if stage_weights is None:
+            stage_weights = halving_weights(len(self.pairs)) if reduction == 'sum' else [1.0] * len(self.pairs)
+        if len(stage_weights) != len(self.pairs):
+            raise DistillationError(f'stage_weights: {stage_weights!r} has {len(stage_weights)} values for '
+                                    f'{len(self.pairs)} pairs')
+        self.student_taps = [student for student, _ in self.pairs]
+        self.teacher_taps = [teacher for _, teacher in self.pairs]
+        self.reducer, self.margin, self.reduction, self.surplus = reducer, margin, reduction, surplus
+        self.divisor, self.stage_weights, self.seed = divisor, list(stage_weights), seed
+        self.norm_cfg = dict(type=norm) if isinstance(norm, str) else norm
+        self.stages = nn.ModuleList()
+
+    def prepare(self, student: Dict[str, TapInfo], teacher: Dict[str, TapInfo], name: str) -> None:
+        self.name = name
+        for (student_tap, teacher_tap), stage_name in zip(self.pairs, pair_names(self.pairs)):
+            stage = MatchedStage(stage_name, student[student_tap], teacher[teacher_tap], self.norm_cfg,
+                                 self.reducer == 'sparse', self.margin)
+            self.stages.append(stage)
+            if stage.margin_source == 'data':
+                print_log(f"{name}: no batch norm comes directly before the teacher's tap {teacher_tap!r}; its margins are "
+                          'the mean negative responses, measured in the matching updates', 'current')
+
+    def forward(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], batch: Batch) -> Dict[str, Tensor]:
+        losses = {}
+        for number, ((student_tap, teacher_tap), stage) in enumerate(zip(self.pairs, self.stages)):
+            source = as_map(student[student_tap]).float()
+            target, margin = self._target(stage, match_size(as_map(teacher[teacher_tap]).float(), source.shape[2:]),
+                                          number, batch.iteration)
+            loss = partial_l2(stage.norm(source), target, margin)
+            losses[f'loss_{stage.name}'] = self._reduce(loss, batch) * self.stage_weights[number]
+        return losses
+
+    def _target(self, stage: 'MatchedStage', feature: Tensor, number: int, iteration: int):
+        if not stage.matched:
+            raise DistillationError(f'model.distillers.{self.name} has no matching yet. Add '
+                                    "dict(type='mmkd.MatchingUpdateHook', interval=...) to custom_hooks.")
+        grouped = gather_groups(feature, stage.assignment)
+        margins = stage.margins[stage.assignment]
+        if grouped.shape[2] == 1:
+            return only_member(grouped, margins)
+        generator = None
+        if self.reducer in RANDOM_REDUCERS:
+            # A function of the iteration, so that attaching draws nothing from the run's generators and resuming goes on.
+            generator = torch.Generator(feature.device)
+            generator.manual_seed(hash((self.seed, iteration, number, get_rank())) % 2 ** 63)
+        return REDUCERS[self.reducer](grouped, margins, generator)
+
+    def _reduce(self, loss: Tensor, batch: Batch) -> Tensor:
+        if self.reduction == 'mean':
+            return loss.mean()
+        area = math.prod(batch.image_size)
+        return loss.sum() / (loss.shape[0] * self.divisor * area / PAPER_AREA)
+
+    def start_update(self) -> List['StageStatistics']:
+        """Fresh accumulators, one per pair, for a matching update."""
+        return [StageStatistics(stage) for stage in self.stages]
+
+    def accumulate(self, statistics: List['StageStatistics'], student: Dict[str, Tensor],
+                   teacher: Dict[str, Tensor]) -> None:
+        """Adds a batch of features to the accumulators; everything stays on the device."""
+        for (student_tap, teacher_tap), stage_statistics in zip(self.pairs, statistics):
+            stage_statistics.add(as_map(student[student_tap]), as_map(teacher[teacher_tap]))
+
+    def finish_update(self, statistics: List['StageStatistics']) -> Dict[str, float]:
+        """Averages over ranks, solves, and puts the new matching in place. Returns the mean cost per pair by stage name.
+
+        Rank 0 solves, the others receive its solution.
+
+        Raises:
+            DistillationError: if no image was seen, or a feature was not finite.
+        """
+        costs = {}
+        for stage, stage_statistics in zip(self.stages, statistics):
+            cost = stage_statistics.cost()
+            if not bool(cost.isfinite().all()):
+                raise DistillationError(f'model.distillers.{self.name}: the matching cost of stage {stage.name} is not '
+                                        'finite: the student or the teacher gives NaN or infinity')
+            solution = torch.empty_like(stage.assignment)
+            if get_rank() == 0:
+                solution.copy_(assign(cost, single=self.reducer == 'sparse', surplus=self.surplus))
+            broadcast(solution)
+            stage.assignment.copy_(solution)
+            stage.matched_flag.fill_(True)
+            stage.matched = True
+            if stage.margin_source == 'data':
+                stage.margins.copy_(stage_statistics.margins())
+            costs[stage.name] = assignment_cost(cost, stage.assignment) / stage.assignment.numel()
+        return costs
+
+
+class MatchedStage(nn.Module):
+    """State of one pair: the extra norm, the assignment (C_s, g) and the teacher's margins (C_t,).
+
+    Args:
+        name: stage name, for the log.
+        student, teacher: what the dry run found out about the two taps.
+        norm_cfg: of the extra norm, or None.
+        single: one teacher channel per student channel (SM).
+        margin: one of MARGIN_CHOICES.
+    """
+
+    def __init__(self, name: str, student: TapInfo, teacher: TapInfo, norm_cfg: Optional[dict], single: bool, margin: str):
+        super().__init__()
+        self.name = name
+        self.norm = nn.Identity() if norm_cfg is None else _build_norm(norm_cfg, student.channels)
+        shape = group_shape(student.channels, teacher.channels, single)
+        self.register_buffer('assignment', torch.zeros(shape, dtype=torch.long))
+        self.register_buffer('matched_flag', torch.zeros((), dtype=torch.bool))
+        self.matched = False  # the flag's value on the host, so that asking costs no sync
+        self.register_buffer('margins', torch.zeros(teacher.channels))
+        if margin == 'norm' and teacher.norm is None:
+            raise DistillationError(f"margin='norm': no batch norm with {teacher.channels} channels comes directly before the "
+                                    f"teacher's tap {teacher.address!r}. Accepted there: 'data', 'none', 'auto'.")
+        self.margin_source = ('norm' if teacher.norm is not None else 'data') if margin == 'auto' else margin
+        if self.margin_source == 'norm':
+            self.margins.copy_(margin_maths.margins_from_norm(teacher.norm.weight, teacher.norm.bias))
+        elif self.margin_source == 'none':
+            self.margins.fill_(-math.inf)
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        self.matched = bool(self.matched_flag)
+
+
+class StageStatistics:
+    """Running sums of one matching update for one pair, on the device; released with the update."""
+
+    def __init__(self, stage: MatchedStage):
+        self._stage = stage
+        self._samples = 0
+        self._similarity: Optional[Tensor] = None
+        self._negative: Optional[Tensor] = None
+
+    def add(self, student: Tensor, teacher: Tensor) -> None:
+        if self._stage.margin_source == 'data':
+            self._negative = _add(self._negative, margin_maths.negative_sums(teacher))
+        teacher = match_size(teacher, student.shape[2:])
+        self._similarity = _add(self._similarity, similarity_sum(student, teacher))
+        self._samples += student.shape[0]
+
+    def cost(self) -> Tensor:
+        """The averaged cost D (C_s, C_t) over the images of all ranks."""
+        if self._similarity is None:
+            raise DistillationError('the matching update has seen no image')
+        similarity = self._similarity.clone()
+        samples = torch.tensor(float(self._samples), device=similarity.device)
+        all_reduce(similarity)
+        all_reduce(samples)
+        return cost_matrix(similarity, samples)
+
+    def margins(self) -> Tensor:
+        """Mean negative responses (C_t,) over the images of all ranks."""
+        sums = self._negative.clone()
+        all_reduce(sums)
+        return margin_maths.margins_from_sums(sums)
+
+
+def _add(total: Optional[Tensor], value: Tensor) -> Tensor:
+    if total is None:
+        total = torch.zeros_like(value, dtype=torch.float32 if value.device.type == 'mps' else torch.float64)
+    return total.add_(value)
+
+
+def _build_norm(cfg: dict, channels: int) -> nn.Module:
+    if cfg.get('type') == 'GN' and 'num_groups' not in cfg:
+        cfg = dict(cfg, num_groups=math.gcd(32, channels))  # the authors' 32 wherever it divides the channels
+    try:
+        return build_norm_layer(cfg, channels)[1]
+    except (KeyError, TypeError) as error:
+        raise DistillationError(f"norm: {cfg!r} is not a norm layer ({error}). Accepted: 'BN', 'GN', a norm_cfg, or "
+                                'None.') from None
+
+

@@ -1,0 +1,80 @@
+"""Reducing teacher channels to the student's width, group by group (MGD: RD, AMP; SM is a group of one).
+
+Every reducer takes ``grouped`` (B, C_s, g, H, W) and ``margins`` (C_s, g) and returns the target (B, C_s, H, W) and its
+margin (C_s,). None has parameters, none takes a gradient.
+"""
+from typing import Callable, Dict, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+
+def gather_groups(teacher: Tensor, assignment: Tensor) -> Tensor:
+    """X[b, j, k] = T[b, G[j, k]].
+
+    Args:
+        teacher: (B, C_t, H, W).
+        assignment: (C_s, g) int64.
+
+    Returns:
+        (B, C_s, g, H, W).
+    """
+    chosen = teacher.index_select(1, assignment.flatten())
+    return chosen.view(teacher.shape[0], *assignment.shape, *teacher.shape[2:])
+
+
+def absolute_max(grouped: Tensor, margins: Tensor,
+                 generator: Optional[torch.Generator] = None) -> Tuple[Tensor, Tensor]:
+    """AMP: the value with the largest magnitude, with its sign; margin: the mean over the group."""
+    high, low = grouped.amax(2), grouped.amin(2)
+    return torch.where(high >= -low, high, low), margins.mean(1)
+
+
+def signed_max(grouped: Tensor, margins: Tensor,
+               generator: Optional[torch.Generator] = None) -> Tuple[Tensor, Tensor]:
+    """What the authors' code did under the name AMP before 2021-03-04: the largest value; margin: the mean."""
+    return grouped.amax(2), margins.mean(1)
+
+
+def simple_max(grouped: Tensor, margins: Tensor,
+               generator: Optional[torch.Generator] = None) -> Tuple[Tensor, Tensor]:
+    """Simple pooling: the largest value; margin: the largest of the group."""
+    return grouped.amax(2), margins.amax(1)
+
+
+def random_drop(grouped: Tensor, margins: Tensor, generator: Optional[torch.Generator] = None,
+                per_channel: bool = False) -> Tuple[Tensor, Tensor]:
+    """RD: one channel of the group at random, for every sample and position anew.
+
+    The margin is a draw of its own per student channel, shared by the batch, as in the authors' code.
+
+    Args:
+        generator: on the device of ``grouped``; the global generator if None.
+        per_channel: draw once per sample and student channel instead (drops whole channels).
+    """
+    batch, channels, group, height, width = grouped.shape
+    size = (batch, channels, 1, 1, 1) if per_channel else (batch, channels, 1, height, width)
+    keep = torch.randint(group, size, generator=generator, device=grouped.device)
+    keep_margin = torch.randint(group, (channels, 1), generator=generator, device=grouped.device)
+    target = grouped.gather(2, keep.expand(batch, channels, 1, height, width)).squeeze(2)
+    return target, margins.gather(1, keep_margin).squeeze(1)
+
+
+def random_drop_channel(grouped: Tensor, margins: Tensor,
+                        generator: Optional[torch.Generator] = None) -> Tuple[Tensor, Tensor]:
+    """:func:`random_drop` of whole channels: another reading of the name."""
+    return random_drop(grouped, margins, generator, per_channel=True)
+
+
+def only_member(grouped: Tensor, margins: Tensor,
+                generator: Optional[torch.Generator] = None) -> Tuple[Tensor, Tensor]:
+    """SM, and every reducer where g = 1: the one matched channel."""
+    return grouped.squeeze(2), margins.squeeze(1)
+
+
+REDUCERS: Dict[str, Callable] = dict(
+    sparse=only_member, random_drop=random_drop, random_drop_channel=random_drop_channel, absolute_max=absolute_max,
+    simple_max=simple_max, signed_max=signed_max)
+"""By name: SM, RD, RD of whole channels, AMP (the paper's best), SP, and AMP as released before 2021-03-04."""
+
+RANDOM_REDUCERS = ('random_drop', 'random_drop_channel')
