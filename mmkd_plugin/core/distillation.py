@@ -1,13 +1,16 @@
 """What hangs on a student while it is distilled: taps, teacher and distillers, in one module ``model.distillation``."""
+import inspect
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
+from mmengine.dist import is_distributed
 from mmengine.logging import MessageHub
+from mmengine.model.utils import revert_sync_batchnorm
 from torch import Tensor, nn
 
 from ..registry import MODELS
 from .distiller import Batch, Distiller
-from .errors import DistillationError, unknown_name
+from .errors import DistillationError, check_known_keys, unknown_name
 from .taps import FeatureTaps, Recording
 from .teacher import Teacher, dry_run
 
@@ -37,6 +40,8 @@ class Distillation(nn.Module):
         teacher_taps = teacher.tap(self._addresses('teacher_taps'), student, image)
         for name, distiller in self.distillers.items():
             distiller.prepare(self.student_taps.info, teacher_taps.info, name)
+        if not is_distributed():
+            revert_sync_batchnorm(self)  # as mmengine does for the student
         self.to(image.device)
         self._non_finite = NonFiniteWatch()
 
@@ -80,7 +85,7 @@ class Distillation(nn.Module):
         iteration is the plain student's, bit for bit.
         """
         parameters = list(self.parameters())
-        if not parameters or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if not parameters or not is_distributed():
             return {}
         return {'distillation.loss_idle': sum(parameter.sum() for parameter in parameters) * 0}
 
@@ -124,13 +129,22 @@ def build_distiller(name: str, cfg: dict) -> Distiller:
         known = [f'mmkd.{known}' for known, entry in MODELS.module_dict.items()
                  if isinstance(entry, type) and issubclass(entry, Distiller)]
         raise unknown_name(f'{key}.type', kind, known)
+    distiller_class = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not (isinstance(distiller_class, type) and issubclass(distiller_class, Distiller)):
+        raise DistillationError(f'{key}.type: {kind!r} is not a distiller')
+    check_known_keys(key, {name: value for name, value in cfg.items() if name != 'type'}, _arguments(distiller_class))
     try:
-        distiller = MODELS.build(cfg)
+        return MODELS.build(cfg)
     except (TypeError, DistillationError) as error:
         raise DistillationError(f'{key}: {error}') from error
-    if not isinstance(distiller, Distiller):
-        raise DistillationError(f'{key}.type: {kind!r} is not a distiller')
-    return distiller
+
+
+def _arguments(distiller_class: type) -> List[str]:
+    """Names of the arguments of a distiller, those it hands on to its base classes included."""
+    parameters = [parameter for base in distiller_class.__mro__ if issubclass(base, Distiller) and '__init__' in vars(base)
+                  for parameter in inspect.signature(base.__init__).parameters.values()]
+    return list(dict.fromkeys(parameter.name for parameter in parameters
+                              if parameter.name != 'self' and parameter.kind is not parameter.VAR_KEYWORD))
 
 
 def current_iteration() -> int:

@@ -98,7 +98,7 @@ def parse_pairs(pairs: Sequence[Pair], key: str) -> List[Tuple[str, str]]:
             pair = (pair, pair)
         elif isinstance(pair, dict) and set(pair) == {'student', 'teacher'}:
             pair = (pair['student'], pair['teacher'])
-        if isinstance(pair, dict) or len(pair) != 2 or not all(isinstance(address, str) for address in pair):
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(address, str) for address in pair):
             raise DistillationError(f'{key}[{number}]: {pair!r} is not a pair of taps. {accepted}')
         parsed.append(tuple(pair))
     return parsed

@@ -1,0 +1,16 @@
+# The demo's student, distilled by MGD with absolute max pooling.
+_base_ = './pspnet_r18w8-d8_demo-64x128.py'
+custom_imports = dict(imports='mmkd_plugin')
+model = dict(
+    _delete_=True,
+    type='mmkd.DistilledModel',
+    student={{_base_.model}},
+    teacher=dict(
+        config='mmkd_plugin::demo/pspnet_r18w32-d8_demo-64x128.py',
+        checkpoint='work_dirs/pspnet_r18w32-d8_demo-64x128/iter_300.pth'),
+    distillers=dict(
+        mgd=dict(
+            type='mmkd.MatchingGuidedDistiller',
+            pairs=['backbone.layer2@preact', 'backbone.layer3@preact', 'backbone.layer4@preact'],
+            reduction='mean')))
+custom_hooks = [dict(type='mmkd.MatchingUpdateHook', interval=2, num_images=200)]

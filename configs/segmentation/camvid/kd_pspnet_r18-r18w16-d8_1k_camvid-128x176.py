@@ -1,0 +1,11 @@
+# CamVid: the same student, distilled on its logits.
+_base_ = './pspnet_r18w16-d8_1k_camvid-128x176.py'
+custom_imports = dict(imports='mmkd_plugin')
+model = dict(
+    _delete_=True,
+    type='mmkd.DistilledModel',
+    student={{_base_.model}},
+    teacher=dict(
+        config='mmkd_plugin::segmentation/camvid/pspnet_r18-d8_1k_camvid-128x176.py',
+        checkpoint='work_dirs/pspnet_r18-d8_1k_camvid-128x176/iter_1000.pth'),
+    distillers=dict(kd=dict(type='mmkd.LogitsDistiller', student='decode_head.conv_seg', temperature=2.0)))

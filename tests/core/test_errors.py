@@ -1,0 +1,220 @@
+"""Bad input: each one clear error that names the key and the nearest valid choice."""
+import pickle
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from zoo import batch, build, classifier, distilled, loader, mgd, pspnet, retinanet, run, run_cfg, update_hook
+
+from mmkd_plugin.core import DistillationError
+from mmkd_plugin.mgd import MatchingUpdateHook
+
+
+def refused(cfg, *fragments, scope=None):
+    with pytest.raises(DistillationError) as caught:
+        build(cfg)
+    message = str(caught.value)
+    for fragment in fragments:
+        assert re.search(fragment, message), message
+    return message
+
+
+def pairs(*given):
+    return dict(type='mmkd.MatchingGuidedDistiller', pairs=list(given))
+
+
+def test_unknown_tap():
+    refused(distilled(pspnet(), mgd=mgd('backbone.layr4')), r"tap 'backbone.layr4' of the student", "Did you mean 'backbone.layer4'")
+    refused(distilled(pspnet(), mgd=mgd(('backbone.layer4', 'backbon.layer4'))), 'of the teacher', "'backbone.layer4'",
+            'The teacher contains: data_preprocessor, backbone')
+
+
+def test_index_out_of_range():
+    refused(distilled(retinanet(), mgd=mgd(('neck[7]', 'neck[0]'))), r"tap 'neck\[7\]' of the student", 'out of range',
+            'has 5 items', 'Accepted: 0 to 4')
+    refused(distilled(pspnet(), mgd=mgd('backbone.layer4.5')), r'layer4.5', "'backbone.layer4.1'")
+
+
+def test_list_without_an_index():
+    refused(distilled(retinanet(), mgd=mgd(('neck', 'neck[0]'))), "tap 'neck' of the student", 'tuple of 5 items', r'neck\[0\]')
+
+
+def test_unknown_port():
+    refused(distilled(pspnet(), mgd=mgd('backbone.layer4@preeact')), "port of tap 'backbone.layer4@preeact'", "'preact'")
+
+
+def test_preact_without_an_activation():
+    refused(distilled(pspnet(), mgd=mgd('decode_head.conv_seg@preact')), 'there is no activation module inside Conv2d')
+
+
+def test_tap_never_reached():
+    refused(distilled(pspnet(), mgd=mgd(('decode_head', 'backbone.layer4'))), "tap 'decode_head' of the student was never reached",
+            'decode_head.conv_seg')
+
+
+@pytest.mark.parametrize('given', ['backbone.layer4', {'student': 'backbone.layer4'}, [], [('a', 'b', 'c')], [('a', 1)],
+                                   [dict(student='a')], [1]])
+def test_pairs_of_wrong_form(given):
+    refused(distilled(pspnet(), mgd=dict(type='mmkd.MatchingGuidedDistiller', pairs=given)), 'model.distillers.mgd: pairs',
+            r'Accepted: a list of \(student tap, teacher tap\)')
+
+
+def test_unknown_reducer():
+    refused(distilled(pspnet(), mgd=mgd(reducer='absolut_max')), 'model.distillers.mgd: reducer', "Did you mean 'absolute_max'")
+
+
+def test_unknown_distiller_and_option():
+    refused(distilled(pspnet(), mgd=dict(type='mmkd.MatchingGuidedDistil', pairs=['backbone.layer4'])),
+            'model.distillers.mgd.type', "'mmkd.MatchingGuidedDistiller'")
+    refused(distilled(pspnet(), mgd=mgd(reduccer='sparse')), 'model.distillers.mgd', 'reduccer', "'reducer'")
+
+
+def test_unknown_key_of_the_model_and_the_teacher():
+    cfg = distilled(pspnet())
+    cfg['teachr'] = cfg.pop('teacher')
+    refused(cfg, 'model.teachr', "Did you mean 'teacher'")
+    cfg = distilled(pspnet())
+    cfg['teacher']['checkpont'] = 'x.pth'
+    refused(cfg, 'model.teacher.checkpont', "Did you mean 'checkpoint'")
+
+
+def test_teacher_config_not_found():
+    cfg = distilled(pspnet())
+    cfg['teacher']['config'] = 'mmseg::pspnet/pspnet_r101-d8_4xb2-80k_cityscape-512x1024.py'
+    refused(cfg, 'model.teacher.config', 'not found among the configs of mmseg',
+            'Did you mean mmseg::pspnet/pspnet_r101-d8_4xb2-80k_cityscapes-512x1024.py')
+    cfg['teacher']['config'] = 'no_such_package::x/y.py'
+    refused(cfg, 'model.teacher.config', "needs the package 'no_such_package'", 'pip install no_such_package')
+    cfg['teacher']['config'] = 'configs/demo/pspnet_r18w32-d8_demo-64x12.py'
+    refused(cfg, 'model.teacher.config', 'not found', 'Accepted: a path')
+
+
+def with_checkpoint(path):
+    return distilled(pspnet(), teacher_options=dict(checkpoint=str(path)))
+
+
+def test_teacher_without_weights():
+    refused(distilled(pspnet(), teacher_options=dict(checkpoint=None)), 'model.teacher.checkpoint is missing', 'allow_random_weights=True')
+
+
+def test_checkpoint_missing(tmp_path):
+    refused(with_checkpoint(tmp_path / 'none.pth'), 'model.teacher.checkpoint', 'none.pth', 'not found')
+
+
+def test_checkpoint_of_another_model(tmp_path):
+    torch.save(dict(state_dict=build(classifier()).state_dict()), tmp_path / 'other.pth')
+    refused(with_checkpoint(tmp_path / 'other.pth'), 'model.teacher.checkpoint', r'covers \d+ of the \d+ weights', 'Missing',
+            'Is it the checkpoint of model.teacher.config')
+
+
+def test_checkpoint_partly_matching(tmp_path):
+    state = build(pspnet(base_channels=16)).state_dict()
+    del state['decode_head.conv_seg.weight']
+    state['decode_head.conv_seg.bias'] = torch.zeros(7)
+    torch.save(dict(state_dict=state), tmp_path / 'partly.pth')
+    refused(with_checkpoint(tmp_path / 'partly.pth'), r'covers (\d+) of', 'Missing: decode_head.conv_seg.weight',
+            r'Of another shape: decode_head.conv_seg.bias \(checkpoint \(7,\), teacher \(5,\)\)')
+
+
+class Malicious:
+    def __reduce__(self):
+        return print, ('this ran',)
+
+
+@pytest.mark.parametrize('content', [b'', b'not a checkpoint', pickle.dumps(Malicious()), pickle.dumps([1, 2])])
+def test_not_a_checkpoint(tmp_path, content, capsys):
+    (tmp_path / 'bad.pth').write_bytes(content)
+    refused(with_checkpoint(tmp_path / 'bad.pth'), 'model.teacher.checkpoint', 'is not a checkpoint')
+    assert 'this ran' not in capsys.readouterr().out
+
+
+def test_checkpoint_without_weights(tmp_path):
+    torch.save(dict(meta=dict(epoch=1)), tmp_path / 'empty.pth')
+    refused(with_checkpoint(tmp_path / 'empty.pth'), 'is not a checkpoint: no weights')
+
+
+KD = dict(type='mmkd.LogitsDistiller', student='decode_head.conv_seg')
+
+
+def test_different_number_of_classes():
+    refused(distilled(pspnet(), pspnet(num_classes=7), kd=KD), 'model.distillers.kd', 'the student has 5 classes', 'the teacher 7',
+            'model.teacher.overrides')
+
+
+def test_teacher_and_student_of_different_tasks():
+    refused(distilled(pspnet(), classifier(), kd=dict(KD, teacher='head.fc')), 'model.distillers.kd', 'different tasks',
+            r'the student \(decode_head.conv_seg\) scores pixels', r'the teacher \(head.fc\) scores images')
+
+
+@pytest.mark.parametrize('interval', [0, -1, [], [0], 1.5, 'two'])
+def test_interval_that_is_no_interval(interval):
+    with pytest.raises(DistillationError, match=r'MatchingUpdateHook.interval: .* Accepted: a whole number > 0'):
+        MatchingUpdateHook(interval=interval)
+
+
+def test_empty_update_data_set(tmp_path):
+    empty = loader('mmpretrain', 0, shuffle=False)
+    with pytest.raises(DistillationError, match='MatchingUpdateHook.dataloader: the data set is empty'):
+        run(run_cfg(distilled(classifier()), tmp_path, hooks=[update_hook('mmpretrain', dataloader=empty)]))
+
+
+def test_no_matching_because_the_hook_is_missing(tmp_path):
+    with pytest.raises(DistillationError, match=r"model.distillers.mgd has no matching yet. Add dict\(type='mmkd.MatchingUpdateHook'"):
+        run(run_cfg(distilled(classifier()), tmp_path))
+
+
+def test_hook_on_a_model_that_is_not_distilled(tmp_path):
+    with pytest.raises(DistillationError, match="mmkd hooks need model=dict"):
+        run(run_cfg(classifier(), tmp_path, hooks=[update_hook('mmpretrain')]))
+
+
+def test_nan_in_a_feature_is_named_with_its_iteration(tmp_path):
+    from mmengine.hooks import Hook
+
+    class Poison(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if runner.iter == 2:
+                with torch.no_grad():
+                    runner.model.backbone.layer3[0].conv1.weight[0] = float('nan')
+
+    cfg = run_cfg(distilled(classifier()), tmp_path, hooks=[update_hook('mmpretrain')])
+    with pytest.raises(DistillationError, match=r"tap 'backbone.layer3@preact' of the student held NaN or infinity in iteration 2"):
+        run(cfg, before=lambda runner: runner.register_hook(Poison()))
+
+
+def test_nan_in_the_teacher_is_found_by_the_matching_update(tmp_path):
+    def poison(runner):
+        model = runner.model
+        model.attach_distillation()
+        with torch.no_grad():
+            model.distillation.teacher.model.backbone.layer4[1].conv2.weight.fill_(float('nan'))
+
+    with pytest.raises(DistillationError, match='the matching cost of stage layer4 is not finite'):
+        run(run_cfg(distilled(classifier()), tmp_path, hooks=[update_hook('mmpretrain')]), before=poison)
+
+
+@pytest.mark.parametrize('options', [dict(loss_weight=-1), dict(begin=5, end=5), dict(warmup=-1), dict(margin='nrm'),
+                                     dict(surplus='drop'), dict(norm='XYZ'), dict(stage_weights=[1.]), dict(reduction='avg')])
+def test_options_out_of_range(options):
+    message = refused(distilled(pspnet(), mgd=mgd(**options)), 'model.distillers.mgd|norm')
+    assert any(str(value) in message for value in options.values())
+
+
+def test_margin_from_a_norm_that_is_not_there():
+    refused(distilled(pspnet(), mgd=mgd('backbone.layer4', margin='norm')), "margin='norm'", "'backbone.layer4'", "'data'")
+
+
+def test_loss_without_attached_distillation():
+    model = build(distilled(classifier()), attach=False)
+    with pytest.raises(RuntimeError, match='attach_distillation'):
+        model(**model.data_preprocessor(batch('mmpretrain'), True), mode='loss')
+
+
+def test_a_missing_package_is_named_with_the_way_to_install_it():
+    code = ("import sys; sys.modules['mmcv'] = None\n"
+            "try:\n    import mmkd_plugin\nexcept ImportError as error:\n    print(error)")
+    output = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+    assert 'mmkd_plugin needs mmcv' in output
+    assert 'pip install mmcv' in output

@@ -1,0 +1,185 @@
+"""Tap addresses, on real blocks and networks."""
+import pytest
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.registry import MODELS
+from torch import nn
+from zoo import batch, build, classifier, distilled, mgd, pspnet, retinanet
+
+from mmkd_plugin.core import DistillationError, FeatureTaps, TapAddress
+from mmkd_plugin.core.taps import tokens_to_map
+
+
+@pytest.mark.parametrize(('text', 'expected'), [
+    ('backbone.layer3', ('backbone.layer3', None, 'out')), ('neck[0]', ('neck', 0, 'out')),
+    ('neck[-1]', ('neck', -1, 'out')), ('backbone.layer4.-1@preact', ('backbone.layer4.-1', None, 'preact')),
+    ('decode_head.conv_seg@in', ('decode_head.conv_seg', None, 'in')), ('a.b[2]@in', ('a.b', 2, 'in'))])
+def test_addresses_are_parsed(text, expected):
+    address = TapAddress.parse(text)
+    assert (address.path, address.index, address.port) == expected
+
+
+@pytest.mark.parametrize('text', ['', 'neck[a]', 'neck[0', 'a b', '@preact', 'neck[0][1]', 3])
+def test_what_is_no_address_is_refused(text):
+    with pytest.raises(DistillationError, match='is not an address'):
+        TapAddress.parse(text)
+
+
+def settled(model, addresses, image):
+    taps = FeatureTaps(model, addresses, 'student')
+    with torch.no_grad():
+        model.eval()
+        taps.settle(lambda: model(image), tuple(image.shape[2:]))
+    return taps
+
+
+@pytest.mark.parametrize('block', [dict(type='mmdet.ResNet', depth=18), dict(type='mmdet.ResNet', depth=50)],
+                         ids=['BasicBlock', 'Bottleneck'])
+@pytest.mark.parametrize('training', [True, False])
+def test_preact_is_the_true_pre_activation_of_a_residual_block(block, training):
+    backbone = MODELS.build(dict(block, base_channels=8, stem_channels=8))
+    image = torch.randn(2, 3, 64, 64)
+    taps = settled(backbone, ['layer3@preact', 'layer3', 'layer3.-1'], image)
+    backbone.train(training)
+    with taps.record() as recording:
+        backbone(image)
+    features = recording.features((64, 64))
+    pre, post = features['layer3@preact'], features['layer3']
+    assert pre.min() < 0
+    torch.testing.assert_close(pre.relu(), post, rtol=0, atol=0)
+    torch.testing.assert_close(features['layer3.-1'], post, rtol=0, atol=0)
+    # By hand, from the block's own parts: the last norm plus the identity.
+    block = backbone.layer3[-1]
+    assert block.relu.inplace
+    with taps.record(['layer3@preact']) as recording:
+        norms = []
+        last = block.norm3 if hasattr(block, 'conv3') else block.norm2
+        handle = last.register_forward_hook(lambda module, args, output: norms.append(output.clone()))
+        inputs = []
+        into = block.register_forward_pre_hook(lambda module, args: inputs.append(args[0].clone()))
+        backbone(image)
+        handle.remove()
+        into.remove()
+    torch.testing.assert_close(recording.features((64, 64))['layer3@preact'], norms[0] + inputs[0], rtol=0, atol=0)
+
+
+def test_preact_is_the_true_pre_activation_of_a_conv_module():
+    module = nn.Sequential(ConvModule(3, 8, 3, padding=1, norm_cfg=dict(type='BN')), nn.Conv2d(8, 8, 1))
+    image = torch.randn(2, 3, 16, 16)
+    taps = settled(module, ['0@preact', '0'], image)
+    module.train()
+    with taps.record() as recording:
+        module(image)
+    features = recording.features((16, 16))
+    assert module[0].activate.inplace
+    assert features['0@preact'].min() < 0
+    torch.testing.assert_close(features['0@preact'].relu(), features['0'], rtol=0, atol=0)
+    torch.testing.assert_close(features['0@preact'], module[0].bn(module[0].conv(image)))
+    assert taps.info['0@preact'].norm is module[0].bn
+
+
+def test_an_output_that_is_added_to_in_place_is_kept_as_it_was():
+    backbone = MODELS.build(dict(type='mmdet.ResNet', depth=18, base_channels=8, stem_channels=8))
+    image = torch.randn(2, 3, 64, 64)
+    taps = settled(backbone, ['layer4.-1.bn2'], image)
+    copies = []
+    handle = backbone.layer4[-1].bn2.register_forward_hook(lambda module, args, output: copies.append(output.clone()))
+    with taps.record() as recording:
+        backbone(image)
+    handle.remove()
+    assert torch.equal(recording.features((64, 64))['layer4.-1.bn2'], copies[0])
+
+
+def test_margins_come_from_the_blocks_own_norm_not_from_the_shortcut():
+    # With one block a stage, the shortcut's norm is the last one to run.
+    backbone = MODELS.build(dict(type='mmpretrain.ResNet_CIFAR', depth=18, base_channels=8, stem_channels=8))
+    taps = settled(backbone, ['layer2.0@preact', 'layer2@preact'], torch.randn(1, 3, 32, 32))
+    assert taps.info['layer2.0@preact'].norm is backbone.layer2[0].bn2
+    assert taps.info['layer2@preact'].norm is backbone.layer2[-1].bn2
+
+
+def test_squeeze_and_excitation_is_not_the_blocks_activation():
+    backbone = MODELS.build(dict(type='mmpretrain.MobileNetV3', arch='small', out_indices=(11,)))
+    taps = settled(backbone, ['layer11@preact'], torch.randn(1, 3, 64, 64))
+    assert taps.info['layer11@preact'].size == (2, 2)
+
+
+def test_the_forward_ends_at_the_deepest_tap():
+    model = build(pspnet())
+    image = torch.randn(2, 3, 64, 64)
+    taps = settled(model, ['backbone.layer2'], image)
+    reached = []
+    handles = [module.register_forward_hook(lambda module, args, output: reached.append(module))
+               for module in (model.backbone.layer2, model.backbone.layer3)]
+    with taps.record(stop_when_complete=True):
+        model(image)
+    for handle in handles:
+        handle.remove()
+    assert reached == [model.backbone.layer2]
+
+
+@pytest.mark.parametrize(('length', 'size', 'extra', 'grid'), [
+    (196, (224, 224), 0, (14, 14)), (197, (224, 224), 1, (14, 14)), (198, (224, 224), 2, (14, 14)),
+    (8, (64, 128), 0, (2, 4)), (50, (224, 224), 1, (7, 7)), (35, (100, 140), 0, (5, 7))])
+def test_tokens_become_maps(length, size, extra, grid):
+    tokens = torch.randn(2, length, 6)
+    feature = tokens_to_map(tokens, size)
+    assert feature.shape == (2, 6, *grid)
+    assert torch.equal(feature[:, :, 0, 1], tokens[:, extra + 1])
+    assert torch.equal(feature[:, :, -1, -1], tokens[:, -1])
+
+
+def test_tokens_without_a_grid_are_refused():
+    with pytest.raises(DistillationError, match='110 tokens are not the grid of a 224x224 image'):
+        tokens_to_map(torch.randn(1, 110, 4), (224, 224))
+
+
+VIT = dict(type='ImageClassifier', _scope_='mmpretrain', neck=None,
+           backbone=dict(type='VisionTransformer', img_size=64, patch_size=16, arch=dict(
+               embed_dims=12, num_layers=2, num_heads=2, feedforward_channels=24)),
+           head=dict(type='VisionTransformerClsHead', num_classes=5, in_channels=12))
+SWIN = dict(type='ImageClassifier', _scope_='mmpretrain', neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=5, in_channels=96),
+            backbone=dict(type='SwinTransformer', img_size=64, pad_small_map=True, arch=dict(
+                embed_dims=12, depths=[2, 2, 2, 2], num_heads=[1, 2, 2, 2])))
+
+
+@pytest.mark.parametrize(('cfg', 'tap', 'channels', 'size'), [
+    (VIT, 'backbone.layers.-1', 12, (4, 4)), (VIT, 'backbone.layers.0@preact', 24, (4, 4)),
+    (SWIN, 'backbone.stages.3', 96, (2, 2)), (SWIN, 'backbone.stages.1', 24, (8, 8))], ids=['ViT', 'ViT-preact', 'Swin', 'Swin1'])
+def test_a_transformer_teacher_can_be_tapped(cfg, tap, channels, size):
+    model = build(distilled(classifier(), cfg, l2=dict(type='mmkd.FeatureDistiller', pairs=[('backbone.layer4', tap)])))
+    feature = model.distillation.teacher.features(torch.randn(2, 3, 64, 64))[tap]
+    assert feature.shape == (2, channels, *size)
+    losses = model(**model.data_preprocessor(batch('mmpretrain'), True), mode='loss')
+    assert losses['l2.loss_layer4'] > 0
+
+
+def test_items_of_lists_inputs_and_logits_can_be_tapped():
+    model = build(retinanet())
+    image = torch.randn(1, 3, 64, 64)
+    taps = settled(model, ['neck[0]', 'neck[-1]', 'neck.fpn_convs.0.conv@in'], image)
+    outputs = model.neck(model.backbone(image))
+    with taps.record() as recording:
+        model(image)
+    features = recording.features((64, 64))
+    assert torch.equal(features['neck[0]'], outputs[0])
+    assert torch.equal(features['neck[-1]'], outputs[-1])
+    assert features['neck.fpn_convs.0.conv@in'].shape[1] == 16
+
+
+def test_activation_checkpointing_inside_a_tap_is_handled_or_refused_by_name():
+    cfg = distilled(pspnet(), None, l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4']))
+    cfg['student']['backbone']['with_cp'] = True
+    model = build(cfg)
+    losses = model(**model.data_preprocessor(batch('mmseg'), True), mode='loss')
+    losses['l2.loss_layer4'].backward()
+    assert model.backbone.layer4[0].conv1.weight.grad.abs().sum() > 0
+
+
+def test_a_frozen_tap_is_refused_by_name():
+    cfg = distilled(pspnet(), None, mgd=mgd('backbone.layer1@preact', norm=None))
+    cfg['student']['backbone']['frozen_stages'] = 1
+    model = build(cfg).train()
+    with pytest.raises(DistillationError, match=r"tap 'backbone.layer1@preact' of the student carries no gradient"):
+        model(**model.data_preprocessor(batch('mmseg'), True), mode='loss')
