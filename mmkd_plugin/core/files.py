@@ -5,6 +5,7 @@ from typing import Dict
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.utils import digit_version
 from torch import Tensor
 
 from .errors import DistillationError
@@ -13,18 +14,28 @@ from .errors import DistillationError
 def register_safe_globals() -> None:
     """Lets ``torch.load(weights_only=True)`` open mmengine's own checkpoints.
 
-    They hold ``HistoryBuffer`` objects with numpy arrays and scalars; from torch 2.6 on mmengine 0.10.7 cannot resume
-    them otherwise. Naming these classes keeps the safety on.
+    They hold ``HistoryBuffer`` objects with numpy arrays and scalars; from torch 2.6 on, where ``weights_only`` is the
+    default, mmengine 0.10.7 cannot resume them otherwise. Naming these classes keeps the safety on. Before 2.6 torch
+    cannot be told, and mmengine does not need it.
     """
-    if not hasattr(torch.serialization, 'add_safe_globals'):
+    if digit_version(torch.__version__) < digit_version('2.6'):
         return
     core = np._core if hasattr(np, '_core') else np.core
     scalar_types = {type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32', 'uint8', 'bool', 'U1')}
+    functions = (core.multiarray._reconstruct, core.multiarray.scalar)
     torch.serialization.add_safe_globals([
-        HistoryBuffer, np.ndarray, np.dtype, *scalar_types, core.multiarray._reconstruct, core.multiarray.scalar,
-        # the same functions under the path that numpy 1 wrote
-        (core.multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),
-        (core.multiarray.scalar, 'numpy.core.multiarray.scalar'), getattr])
+        HistoryBuffer, np.ndarray, np.dtype, *scalar_types,
+        # numpy 2 and numpy 1 name the same functions differently
+        *((function, f'{module}.multiarray.{function.__name__}')
+          for function in functions for module in ('numpy._core', 'numpy.core')),
+        (_statistics_method, 'builtins.getattr')])
+
+
+def _statistics_method(owner, name: str):
+    """What ``getattr`` may do in a checkpoint: name a statistics method of HistoryBuffer, which is what those buffers hold."""
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise ValueError(f'the checkpoint asks for the attribute {name!r} of {owner!r}')
+    return getattr(owner, name)
 
 
 def load_weights(reference: str, key: str) -> Dict[str, Tensor]:

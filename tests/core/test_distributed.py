@@ -1,0 +1,46 @@
+"""Two gloo processes on a CPU: equal matching on both ranks, and the losses of one process on the same global batch."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+WORKER = Path(__file__).parent / 'distributed_worker.py'
+
+
+def launch(processes, out):
+    port = 29600 + (os.getpid() * 2 + processes) % 4000
+    command = [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={processes}', f'--master_port={port}',
+               str(WORKER), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(out / f'rank{rank}.pt', weights_only=True) for rank in range(processes)]
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    folders = {processes: tmp_path_factory.mktemp(f'ranks{processes}') for processes in (1, 2)}
+    return {processes: launch(processes, folder) for processes, folder in folders.items()}
+
+
+def test_both_ranks_hold_the_same_matching_and_weights(runs):
+    first, second = runs[2]
+    assert first['assignment'].tolist() == second['assignment'].tolist()
+    assert all(torch.equal(value, second['weights'][name]) for name, value in first['weights'].items())
+
+
+def test_the_matching_is_that_of_one_process_on_all_images(runs):
+    assert [set(row) for row in runs[1][0]['assignment'].tolist()] == [set(row) for row in runs[2][0]['assignment'].tolist()]
+
+
+def test_losses_agree_with_one_process_on_the_same_global_batch(runs):
+    alone = json.loads(runs[1][0]['losses'])
+    ranks = [json.loads(rank['losses']) for rank in runs[2]]
+    assert len(alone) == 3
+    for step, losses in enumerate(alone):
+        for name, value in losses.items():
+            mean = sum(rank[step][name] for rank in ranks) / 2
+            assert mean == pytest.approx(value, rel=1e-4), (step, name)

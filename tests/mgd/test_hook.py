@@ -1,0 +1,191 @@
+"""When and how the matching is updated; numbers T18 and T19 of the specification."""
+import math
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.optim import LinearLR, MultiStepLR
+from zoo import build, classifier, distilled, loader, mgd, pspnet, run, run_cfg, update_hook
+
+from mmkd_plugin.core import DistillationError
+from mmkd_plugin.mgd import MatchingUpdateHook
+from mmkd_plugin.mgd.hook import evaluation_view_of_training_data
+from mmkd_plugin.mgd.matching import assign_groups, cost_matrix, similarity_sum
+
+
+def recorded_updates(monkeypatch, cfg):
+    """Runs ``cfg``; returns the (epoch, iteration) at which the matching was updated."""
+    updates = []
+    original = MatchingUpdateHook.update
+
+    def update(hook, runner):
+        updates.append((runner.epoch, runner.iter))
+        return original(hook, runner)
+
+    monkeypatch.setattr(MatchingUpdateHook, 'update', update)
+    runner, _ = run(cfg)
+    return runner, updates
+
+
+def test_T19_every_second_epoch(monkeypatch, tmp_path):
+    cfg = run_cfg(distilled(classifier()), tmp_path, epochs=6, length=2, hooks=[update_hook('mmpretrain', interval=2)])
+    _, updates = recorded_updates(monkeypatch, cfg)
+    # Before training and after the epochs of index 1 and 3; after the last (5) it would serve nobody.
+    assert [epoch for epoch, _ in updates] == [0, 1, 3]
+
+
+@pytest.mark.parametrize(('options', 'expected'), [
+    (dict(interval=2, by_epoch=False), [0, 2, 4]), (dict(interval=[1, 4], by_epoch=False), [0, 1, 4]),
+    (dict(interval=1), [0, 2, 4]), (dict(interval=2), [0, 4])])
+def test_iteration_based_runs(monkeypatch, tmp_path, options, expected):
+    cfg = run_cfg(distilled(classifier()), tmp_path, length=4, hooks=[update_hook('mmpretrain', **options)])
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
+    _, updates = recorded_updates(monkeypatch, cfg)
+    assert [0, *(iteration + 1 for _, iteration in updates[1:])] == expected
+
+
+def test_T19_detection_and_logarithmic_schedules():
+    paper = MatchingUpdateHook(interval=[5000, 10000, 15000, 31000, 62000], by_epoch=False)
+    assert [done for done in range(1, 90000) if paper.due(done)] == [5000, 10000, 15000, 31000, 62000]
+    logarithmic = [math.ceil(10 ** (2.1 * step / 9)) for step in range(10)]
+    assert logarithmic == [1, 2, 3, 6, 9, 15, 26, 43, 74, 126]
+    hook = MatchingUpdateHook(interval=logarithmic)
+    assert [done for done in range(1, 200) if hook.due(done)] == logarithmic
+
+
+def test_T18_warm_up_of_the_imagenet_recipe():
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=.1)
+    schedulers = [LinearLR(optimiser, start_factor=.1, begin=0, end=11, by_epoch=True),
+                  MultiStepLR(optimiser, milestones=[41, 71, 91], gamma=.1, by_epoch=True)]
+    rates = []
+    for _ in range(130):
+        rates.append(optimiser.param_groups[0]['lr'])
+        optimiser.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    expected = {0: .010, 5: .055, 9: .091, 10: .1, 41: .01, 71: .001, 91: 1e-4}
+    assert {epoch: rates[epoch] for epoch in expected} == pytest.approx(expected)
+
+
+def test_the_matching_is_that_of_the_students_and_teachers_evaluation_features(tmp_path):
+    model_cfg = distilled(classifier(), mgd=mgd('backbone.layer4@preact'))
+    kept = {}
+
+    class KeepWeights(Hook):
+        def before_train(self, runner):
+            kept.update({name: value.clone() for name, value in runner.model.state_dict().items()})
+
+    runner, _ = run(run_cfg(model_cfg, tmp_path, length=2, hooks=[update_hook('mmpretrain', interval=5)]),
+                    before=lambda runner: runner.register_hook(KeepWeights()))
+    distillation = runner.model.distillation
+    student = build(classifier())
+    student.load_state_dict(kept)
+    student.eval()
+    similarity = 0
+    for data in runner.build_dataloader(loader('mmpretrain', 4, shuffle=False)):
+        data = student.data_preprocessor(data, False)
+        features = []
+        handle = student.backbone.layer4[-1].relu.register_forward_pre_hook(
+            lambda module, args, features=features: features.append(args[0].clone()))
+        student.backbone(data['inputs'])
+        handle.remove()
+        teacher = distillation.teacher.features(data['inputs'])['backbone.layer4@preact']
+        similarity = similarity + similarity_sum(features[-1], teacher)
+    expected = assign_groups(cost_matrix(similarity, 4))
+    found = distillation.mgd.stages[0].assignment
+    assert [set(row) for row in found.tolist()] == [set(row) for row in expected.tolist()]
+
+
+def test_every_module_gets_its_own_mode_back(tmp_path):
+    cfg = distilled(pspnet(norm_eval=True), mgd=mgd())
+    modes = {}
+
+    def note(runner):
+        runner.model.train()
+        modes.update({name: module.training for name, module in runner.model.named_modules()})
+
+    runner, _ = run(run_cfg(cfg, tmp_path, length=2, hooks=[update_hook('mmseg')]), before=note)
+    runner.model.train()
+    hook = next(hook for hook in runner.hooks if isinstance(hook, MatchingUpdateHook))
+    buffers = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    hook.update(runner)
+    after = {name: module.training for name, module in runner.model.named_modules() if not name.startswith('distillation')}
+    assert not all(modes.values())
+    assert after == modes
+    assert all(torch.equal(value, buffers[name]) for name, value in runner.model.state_dict().items())
+
+
+def test_an_update_draws_no_random_number_of_the_run(tmp_path):
+    runner, _ = run(run_cfg(distilled(classifier()), tmp_path, length=2, hooks=[update_hook('mmpretrain')]))
+    hook = next(hook for hook in runner.hooks if isinstance(hook, MatchingUpdateHook))
+    before = torch.get_rng_state()
+    hook.update(runner)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_number_of_images_ends_the_update(tmp_path, monkeypatch):
+    seen = []
+    original = MatchingUpdateHook._accumulate
+    monkeypatch.setattr(MatchingUpdateHook, '_accumulate',
+                        lambda *args: seen.append(original(*args)) or seen[-1])
+    run(run_cfg(distilled(classifier()), tmp_path, length=2, hooks=[
+        update_hook('mmpretrain', num_images=3, dataloader=loader('mmpretrain', 8))]))
+    assert seen == [4]  # whole batches of 2
+
+
+def test_margins_are_measured_where_there_is_no_norm(tmp_path):
+    cfg = distilled(classifier(), mgd=mgd('backbone.layer4'))
+    runner, _ = run(run_cfg(cfg, tmp_path, length=2, hooks=[update_hook('mmpretrain')]))
+    stage = runner.model.distillation.mgd.stages[0]
+    assert stage.margin_source == 'data'
+    assert (stage.margins == 0).all()  # after the activation nothing is negative
+
+
+def test_the_default_loader_is_the_training_set_with_evaluation_transforms():
+    train, val = [dict(type='RandomFlip')], [dict(type='Resize')]
+    inner = dict(type='CocoDataset', data_root='train', pipeline=train)
+    cfg = Config(dict(
+        train_dataloader=dict(batch_size=8, sampler=dict(type='InfiniteSampler'), batch_sampler=dict(type='AspectRatio'),
+                              dataset=dict(type='MultiImageMixDataset', pipeline=[dict(type='Mosaic')], dataset=inner)),
+        val_dataloader=dict(batch_size=3, num_workers=2, persistent_workers=True, drop_last=False,
+                            sampler=dict(type='DefaultSampler', shuffle=False),
+                            dataset=dict(type='ConcatDataset', datasets=[dict(data_root='val', pipeline=val)]))))
+    assert evaluation_view_of_training_data(cfg) == dict(
+        batch_size=3, num_workers=2, persistent_workers=False, sampler=dict(type='DefaultSampler', shuffle=True),
+        dataset=dict(type='CocoDataset', data_root='train', pipeline=val))
+    assert inner['pipeline'] == train
+
+
+def test_a_config_without_loaders_needs_one_of_its_own():
+    with pytest.raises(DistillationError, match='no train_dataloader and val_dataloader'):
+        evaluation_view_of_training_data(Config(dict(train_dataloader=dict(dataset=dict()))))
+
+
+@pytest.mark.parametrize(('student', 'teacher', 'shape'), [(8, 16, (64, 2)), (8, 20, (64, 2)), (16, 8, (128, 1))])
+def test_widths_that_do_not_fit(tmp_path, student, teacher, shape):
+    cfg = distilled(classifier(student), classifier(teacher), mgd=mgd('backbone.layer4@preact'))
+    runner, losses = run(run_cfg(cfg, tmp_path, length=2, hooks=[update_hook('mmpretrain')]))
+    assert runner.model.distillation.mgd.stages[0].assignment.shape == shape
+    assert losses[0]['mgd.loss_layer4'] > 0
+
+
+def test_resolutions_that_do_not_fit_are_resized_to_the_students(tmp_path):
+    cfg = distilled(pspnet(), classifier(16), mgd=mgd(('backbone.layer4@preact', 'backbone.layer4@preact'),
+                                                      ('backbone.layer1', 'backbone.layer2')))
+    runner, losses = run(run_cfg(cfg, tmp_path, length=2, hooks=[update_hook('mmseg')]))
+    info = runner.model.distillation
+    assert info.student_taps.info['backbone.layer4@preact'].size == (8, 8)
+    assert info.teacher.taps.info['backbone.layer2'].size == (32, 32)
+    assert all(value == value for value in losses[0].values())
+
+
+def test_the_papers_sum_does_not_depend_on_the_input_size():
+    from mmkd_plugin.core import Batch
+    from mmkd_plugin.mgd import MatchingGuidedDistiller
+    distiller = MatchingGuidedDistiller(['a'], reduction='sum')
+    for side in (224, 448):
+        loss = torch.ones(2, 4, side // 32, side // 32)
+        value = distiller._reduce(loss, Batch(torch.zeros(2, 3, side, side), None, 0))
+        assert value.item() == pytest.approx(4 * 49 / 1e4)
