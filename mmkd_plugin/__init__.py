@@ -12,8 +12,8 @@ def _check_environment() -> None:
             import_module(module)
         except ImportError as error:
             hint = ' (mmcv builds from source: see "Installation" in the README)' if package == 'mmcv' else ''
-            raise ImportError(f'mmkd_plugin needs {package}, which cannot be imported: {error}. Install it with: pip install '
-                              f'{package}{hint}') from error
+            raise ImportError(f'mmkd_plugin needs {package}, which cannot be imported: {error}. '
+                              f'Install it with: pip install {package}{hint}') from error
 
 
 _check_environment()

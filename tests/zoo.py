@@ -43,7 +43,8 @@ def retinanet(base_channels=8, depth=18):
                                   strides=[8, 16, 32, 64, 128]),
             bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
             loss_cls=dict(type='FocalLoss', use_sigmoid=True), loss_bbox=dict(type='L1Loss')),
-        train_cfg=dict(assigner=dict(type='MaxIoUAssigner', pos_iou_thr=.5, neg_iou_thr=.4, min_pos_iou=0, ignore_iof_thr=-1),
+        train_cfg=dict(assigner=dict(type='MaxIoUAssigner', pos_iou_thr=.5, neg_iou_thr=.4, min_pos_iou=0,
+                                     ignore_iof_thr=-1),
                        sampler=dict(type='PseudoSampler'), allowed_border=-1, pos_weight=-1),
         test_cfg=dict(nms_pre=10, min_bbox_size=0, score_thr=.05, nms=dict(type='nms', iou_threshold=.5), max_per_img=5))
 
@@ -126,7 +127,8 @@ class ToyDataset(Dataset):
 
 
 def loader(scope, length=8, batch_size=2, shuffle=True):
-    return dict(batch_size=batch_size, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=shuffle, _scope_='mmengine'),
+    return dict(batch_size=batch_size, num_workers=0,
+                sampler=dict(type='DefaultSampler', shuffle=shuffle, _scope_='mmengine'),
                 dataset=dict(type='ToyDataset', _scope_='mmengine', scope=scope, length=length, pipeline=[]),
                 collate_fn=dict(type='pseudo_collate'))
 

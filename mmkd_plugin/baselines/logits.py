@@ -59,11 +59,11 @@ class LogitsDistiller(Distiller):
         if (ours.size is None) != (theirs.size is None):
             kinds = ['scores images' if info.size is None else 'scores pixels' for info in (ours, theirs)]
             raise DistillationError(f'model.distillers.{name}: student and teacher solve different tasks: the student '
-                                    f'({self.student_tap}) {kinds[0]}, the teacher ({self.teacher_tap}) {kinds[1]}. Features '
-                                    'can still be distilled, logits cannot.')
+                                    f'({self.student_tap}) {kinds[0]}, the teacher ({self.teacher_tap}) {kinds[1]}. '
+                                    'Features can still be distilled, logits cannot.')
         if ours.channels != theirs.channels:
-            raise DistillationError(f'model.distillers.{name}: the student has {ours.channels} classes ({self.student_tap}), '
-                                    f'the teacher {theirs.channels} ({self.teacher_tap}); logits need the same classes. Set '
+            raise DistillationError(f'model.distillers.{name}: the student has {ours.channels} classes '
+                                    f'({self.student_tap}), the teacher {theirs.channels} ({self.teacher_tap}); logits need the same classes. Set '
                                     'num_classes in model.teacher.overrides, or give a teacher of the same data set.')
 
     def forward(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], batch: Batch) -> Dict[str, Tensor]:

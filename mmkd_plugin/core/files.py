@@ -32,7 +32,7 @@ def register_safe_globals() -> None:
 
 
 def _statistics_method(owner, name: str):
-    """What ``getattr`` may do in a checkpoint: name a statistics method of HistoryBuffer, which is what those buffers hold."""
+    """What ``getattr`` may do in a checkpoint: name a statistics method of HistoryBuffer, which these buffers hold."""
     if owner is not HistoryBuffer or name.startswith('_'):
         raise ValueError(f'the checkpoint asks for the attribute {name!r} of {owner!r}')
     return getattr(owner, name)

@@ -143,8 +143,8 @@ def build_teacher(cfg: dict) -> Teacher:
         config.merge_from_dict(dict(cfg['overrides']))
     checkpoint = cfg.get('checkpoint')
     if checkpoint is None and not cfg.get('allow_random_weights', False):
-        raise DistillationError('model.teacher.checkpoint is missing: a teacher with random weights teaches noise. Accepted: '
-                                'a path or an http(s) address; for tests, allow_random_weights=True.')
+        raise DistillationError('model.teacher.checkpoint is missing: a teacher with random weights teaches noise. '
+                                'Accepted: a path or an http(s) address; for tests, allow_random_weights=True.')
     model = _build_model(config)
     if checkpoint is not None:
         load_teacher_weights(model, checkpoint)

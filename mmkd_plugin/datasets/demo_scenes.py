@@ -10,10 +10,11 @@ from typing import List, Tuple
 import numpy as np
 from PIL import Image
 
-BACKGROUND, IGNORED = 10, 255
+BACKGROUND = 10
+IMAGENET_CLASSES = 1000
 SCENE_SIZE = (64, 128)
-DIGIT_SIZES = (24, 44)  # smallest and largest side in pixels
-DIGITS_PER_SCENE = (3, 6)
+DIGIT_SIZES = (36, 60)  # smallest and largest side in pixels
+DIGITS_PER_SCENE = (3, 5)
 VALIDATION_SHARE = 0.3
 
 # A COCO config finds its categories by these names; digit d is category d.
@@ -87,8 +88,8 @@ def make_texture(rng: np.random.Generator) -> np.ndarray:
     for _ in range(2):
         frequency, angle, phase = rng.uniform(0.1, 0.8), rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
         wave = np.sin(frequency * (np.cos(angle) * columns + np.sin(angle) * rows) + phase)
-        canvas += wave[..., None] * rng.uniform(-35, 35, 3)
-    canvas += rng.normal(0, rng.uniform(4, 14), (*SCENE_SIZE, 3))
+        canvas += wave[..., None] * rng.uniform(-15, 15, 3)
+    canvas += rng.normal(0, rng.uniform(2, 8), (*SCENE_SIZE, 3))
     return canvas.clip(0, 255).astype(np.uint8)
 
 
@@ -100,7 +101,7 @@ def _enlarge(digit: np.ndarray, side: int) -> np.ndarray:
 def _paint(canvas: np.ndarray, ink: np.ndarray, top: int, left: int, rng: np.random.Generator) -> None:
     patch = canvas[top:top + len(ink), left:left + len(ink)]
     # How far the colour is from the background decides how hard the scene is.
-    shift = rng.uniform(70, 130) * np.sign(127.5 - patch.mean()) + rng.uniform(-25, 25, 3)
+    shift = rng.uniform(80, 130) * np.sign(127.5 - patch.mean()) + rng.uniform(-25, 25, 3)
     patch[:] = (patch + ink[..., None] * shift).clip(0, 255).astype(np.uint8)
 
 
@@ -146,10 +147,12 @@ def _write_coco(root: Path, split: str, scenes: List[Scene]) -> None:
 
 
 def _write_folders(root: Path, split: str, scenes: List[Scene]) -> None:
+    # ImageNet configs insist on 1000 folders; digit d is the d-th of them, the others stay empty.
+    folders = [_folder(root / split / f'class_{number:03d}') for number in range(IMAGENET_CLASSES)]
     count = 0
     for scene in scenes:
         for (x, y, width, height), digit in zip(scene.boxes, scene.digits):
-            folder = _folder(root / split / str(digit))
+            folder = folders[digit]
             Image.fromarray(scene.image[y:y + height, x:x + width]).save(folder / f'{count:06d}.png')
             count += 1
 

@@ -180,8 +180,8 @@ class MatchedStage(nn.Module):
         self.matched = False  # the flag's value on the host, so that asking costs no sync
         self.register_buffer('margins', torch.zeros(teacher.channels))
         if margin == 'norm' and teacher.norm is None:
-            raise DistillationError(f"margin='norm': no batch norm with {teacher.channels} channels comes directly before the "
-                                    f"teacher's tap {teacher.address!r}. Accepted there: 'data', 'none', 'auto'.")
+            raise DistillationError(f"margin='norm': no batch norm with {teacher.channels} channels comes directly before "
+                                    f"the teacher's tap {teacher.address!r}. Accepted there: 'data', 'none', 'auto'.")
         self.margin_source = ('norm' if teacher.norm is not None else 'data') if margin == 'auto' else margin
         if self.margin_source == 'norm':
             self.margins.copy_(margin_maths.margins_from_norm(teacher.norm.weight, teacher.norm.bias))

@@ -33,8 +33,8 @@ cfg.update(launcher='pytorch', model_wrapper_cfg=dict(
 cfg.train_dataloader.update(batch_size=4 // get_world_size(), sampler=dict(type='DefaultSampler', shuffle=False))
 runner, losses = run(cfg)
 state = dict(assignment=runner.model.module.distillation.mgd.stages[0].assignment,
-             weights={name: value for name, value in runner.model.module.named_parameters()}, losses=json.dumps(losses))
-state['weights'] = {name: value.detach() for name, value in state['weights'].items()}
+             weights={name: value.detach() for name, value in runner.model.module.named_parameters()},
+             losses=json.dumps(losses))
 torch.save(state, out / f'rank{get_rank()}.pt')
 assert runner.model.module.distillation is not None
 assert os.environ['WORLD_SIZE'] == str(get_world_size())

@@ -26,7 +26,8 @@ def pairs(*given):
 
 
 def test_unknown_tap():
-    refused(distilled(pspnet(), mgd=mgd('backbone.layr4')), r"tap 'backbone.layr4' of the student", "Did you mean 'backbone.layer4'")
+    refused(distilled(pspnet(), mgd=mgd('backbone.layr4')), r"tap 'backbone.layr4' of the student",
+            "Did you mean 'backbone.layer4'")
     refused(distilled(pspnet(), mgd=mgd(('backbone.layer4', 'backbon.layer4'))), 'of the teacher', "'backbone.layer4'",
             'The teacher contains: data_preprocessor, backbone')
 
@@ -38,7 +39,8 @@ def test_index_out_of_range():
 
 
 def test_list_without_an_index():
-    refused(distilled(retinanet(), mgd=mgd(('neck', 'neck[0]'))), "tap 'neck' of the student", 'tuple of 5 items', r'neck\[0\]')
+    refused(distilled(retinanet(), mgd=mgd(('neck', 'neck[0]'))), "tap 'neck' of the student",
+            'tuple of 5 items', r'neck\[0\]')
 
 
 def test_unknown_port():
@@ -50,8 +52,8 @@ def test_preact_without_an_activation():
 
 
 def test_tap_never_reached():
-    refused(distilled(pspnet(), mgd=mgd(('decode_head', 'backbone.layer4'))), "tap 'decode_head' of the student was never reached",
-            'decode_head.conv_seg')
+    refused(distilled(pspnet(), mgd=mgd(('decode_head', 'backbone.layer4'))), 
+            "tap 'decode_head' of the student was never reached", 'decode_head.conv_seg')
 
 
 @pytest.mark.parametrize('given', ['backbone.layer4', {'student': 'backbone.layer4'}, [], [('a', 'b', 'c')], [('a', 1)],
@@ -62,7 +64,8 @@ def test_pairs_of_wrong_form(given):
 
 
 def test_unknown_reducer():
-    refused(distilled(pspnet(), mgd=mgd(reducer='absolut_max')), 'model.distillers.mgd: reducer', "Did you mean 'absolute_max'")
+    refused(distilled(pspnet(), mgd=mgd(reducer='absolut_max')), 'model.distillers.mgd: reducer',
+            "Did you mean 'absolute_max'")
 
 
 def test_unknown_distiller_and_option():
@@ -96,7 +99,8 @@ def with_checkpoint(path):
 
 
 def test_teacher_without_weights():
-    refused(distilled(pspnet(), teacher_options=dict(checkpoint=None)), 'model.teacher.checkpoint is missing', 'allow_random_weights=True')
+    refused(distilled(pspnet(), teacher_options=dict(checkpoint=None)), 'model.teacher.checkpoint is missing',
+            'allow_random_weights=True')
 
 
 def test_checkpoint_missing(tmp_path):
@@ -139,8 +143,8 @@ KD = dict(type='mmkd.LogitsDistiller', student='decode_head.conv_seg')
 
 
 def test_different_number_of_classes():
-    refused(distilled(pspnet(), pspnet(num_classes=7), kd=KD), 'model.distillers.kd', 'the student has 5 classes', 'the teacher 7',
-            'model.teacher.overrides')
+    refused(distilled(pspnet(), pspnet(num_classes=7), kd=KD), 'model.distillers.kd',
+            'the student has 5 classes', 'the teacher 7', 'model.teacher.overrides')
 
 
 def test_teacher_and_student_of_different_tasks():
@@ -161,7 +165,8 @@ def test_empty_update_data_set(tmp_path):
 
 
 def test_no_matching_because_the_hook_is_missing(tmp_path):
-    with pytest.raises(DistillationError, match=r"model.distillers.mgd has no matching yet. Add dict\(type='mmkd.MatchingUpdateHook'"):
+    message = r"model.distillers.mgd has no matching yet. Add dict\(type='mmkd.MatchingUpdateHook'"
+    with pytest.raises(DistillationError, match=message):
         run(run_cfg(distilled(classifier()), tmp_path))
 
 
@@ -180,7 +185,8 @@ def test_nan_in_a_feature_is_named_with_its_iteration(tmp_path):
                     runner.model.backbone.layer3[0].conv1.weight[0] = float('nan')
 
     cfg = run_cfg(distilled(classifier()), tmp_path, hooks=[update_hook('mmpretrain')])
-    with pytest.raises(DistillationError, match=r"tap 'backbone.layer3@preact' of the student held NaN or infinity in iteration 2"):
+    message = "tap 'backbone.layer3@preact' of the student held NaN or infinity in iteration 2"
+    with pytest.raises(DistillationError, match=message):
         run(cfg, before=lambda runner: runner.register_hook(Poison()))
 
 
@@ -196,7 +202,8 @@ def test_nan_in_the_teacher_is_found_by_the_matching_update(tmp_path):
 
 
 @pytest.mark.parametrize('options', [dict(loss_weight=-1), dict(begin=5, end=5), dict(warmup=-1), dict(margin='nrm'),
-                                     dict(surplus='drop'), dict(norm='XYZ'), dict(stage_weights=[1.]), dict(reduction='avg')])
+                                     dict(surplus='drop'), dict(norm='XYZ'), dict(stage_weights=[1.]),
+                                     dict(reduction='avg')])
 def test_options_out_of_range(options):
     message = refused(distilled(pspnet(), mgd=mgd(**options)), 'model.distillers.mgd|norm')
     assert any(str(value) in message for value in options.values())

@@ -9,10 +9,23 @@ from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_checkpoint
-from zoo import (STUDENTS, batch, build, classifier, distilled, loader, mgd, pspnet, retinanet, run, run_cfg, sample,
-                 update_hook)
+from zoo import (
+    STUDENTS,
+    batch,
+    build,
+    classifier,
+    distilled,
+    loader,
+    mgd,
+    pspnet,
+    retinanet,
+    run,
+    run_cfg,
+    sample,
+    update_hook,
+)
 
-from mmkd_plugin.core import DistilledMixin, DistillationError, overlay, teacher
+from mmkd_plugin.core import DistillationError, DistilledMixin, overlay, teacher
 
 SCOPES = list(STUDENTS)
 
@@ -60,7 +73,8 @@ def test_a_checkpoint_opens_with_the_plain_student_and_is_hardly_larger(scope, t
     # At the width of a real network; the 5 % are of a real checkpoint.
     student = STUDENTS[scope](base_channels=32)
     run(run_cfg(student, tmp_path / 'plain', length=2))
-    run(run_cfg(distilled(student, STUDENTS[scope](base_channels=64)), tmp_path / 'kd', hooks=[update_hook(scope)], length=2))
+    model = distilled(student, STUDENTS[scope](base_channels=64))
+    run(run_cfg(model, tmp_path / 'kd', hooks=[update_hook(scope)], length=2))
     path = tmp_path / 'kd' / 'epoch_1.pth'
     plain = build(student)
     checkpoint = torch.load(path, weights_only=True)

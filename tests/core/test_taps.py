@@ -146,7 +146,8 @@ SWIN = dict(type='ImageClassifier', _scope_='mmpretrain', neck=dict(type='Global
 
 @pytest.mark.parametrize(('cfg', 'tap', 'channels', 'size'), [
     (VIT, 'backbone.layers.-1', 12, (4, 4)), (VIT, 'backbone.layers.0@preact', 24, (4, 4)),
-    (SWIN, 'backbone.stages.3', 96, (2, 2)), (SWIN, 'backbone.stages.1', 24, (8, 8))], ids=['ViT', 'ViT-preact', 'Swin', 'Swin1'])
+    (SWIN, 'backbone.stages.3', 96, (2, 2)), (SWIN, 'backbone.stages.1', 24, (8, 8))],
+                         ids=['ViT', 'ViT-preact', 'Swin', 'Swin1'])
 def test_a_transformer_teacher_can_be_tapped(cfg, tap, channels, size):
     model = build(distilled(classifier(), cfg, l2=dict(type='mmkd.FeatureDistiller', pairs=[('backbone.layer4', tap)])))
     feature = model.distillation.teacher.features(torch.randn(2, 3, 64, 64))[tap]

@@ -1,0 +1,207 @@
+"""What distillation costs, as ratios inside one run.
+
+usage: python benchmarks/overhead.py [PAIR] [--rounds 15] [--threads 2]
+
+For a pair of networks: time of the student's training step, of the teacher's forward to the deepest tap, and of the
+distilled step; the ratio distilled / (student + teacher) says what is lost beyond the two networks themselves. The three
+are measured in turn, round by round, and compared by their medians, since shared machines are noisy. Peak memory comes
+from a fresh process for each (resident memory on a CPU, allocated memory on a GPU). Then the matching update.
+"""
+import argparse
+import multiprocessing
+import re
+import statistics
+import time
+from pathlib import Path
+from typing import Callable, Dict, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from torch import nn
+
+import mmkd_plugin  # noqa: F401 (registers everything)
+from mmkd_plugin.core.config import load_config
+from mmkd_plugin.core.launch import replace_sync_bn
+from mmkd_plugin.mgd.matching import assign, cost_matrix
+
+PAIRS = {
+    'pspnet': dict(
+        student='mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
+        teacher='mmseg::pspnet/pspnet_r101-d8_4xb2-80k_cityscapes-512x1024.py',
+        pairs=['backbone.layer4'], image=(128, 256), batch=2),
+}
+MATCHING = dict(student='mmpretrain::resnet/resnet18_8xb32_in1k.py', teacher='mmpretrain::resnet/resnet50_8xb32_in1k.py',
+                pairs=[f'backbone.layer{stage}@preact' for stage in (1, 2, 3, 4)], image=(224, 224), batch=8)
+
+
+def plain_cfg(reference: str) -> Tuple[Config, dict]:
+    """A config's default scope and its model with BN for SyncBN and no download."""
+    cfg = load_config(reference, 'benchmark')
+    if cfg.get('data_preprocessor') is not None:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    replace_sync_bn(cfg._cfg_dict)
+    model = cfg.model.to_dict()
+    if 'pretrained' in model:
+        model['pretrained'] = None
+    model['backbone'].pop('init_cfg', None)
+    return cfg, model
+
+
+def build(pair: dict) -> Tuple[nn.Module, nn.Module]:
+    """The plain student and the distilled one."""
+    cfg, student = plain_cfg(pair['student'])
+    init_default_scope(cfg.default_scope)
+    _, teacher = plain_cfg(pair['teacher'])
+    plain = MODELS.build(student)
+    distilled = MODELS.build(dict(
+        type='mmkd.DistilledModel', student=student, teacher=dict(config=dict(model=teacher), allow_random_weights=True),
+        distillers=dict(mgd=dict(type='mmkd.MatchingGuidedDistiller', pairs=pair['pairs'], reduction='mean'))))
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    plain, distilled = plain.to(device).train(), distilled.to(device).train()
+    distilled.attach_distillation()
+    for stage in distilled.distillation.mgd.stages:
+        channels_t = len(stage.margins)
+        stage.assignment.copy_(torch.randperm(channels_t)[:stage.assignment.numel()].view_as(stage.assignment))
+        stage.matched = True
+    return plain, distilled
+
+
+def make_batch(model: nn.Module, pair: dict) -> dict:
+    """A batch of random images with labels, on the model's device."""
+    from mmseg.structures import SegDataSample
+    device = next(model.parameters()).device
+    samples = []
+    for _ in range(pair['batch']):
+        sample = SegDataSample(metainfo=dict(img_shape=pair['image'], ori_shape=pair['image'], pad_shape=pair['image']))
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, 19, (1, *pair['image']), device=device))
+        samples.append(sample)
+    return dict(inputs=torch.randn(pair['batch'], 3, *pair['image'], device=device), data_samples=samples)
+
+
+def steps(pair: dict) -> Dict[str, Callable[[], None]]:
+    """What is measured: each callable is one step."""
+    plain, distilled = build(pair)
+    data = make_batch(plain, pair)
+
+    def training_step(model):
+        optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=.9)
+
+        def step():
+            losses = model(**data, mode='loss')
+            optimiser.zero_grad()
+            model.parse_losses(losses)[0].backward()
+            optimiser.step()
+        return step
+
+    teacher = distilled.distillation.teacher
+    return {'student': training_step(plain), 'teacher': lambda: teacher.features(data['inputs'], data['data_samples']),
+            'distilled': training_step(distilled)}
+
+
+def measure(step: Callable[[], None]) -> float:
+    """Seconds of one call."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def peak_memory(name: str, pair: dict, threads: int, answer) -> None:
+    """Puts the peak memory (MiB) that three steps add to a process with both networks built into ``answer``."""
+    torch.set_num_threads(threads)
+    step = steps(pair)[name]
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        for _ in range(3):
+            step()
+        answer.put((torch.cuda.max_memory_allocated() - before) / 2 ** 20)
+        return
+    Path('/proc/self/clear_refs').write_text('5')  # the peak counts anew, without what building took
+    before = resident_kib('VmRSS')
+    for _ in range(3):
+        step()
+    answer.put((resident_kib('VmHWM') - before) / 2 ** 10)
+
+
+def resident_kib(field: str) -> int:
+    """A field of this process's status: VmRSS, its resident memory, or VmHWM, the peak of it."""
+    return int(re.search(rf'{field}:\s+(\d+)', Path('/proc/self/status').read_text())[1])
+
+
+def report_steps(pair: dict, rounds: int, threads: int) -> None:
+    measured = {name: [] for name in ('student', 'teacher', 'distilled')}
+    callables = steps(pair)
+    for number in range(rounds + 2):
+        for name, step in callables.items():
+            seconds = measure(step)
+            if number >= 2:  # the first two warm up
+                measured[name].append(seconds)
+    medians = {name: statistics.median(values) for name, values in measured.items()}
+    ratios = [d / (s + t) for s, t, d in zip(measured['student'], measured['teacher'], measured['distilled'])]
+    context = multiprocessing.get_context('spawn')
+    print('| step | median ms | peak MiB |\n|---|---|---|')
+    for name, seconds in medians.items():
+        answer = context.Queue()
+        process = context.Process(target=peak_memory, args=(name, pair, threads, answer))
+        process.start()
+        memory = answer.get()
+        process.join()
+        print(f'| {name} | {seconds * 1e3:.1f} | {memory:.0f} |')
+    ratio = medians['distilled'] / (medians['student'] + medians['teacher'])
+    print(f'\nratio distilled / (student + teacher): {ratio:.3f} (by medians); per round: median '
+          f'{statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}\n')
+
+
+def report_matching(rounds: int) -> None:
+    """Time of the matching update for 4 stages of ResNet-50 -> ResNet-18 at 224x224."""
+    _, distilled = build(MATCHING)
+    distilled.eval()
+    distillation, distiller = distilled.distillation, distilled.distillation.mgd
+    images = torch.randn(MATCHING['batch'], 3, *MATCHING['image'], device=next(distilled.parameters()).device)
+    statistics_ = distiller.start_update()
+
+    def features():
+        return distillation.features(distilled, images, None, ['mgd'])
+
+    def accumulate():
+        distiller.accumulate(statistics_, *recorded)
+
+    recorded = features()
+    with torch.no_grad():
+        forward = statistics.median(measure(features) for _ in range(rounds)) / MATCHING['batch']
+        cost = statistics.median(measure(accumulate) for _ in range(rounds)) / MATCHING['batch']
+    print('| matching update, ResNet-50 -> ResNet-18, 4 stages | ms |\n|---|---|')
+    print(f'| both forwards, per image | {forward * 1e3:.1f} |\n| cost, per image | {cost * 1e3:.1f} |')
+    for stage, stage_statistics in zip(distiller.stages, statistics_):
+        matrix = stage_statistics.cost()
+        seconds = measure(lambda matrix=matrix: assign(matrix))
+        print(f'| solving {stage.name} {tuple(matrix.shape)} | {seconds * 1e3:.0f} |')
+    generator = torch.Generator().manual_seed(0)
+    worst = cost_matrix(torch.randn(512, 2048, generator=generator) * .1, 1)
+    print(f'| solving (512, 2048), random costs | {measure(lambda: assign(worst)) * 1e3:.0f} |')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('pair', nargs='?', choices=PAIRS, default='pspnet')
+    parser.add_argument('--rounds', type=int, default=15)
+    parser.add_argument('--threads', type=int, default=2)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(args.threads)
+    pair = PAIRS[args.pair]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {args.threads} threads'
+    print(f'{args.pair}: {pair["image"][0]}x{pair["image"][1]}, batch {pair["batch"]}, {", ".join(pair["pairs"])}; torch '
+          f'{torch.__version__}, {device}\n')
+    report_steps(pair, args.rounds, args.threads)
+    report_matching(max(3, args.rounds // 3))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,77 @@
+"""Every shipped config, built from its file at a small size with random weights, does one training step."""
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import HOOKS, init_default_scope
+from mmengine.structures import PixelData
+from zoo import build
+
+from mmkd_plugin.core.launch import replace_sync_bn
+
+ROOT = Path(__file__).resolve().parents[2] / 'configs'
+CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
+
+
+def without_downloads(cfg):
+    """Random weights instead of files, BN instead of SyncBN; nothing else changes."""
+    replace_sync_bn(cfg._cfg_dict)
+    student = cfg.model.get('student', cfg.model)
+    if 'pretrained' in student:
+        student.pretrained = None
+    if cfg.model.get('type') == 'mmkd.DistilledModel':
+        cfg.model.teacher.checkpoint = None
+        cfg.model.teacher.allow_random_weights = True
+    return cfg
+
+
+def training_batch(cfg, model, size=(64, 128)):
+    from mmseg.structures import SegDataSample
+    classes = model.decode_head.num_classes
+    samples = []
+    for _ in range(2):
+        sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, classes, (1, *size)))
+        samples.append(sample)
+    return dict(inputs=torch.randn(2, 3, *size), data_samples=samples)
+
+
+def match(model):
+    for distiller in model.distillation.distillers.values():
+        for stage in getattr(distiller, 'stages', ()):
+            channels = torch.randperm(len(stage.margins))[:stage.assignment.numel()]
+            stage.assignment.copy_(channels.view_as(stage.assignment))
+            stage.matched = True
+
+
+def test_there_are_configs():
+    assert len(CONFIGS) >= 8
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_a_shipped_config_builds_and_does_a_training_step(name):
+    cfg = without_downloads(Config.fromfile(ROOT / name))
+    init_default_scope(cfg.default_scope)
+    model = build(cfg.model).train()
+    if getattr(model, 'distillation', None) is not None:
+        match(model)
+    losses = model(**training_batch(cfg, model), mode='loss')
+    loss, log = model.parse_losses(losses)
+    loss.backward()
+    assert all(torch.isfinite(value).all() for value in log.values())
+    without = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    assert without == []
+    for hook in cfg.get('custom_hooks', ()):
+        HOOKS.build(hook)
+
+
+@pytest.mark.parametrize('name', [name for name in CONFIGS if name.split('/')[-1].startswith(('mgd', 'kd'))])
+def test_a_distilled_config_fits_on_a_screen_and_trains_what_its_student_trains(name):
+    cfg = Config.fromfile(ROOT / name)
+    base = Config.fromfile(ROOT / name)._cfg_dict
+    assert len((ROOT / name).read_text().splitlines()) <= 40
+    assert cfg.model.type == 'mmkd.DistilledModel'
+    assert base['train_dataloader'] is not None
+    reference = cfg.model.teacher.config
+    assert '::' in reference, 'a path would depend on the working directory'
