@@ -63,8 +63,9 @@ class LogitsDistiller(Distiller):
                                     'Features can still be distilled, logits cannot.')
         if ours.channels != theirs.channels:
             raise DistillationError(f'model.distillers.{name}: the student has {ours.channels} classes '
-                                    f'({self.student_tap}), the teacher {theirs.channels} ({self.teacher_tap}); logits need the same classes. Set '
-                                    'num_classes in model.teacher.overrides, or give a teacher of the same data set.')
+                                    f'({self.student_tap}), the teacher {theirs.channels} ({self.teacher_tap}); logits need '
+                                    'the same classes. Set num_classes in model.teacher.overrides, or give a teacher of the '
+                                    'same data set.')
 
     def forward(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], batch: Batch) -> Dict[str, Tensor]:
         ours, theirs = student[self.student_tap].float(), teacher[self.teacher_tap].float()

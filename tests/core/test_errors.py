@@ -52,7 +52,7 @@ def test_preact_without_an_activation():
 
 
 def test_tap_never_reached():
-    refused(distilled(pspnet(), mgd=mgd(('decode_head', 'backbone.layer4'))), 
+    refused(distilled(pspnet(), mgd=mgd(('decode_head', 'backbone.layer4'))),
             "tap 'decode_head' of the student was never reached", 'decode_head.conv_seg')
 
 
