@@ -6,100 +6,46 @@ evaluates them on held-out scenes, prints a table and writes a picture. What is 
 usage: python tools/demo.py [--seeds 0 1 2] [--work-dir work_dirs/demo]
 """
 import argparse
-import json
 import os
-import statistics
-import subprocess
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from mmkd_plugin.analysis.accuracy import ROOT, Row, Table, TableRun, last_checkpoint
 from mmkd_plugin.analysis.pictures import draw_segmentations
 from mmkd_plugin.datasets.demo_scenes import BACKGROUND, write_demo_data
 
-ROOT = Path(__file__).resolve().parents[1]
 DATA = Path('data/demo')
-TEACHER = 'pspnet_r18w32-d8_demo-64x128'
-STUDENTS = {'student alone': 'pspnet_r18w8-d8_demo-64x128',
-            'student with MGD': 'mgd-amp_pspnet_r18w32-r18w8-d8_demo-64x128'}
 PICTURE_ROWS = 4
 
 
-def train(config: str, folder: Path, threads: int, *overrides: str) -> float:
-    """Trains a shipped config unless its result is there. Returns the mIoU (%) on the validation scenes."""
-    result = folder / 'miou.json'
-    if not result.exists():
-        started = time.perf_counter()
-        command = [sys.executable, 'tools/train.py', f'configs/demo/{config}.py', '--work-dir', str(folder)]
-        if overrides:
-            command += ['--cfg-options', *overrides]
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / 'train.log', 'w') as log:
-            code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False,
-                                  env={**os.environ, 'OMP_NUM_THREADS': str(threads)}).returncode
-        if code:
-            raise SystemExit(f'{config} failed; the end of {folder / "train.log"}:\n'
-                             + '\n'.join((folder / 'train.log').read_text().splitlines()[-15:]))
-        scalars = max(folder.glob('*/vis_data/scalars.json'), key=os.path.getmtime)
-        lines = [json.loads(line) for line in scalars.read_text().splitlines()]
-        result.write_text(json.dumps([line['mIoU'] for line in lines if 'mIoU' in line][-1]))
-        seconds = time.perf_counter() - started
-        print(f'  {folder.name}: mIoU {json.loads(result.read_text()):.2f} ({seconds:.0f} s)', flush=True)
-    return json.loads(result.read_text())
+def demo_table(seeds) -> Table:
+    """Teacher once, students for every seed. The held-out scenes are the validation split."""
+    return Table(metric='mIoU', split='val', seeds=seeds, rows=[
+        Row('teacher', 'configs/demo/pspnet_r18w32-d8_demo-64x128.py', seeds=[0]),
+        Row('student alone', 'configs/demo/pspnet_r18w8-d8_demo-64x128.py'),
+        Row('student with MGD', 'configs/demo/mgd-amp_pspnet_r18w32-r18w8-d8_demo-64x128.py',
+            {'model.teacher.checkpoint': '{teacher}'})])
 
 
-def run_all(work_dir: Path, seeds) -> dict:
-    """Trains everything; returns the mIoUs by name, one per seed."""
-    cores = os.cpu_count() or 1
-    teacher_folder = work_dir / 'teacher'
-    results = {'teacher': [train(TEACHER, teacher_folder, cores)]}
-    checkpoint = next(teacher_folder.glob('iter_*.pth'))
-    workers = min(cores, len(seeds) * len(STUDENTS))
-    with ThreadPoolExecutor(workers) as pool:
-        jobs = {}
-        for seed in seeds:
-            for name, config in STUDENTS.items():
-                overrides = [f'randomness.seed={seed}']
-                if config.startswith('mgd'):
-                    overrides.append(f'model.teacher.checkpoint={checkpoint}')
-                folder = work_dir / f'{name.replace(" ", "-")}-seed{seed}'
-                jobs[name, seed] = pool.submit(train, config, folder, max(1, cores // workers), *overrides)
-        for name in STUDENTS:
-            results[name] = [jobs[name, seed].result() for seed in seeds]
-    return results
-
-
-def table(results: dict) -> str:
-    """The results as a markdown table."""
-    lines = ['| model | mIoU mean | standard deviation | each seed |', '|---|---|---|---|']
-    for name, values in results.items():
-        spread = f'{statistics.stdev(values):.2f}' if len(values) > 1 else '-'
-        lines.append(f'| {name} | {statistics.mean(values):.2f} | {spread} | {", ".join(f"{v:.2f}" for v in values)} |')
-    return '\n'.join(lines)
-
-
-def draw(work_dir: Path, seed: int, path: Path) -> None:
-    """Writes the picture: input, truth and what each model of a seed makes of it."""
+def draw(run: TableRun, path: Path) -> None:
+    """Writes the picture: input, truth and what each model of its first seed makes of it."""
     from mmengine.config import Config
     from mmseg.apis import inference_model, init_model
     from mmseg.registry import DATASETS
     from PIL import Image
 
     from mmkd_plugin.core.launch import replace_sync_bn
-    folders = {'teacher': (TEACHER, work_dir / 'teacher'),
-               **{name: (config, work_dir / f'{name.replace(" ", "-")}-seed{seed}') for name, config in STUDENTS.items()}}
     models = {}
-    for name, (config, folder) in folders.items():
-        cfg = Config.fromfile(ROOT / 'configs' / 'demo' / f'{config}.py')
+    for row in run.table.rows:
+        cfg = Config.fromfile(row.config)
         replace_sync_bn(cfg._cfg_dict)
-        models[name] = init_model(cfg, str(next(folder.glob('iter_*.pth'))), device='cpu')
-    images = sorted((DATA / 'cityscapes/leftImg8bit/val/demo').glob('*.png'))[:PICTURE_ROWS]
+        checkpoint = last_checkpoint(run.folder(row, row.seeds[0]))
+        models[row.name] = init_model(cfg, str(checkpoint), device='cpu')
     rows = []
-    for image in images:
-        label = Path(str(image).replace('leftImg8bit', 'gtFine').replace('_gtFine.png', '_gtFine_labelTrainIds.png'))
+    for image in sorted((DATA / 'cityscapes/leftImg8bit/val/demo').glob('*.png'))[:PICTURE_ROWS]:
+        label = DATA / 'cityscapes/gtFine/val/demo' / image.name.replace('leftImg8bit', 'gtFine_labelTrainIds')
         panels = {'input': np.asarray(Image.open(image)), 'truth': np.asarray(Image.open(label))}
         for name, model in models.items():
             panels[name] = inference_model(model, str(image)).pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
@@ -116,12 +62,13 @@ def main() -> None:
     started = time.perf_counter()
     if not (DATA / 'cityscapes').exists():
         write_demo_data(DATA)
-    print('training: the teacher first, then the students (logs beside the checkpoints)', flush=True)
-    results = run_all(args.work_dir, args.seeds)
-    text = table(results)
-    (args.work_dir / 'table.md').write_text(text + '\n')
-    draw(args.work_dir, args.seeds[0], args.work_dir / 'picture.png')
-    print(f'\n{text}\n\npicture: {args.work_dir / "picture.png"}; took {(time.perf_counter() - started) / 60:.1f} minutes')
+    print('training the teacher, then the students; logs are beside the checkpoints', flush=True)
+    run = TableRun(demo_table(args.seeds), args.work_dir, args.work_dir / 'results.json', jobs=os.cpu_count() or 1)
+    run.run()
+    (args.work_dir / 'table.md').write_text(run.markdown() + '\n')
+    draw(run, args.work_dir / 'picture.png')
+    minutes = (time.perf_counter() - started) / 60
+    print(f'\n{run.markdown()}\n\npicture: {args.work_dir / "picture.png"}; took {minutes:.1f} minutes')
 
 
 if __name__ == '__main__':

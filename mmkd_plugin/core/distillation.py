@@ -78,13 +78,14 @@ class Distillation(nn.Module):
                     losses[f'{name}.{key}'] = value * weight
         return losses
 
-    def idle_losses(self) -> Dict[str, Tensor]:
-        """What stands in for the losses while no distiller acts.
+    def idle_losses(self, weights: Dict[str, float]) -> Dict[str, Tensor]:
+        """What stands in for the losses of distillers that do not act (are not in ``weights``).
 
-        DDP wants a gradient for every adapter in every iteration; without DDP nothing at all is added, so that such an
-        iteration is the plain student's, bit for bit.
+        DDP wants a gradient for every adapter in every iteration; without DDP nothing at all is added, so that an
+        iteration in which none acts is the plain student's, bit for bit.
         """
-        parameters = list(self.parameters())
+        parameters = [parameter for name, distiller in self.distillers.items() if name not in weights
+                      for parameter in distiller.parameters()]
         if not parameters or not is_distributed():
             return {}
         return {'distillation.loss_idle': sum(parameter.sum() for parameter in parameters) * 0}

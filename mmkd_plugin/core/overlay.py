@@ -95,12 +95,14 @@ class DistilledMixin:
         if self.distillation is None:
             raise RuntimeError('call model.attach_distillation() before the optimiser is built (Runner.train does it)')
         weights = self.distillation.weights()
+        idle = self.distillation.idle_losses(weights)
         if not weights:
-            return {**super().forward(*args, **kwargs), **self.distillation.idle_losses()}
+            return {**super().forward(*args, **kwargs), **idle}
         with self.distillation.record_student(list(weights)) as recording:
             losses = super().forward(*args, **kwargs)
         inputs = list(call.arguments.values())[1]
-        return {**losses, **self.distillation.losses(recording, inputs, call.arguments.get('data_samples'), weights)}
+        ours = self.distillation.losses(recording, inputs, call.arguments.get('data_samples'), weights)
+        return {**losses, **ours, **idle}
 
     def init_weights(self):
         # Adapters are out of reach while the student initialises itself: an `init_cfg` of the whole model would

@@ -25,7 +25,8 @@ def frozen_norms(cfg):
 out = Path(sys.argv[1])
 # Few channels: with many, random networks have assignments of equal cost up to rounding.
 model = distilled(frozen_norms(classifier()), mgd=mgd('backbone.layer1@preact', norm='GN', reduction='sum', divisor=100.),
-                  l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer3']))
+                  l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer3']),
+                  late=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4'], begin=2))  # idle at first, DDP waits
 hook = update_hook('mmpretrain', num_images=12, dataloader=loader('mmpretrain', 12))
 cfg = run_cfg(model, out / f'run{get_rank()}', length=12, hooks=[hook])
 cfg.update(launcher='pytorch', model_wrapper_cfg=dict(

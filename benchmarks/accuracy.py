@@ -1,0 +1,30 @@
+"""Fills an accuracy table: trains and tests the cells that are missing, then renders it as markdown.
+
+usage: python benchmarks/accuracy.py benchmarks/tables/camvid.py [--jobs 2]
+
+Results are kept in benchmarks/results/<table>.json as soon as they are there; call it again after an interruption.
+"""
+import argparse
+import os
+from pathlib import Path
+
+from mmkd_plugin.analysis.accuracy import ROOT, Table, TableRun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('table', type=Path)
+    parser.add_argument('--jobs', type=int, default=1, help='cells that run at a time')
+    parser.add_argument('--render', action='store_true', help='only render what is there')
+    args = parser.parse_args()
+    table = Table.from_file(args.table.resolve())
+    os.chdir(ROOT)
+    name = args.table.stem
+    run = TableRun(table, Path('work_dirs/accuracy') / name, Path('benchmarks/results') / f'{name}.json', args.jobs)
+    if not args.render:
+        run.run()
+    print(run.markdown())
+
+
+if __name__ == '__main__':
+    main()
