@@ -20,21 +20,32 @@ def without_downloads(cfg):
     student = cfg.model.get('student', cfg.model)
     if 'pretrained' in student:
         student.pretrained = None
+    if cfg.get('data_preprocessor') is not None:
+        student.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
     if cfg.model.get('type') == 'mmkd.DistilledModel':
         cfg.model.teacher.checkpoint = None
         cfg.model.teacher.allow_random_weights = True
     return cfg
 
 
-def training_batch(cfg, model, size=(64, 128)):
+def segmentation_batch(model, size):
     from mmseg.structures import SegDataSample
-    classes = model.decode_head.num_classes
-    samples = []
-    for _ in range(2):
-        sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
-        sample.gt_sem_seg = PixelData(data=torch.randint(0, classes, (1, *size)))
-        samples.append(sample)
-    return dict(inputs=torch.randn(2, 3, *size), data_samples=samples)
+    samples = [SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size)) for _ in range(2)]
+    for sample in samples:
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, model.decode_head.num_classes, (1, *size)))
+    return samples
+
+
+def classification_batch(model, size):
+    from mmpretrain.structures import DataSample
+    return [DataSample(metainfo=dict(img_shape=size)).set_gt_label(number) for number in range(2)]
+
+
+SAMPLES = dict(mmseg=segmentation_batch, mmpretrain=classification_batch)
+
+
+def training_batch(cfg, model, size=(64, 128)):
+    return dict(inputs=torch.randn(2, 3, *size), data_samples=SAMPLES[cfg.default_scope](model, size))
 
 
 def match(model):

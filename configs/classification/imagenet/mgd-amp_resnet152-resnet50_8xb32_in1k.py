@@ -1,0 +1,21 @@
+# ImageNet: ResNet-152 -> ResNet-50 (equal widths: g = 1, a permutation).
+_base_ = 'mmpretrain::resnet/resnet50_8xb32_in1k.py'
+custom_imports = dict(imports='mmkd_plugin')
+model = dict(
+    _delete_=True,
+    type='mmkd.DistilledModel',
+    student={{_base_.model}},
+    teacher=dict(
+        config='mmpretrain::resnet/resnet152_8xb32_in1k.py',
+        checkpoint='https://download.openmmlab.com/mmclassification/v0/resnet/'
+        'resnet152_8xb32_in1k_20210901-4d7582fa.pth'),
+    distillers=dict(
+        mgd=dict(
+            type='mmkd.MatchingGuidedDistiller',
+            pairs=[
+                'backbone.layer1@preact',
+                'backbone.layer2@preact',
+                'backbone.layer3@preact',
+                'backbone.layer4@preact',
+            ])))
+custom_hooks = [dict(type='mmkd.MatchingUpdateHook', interval=1, num_images=20480)]

@@ -1,0 +1,21 @@
+# ImageNet: ResNet-34 -> ResNet-18 (equal widths: g = 1, a permutation).
+_base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
+custom_imports = dict(imports='mmkd_plugin')
+model = dict(
+    _delete_=True,
+    type='mmkd.DistilledModel',
+    student={{_base_.model}},
+    teacher=dict(
+        config='mmpretrain::resnet/resnet34_8xb32_in1k.py',
+        checkpoint='https://download.openmmlab.com/mmclassification/v0/resnet/'
+        'resnet34_8xb32_in1k_20210831-f257d4e6.pth'),
+    distillers=dict(
+        mgd=dict(
+            type='mmkd.MatchingGuidedDistiller',
+            pairs=[
+                'backbone.layer1@preact',
+                'backbone.layer2@preact',
+                'backbone.layer3@preact',
+                'backbone.layer4@preact',
+            ])))
+custom_hooks = [dict(type='mmkd.MatchingUpdateHook', interval=1, num_images=20480)]
