@@ -19,7 +19,7 @@ test: env
 	$(BIN)/python -m pytest
 
 demo: env
-	$(BIN)/python tools/demo.py
+	$(BIN)/python tools/run_demo.py
 
 lint: env
 	$(BIN)/ruff check .

@@ -114,16 +114,19 @@ def batch(scope, size=2, start=0):
 
 @DATASETS.register_module(force=True)
 class ToyDataset(Dataset):
-    """``length`` samples of one scope; ``pipeline`` is only there for hooks to find."""
+    """``length`` samples of one scope; ``pipeline`` is only there for hooks to find, ``noise`` is a random transform."""
 
-    def __init__(self, scope, length=8, pipeline=()):
-        self.scope, self.length = scope, length
+    def __init__(self, scope, length=8, pipeline=(), noise=False):
+        self.scope, self.length, self.noise = scope, length, noise
 
     def __len__(self):
         return self.length
 
     def __getitem__(self, index):
-        return sample(self.scope, index)
+        item = sample(self.scope, index)
+        if self.noise:  # as a transform would, from numpy's global generator
+            item['inputs'] = item['inputs'] ^ np.uint8(np.random.randint(128))  # noqa: NPY002
+        return item
 
 
 def loader(scope, length=8, batch_size=2, shuffle=True):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the environment that the project is tested in: a virtual environment with everything, mmcv built from source.
 # Idempotent: a second call finds a stamp of the same requirements and returns at once.
-# usage: tools/setup_env.sh [FOLDER]     PYTHON names the interpreter (3.9 or later)
+# usage: tools/setup_env.sh [FOLDER]     PYTHON names the interpreter (3.11 or later)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
@@ -10,6 +10,10 @@ stamp="$venv/ready"
 wanted=$(cat requirements/constraints.txt setup.py tools/setup_env.sh | sha256sum | cut -d' ' -f1)
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "the known versions need Python 3.11 or later; $python is $("$python" --version). Set PYTHON." >&2
+    exit 1
+}
 step() { echo "[env $(date +%H:%M:%S)] $*"; }
 # Constraints do not reach the environments that pip builds source packages in, hence --no-build-isolation for those.
 pip() { "$venv/bin/python" -m pip "$@" --disable-pip-version-check --quiet --constraint requirements/constraints.txt; }
@@ -19,7 +23,7 @@ step "1/5 virtual environment in $venv ($("$python" --version))"
 pip install setuptools wheel ninja psutil
 step '2/5 torch (up to 3 GB of downloads)'
 pip install torch torchvision numpy
-step '3/5 mmcv with its operators, from source (about 12 minutes on 2 cores the first time; pip keeps the wheel)'
+step '3/5 mmcv with its operators, from source unless pip kept the wheel (about 12 minutes on 2 cores)'
 if ! "$venv/bin/python" -c 'import mmcv.ops' 2> /dev/null; then
     # A wheel that was built against another torch imports with an error: then it is built anew.
     MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv

@@ -5,6 +5,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmkd_plugin  # noqa: F401 (registers everything)
+from mmkd_plugin.core import DistillationError
 from mmkd_plugin.core.launch import add_common_flags, read_config
 
 
@@ -42,4 +43,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except DistillationError as error:
+        raise SystemExit(f'error: {error}') from None

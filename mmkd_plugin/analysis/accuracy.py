@@ -18,6 +18,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -87,6 +88,7 @@ class TableRun:
     def __init__(self, table: Table, work_dir: Path, results: Path, jobs: int = 1):
         self.table, self.work_dir, self.path, self.jobs = table, work_dir, results, jobs
         self.results: Dict[str, Dict[str, float]] = json.loads(results.read_text()) if results.exists() else {}
+        self._lock = threading.Lock()
 
     def run(self) -> Dict[str, Dict[str, float]]:
         """Runs what is missing, row by row; a cell that was interrupted goes on from its last checkpoint."""
@@ -98,13 +100,22 @@ class TableRun:
             if not ready:
                 raise DistillationError(f'rows: {[row.name for row in waiting]} wait for checkpoints of each other')
             cells = [(row, seed) for seed in sorted({seed for row in ready for seed in row.seeds}) for row in ready
-                     if seed in row.seeds and str(seed) not in self.results.get(row.name, {})]
+                     if seed in row.seeds and self._is_missing(row, seed, waiting)]
             jobs = max(1, min(self.jobs, len(cells)))
             with ThreadPoolExecutor(jobs) as pool:
                 for _ in pool.map(lambda cell, jobs=jobs: self._run_cell(*cell, threads=_threads(jobs)), cells):
                     pass
             waiting = [row for row in waiting if row not in ready]
         return self.results
+
+    def _is_missing(self, row: Row, seed: int, waiting: Sequence[Row]) -> bool:
+        if str(seed) not in self.results.get(row.name, {}):
+            return True
+        # Its result is known, but somebody still to be run may want its checkpoint (results travel, checkpoints do not).
+        wanted = any(f'{{{row.name}}}' in str(value) and self._is_missing(other, other_seed, waiting)
+                     for other in waiting if other is not row for value in other.overrides.values()
+                     for other_seed in other.seeds)
+        return wanted and seed == row.seeds[0] and not (self.folder(row, seed) / 'last_checkpoint').exists()
 
     def folder(self, row: Row, seed: int) -> Path:
         return self.work_dir / f'{row.slug}-seed{seed}'
@@ -132,11 +143,17 @@ class TableRun:
         if self.table.metric not in metrics:
             raise unknown_name('metric', self.table.metric, metrics)
         value = float(metrics[self.table.metric])
-        self.results.setdefault(row.name, {})[str(seed)] = value
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(self.results, indent=2) + '\n')
+        self._keep(row, seed, value)
         seconds = time.perf_counter() - started
         print(f'  {row.name}, seed {seed}: {self.table.metric} {value:.2f} ({seconds:.0f} s)', flush=True)
+
+    def _keep(self, row: Row, seed: int, value: float) -> None:
+        with self._lock:  # cells run in threads
+            self.results.setdefault(row.name, {})[str(seed)] = value
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            written = self.path.with_suffix('.tmp')
+            written.write_text(json.dumps(self.results, indent=2, sort_keys=True) + '\n')
+            written.replace(self.path)  # in one go: an interruption leaves the old file or the new one
 
     def _fill(self, value):
         for row in self.table.rows:
@@ -184,7 +201,10 @@ def _call(script: str, *arguments, log: Path, threads: int) -> None:
 
 
 def _last_json(folder: Path, pattern: str, key: Optional[str] = None) -> dict:
-    """The last line (with ``key``) of the newest JSON-lines file below ``folder``."""
-    newest = max(folder.glob(pattern), key=os.path.getmtime)
-    lines = [json.loads(line) for line in newest.read_text().splitlines()]
-    return [line for line in lines if key is None or key in line][-1]
+    """The last line (with ``key``) of the JSON-lines files below ``folder``, oldest file first."""
+    files = sorted(folder.glob(pattern), key=os.path.getmtime)
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    found = [line for line in lines if key is None or key in line]
+    if not found:
+        raise DistillationError(f'{folder}: no result' + (f' {key!r}' if key else '') + f' in {pattern}')
+    return found[-1]

@@ -4,7 +4,7 @@ from typing import Dict, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.distiller import Batch, Distiller, Pair, pair_names, parse_pairs
+from ..core.distiller import Batch, Distiller, Pair, describe_pairs, pair_names, parse_pairs
 from ..core.shapes import as_map, match_size
 from ..core.taps import TapInfo
 from ..registry import MODELS
@@ -31,6 +31,9 @@ class FeatureDistiller(Distiller):
 
     def prepare(self, student: Dict[str, TapInfo], teacher: Dict[str, TapInfo], name: str) -> None:
         self.adapters.extend(nn.Conv2d(student[ours].channels, teacher[theirs].channels, 1) for ours, theirs in self.pairs)
+
+    def describe(self) -> str:
+        return describe_pairs(self.pairs)
 
     def forward(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], batch: Batch) -> Dict[str, Tensor]:
         losses = {}

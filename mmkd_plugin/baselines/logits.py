@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.distiller import Batch, Distiller
-from ..core.errors import DistillationError
+from ..core.errors import DistillationError, check_number
 from ..core.shapes import match_size
 from ..core.taps import TapInfo
 from ..registry import MODELS
@@ -48,8 +48,7 @@ class LogitsDistiller(Distiller):
     def __init__(self, student: str, teacher: Optional[str] = None, temperature: float = 1.0, ignore_index: int = 255,
                  **schedule):
         super().__init__(**schedule)
-        if not temperature > 0:
-            raise DistillationError(f'temperature: {temperature!r}. Accepted: a number > 0.')
+        check_number('temperature', temperature, above=0)
         self.student_tap, self.teacher_tap = student, teacher or student
         self.student_taps, self.teacher_taps = [self.student_tap], [self.teacher_tap]
         self.temperature, self.ignore_index = temperature, ignore_index

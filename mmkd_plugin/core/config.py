@@ -6,9 +6,11 @@ from typing import Union
 
 from mmengine.config import Config
 
-from .errors import DistillationError
+from .errors import DistillationError, unknown_name
 
 PACKAGE_OF_PREFIX = {'mmcls': 'mmpretrain', 'mmkd': 'mmkd_plugin'}
+PREFIXES = ('mmseg', 'mmdet', 'mmpretrain', 'mmkd_plugin')
+CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')
 
 
 def load_config(reference: Union[str, dict, Config], key: str) -> Config:
@@ -28,7 +30,10 @@ def load_config(reference: Union[str, dict, Config], key: str) -> Config:
         return Config(reference)
     if not isinstance(reference, (str, Path)):
         raise DistillationError(f'{key}: {reference!r} is not a config. Accepted: a path, "package::path", or a dict.')
-    return Config.fromfile(find_config(str(reference), key))
+    path = find_config(str(reference), key)
+    if path.suffix not in CONFIG_SUFFIXES:
+        raise DistillationError(f'{key}: {str(reference)!r} is not a config file. Accepted: {", ".join(CONFIG_SUFFIXES)}.')
+    return Config.fromfile(path)
 
 
 def find_config(reference: str, key: str) -> Path:
@@ -43,8 +48,8 @@ def find_config(reference: str, key: str) -> Path:
     try:
         module = import_module(package)
     except ImportError as error:
-        raise DistillationError(f'{key}: {reference!r} needs the package {package!r}, which cannot be imported '
-                                f'({error}). Install it with: pip install {package}') from None
+        raise unknown_name(f'{key}: package of {reference!r}', prefix, PREFIXES,
+                           f'Another package works if it can be imported ({error}).') from None
     package_folder = Path(module.__file__).parent
     # A source checkout keeps its configs beside the package, an installed package inside it.
     folders = [package_folder / '.mim' / 'configs', package_folder.parent / 'configs']

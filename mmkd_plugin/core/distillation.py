@@ -4,8 +4,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.dist import is_distributed
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, print_log
 from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from ..registry import MODELS
@@ -13,6 +14,9 @@ from .distiller import Batch, Distiller
 from .errors import DistillationError, check_known_keys, unknown_name
 from .taps import FeatureTaps, Recording
 from .teacher import Teacher, dry_run
+
+# Attributes that are set after the distillers have got their names.
+RESERVED_NAMES = ('student_taps', 'training')
 
 
 class Distillation(nn.Module):
@@ -33,21 +37,33 @@ class Distillation(nn.Module):
         super().__init__()
         self.teacher = teacher
         for name, cfg in distillers.items():
+            if hasattr(self, name) or name in RESERVED_NAMES:
+                raise DistillationError(f'model.distillers.{name}: the name {name!r} is taken. Accepted: any other.')
             self.add_module(name, build_distiller(name, cfg))
+        self._check_addresses(student, 'student')
+        self._check_addresses(teacher.model, 'teacher')
         image = torch.zeros(1, *image_shape, device=next(student.parameters()).device)
         self.student_taps = FeatureTaps(student, self._addresses('student_taps'), 'student')
         dry_run(student, self.student_taps, image)
         teacher_taps = teacher.tap(self._addresses('teacher_taps'), student, image)
         for name, distiller in self.distillers.items():
             distiller.prepare(self.student_taps.info, teacher_taps.info, name)
-        if not is_distributed():
-            revert_sync_batchnorm(self)  # as mmengine does for the student
+            print_log(f'model.distillers.{name}: {distiller.describe()}', 'current')
+        if not is_distributed() or image.device.type == 'cpu':
+            revert_sync_batchnorm(self)  # as mmengine does for the student; SyncBN needs a GPU
         self.to(image.device)
         self._non_finite = NonFiniteWatch()
 
     @property
     def distillers(self) -> Dict[str, Distiller]:
         return dict(self.named_children())
+
+    def _check_addresses(self, model: nn.Module, role: str) -> None:
+        for name, distiller in self.distillers.items():
+            try:
+                FeatureTaps(model, getattr(distiller, f'{role}_taps'), role)
+            except DistillationError as error:
+                raise DistillationError(f'model.distillers.{name}: {error}') from None
 
     def _addresses(self, side: str, names: Optional[Sequence[str]] = None) -> List[str]:
         chosen = [self.distillers[name] for name in names] if names is not None else self.distillers.values()
@@ -126,16 +142,16 @@ def build_distiller(name: str, cfg: dict) -> Distiller:
     if not name.isidentifier():
         raise DistillationError(f'{key}: {name!r} is not a name. Accepted: letters, digits and underscores.')
     kind = cfg['type']
-    if isinstance(kind, str) and MODELS.get(kind) is None:
+    if isinstance(kind, str) and MMENGINE_MODELS.get(kind) is None:
         known = [f'mmkd.{known}' for known, entry in MODELS.module_dict.items()
                  if isinstance(entry, type) and issubclass(entry, Distiller)]
-        raise unknown_name(f'{key}.type', kind, known)
-    distiller_class = MODELS.get(kind) if isinstance(kind, str) else kind
+        raise unknown_name(f'{key}.type', kind, known, 'One of your own needs its scope, as registered.')
+    distiller_class = MMENGINE_MODELS.get(kind) if isinstance(kind, str) else kind
     if not (isinstance(distiller_class, type) and issubclass(distiller_class, Distiller)):
         raise DistillationError(f'{key}.type: {kind!r} is not a distiller')
     check_known_keys(key, {name: value for name, value in cfg.items() if name != 'type'}, _arguments(distiller_class))
     try:
-        return MODELS.build(cfg)
+        return MMENGINE_MODELS.build(cfg)
     except (TypeError, DistillationError) as error:
         raise DistillationError(f'{key}: {error}') from error
 

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from torch import Tensor, nn
 
-from .errors import DistillationError
+from .errors import DistillationError, check_number
 from .taps import TapInfo
 
 
@@ -45,11 +45,11 @@ class Distiller(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0, begin: int = 0, end: Optional[int] = None, warmup: int = 0):
         super().__init__()
-        if not loss_weight >= 0:
-            raise DistillationError(f'{type(self).__name__}.loss_weight: {loss_weight!r}. Accepted: a number >= 0.')
-        if begin < 0 or warmup < 0 or (end is not None and end <= begin):
-            raise DistillationError(f'{type(self).__name__}: begin={begin}, end={end}, warmup={warmup}. Accepted: '
-                                    '0 <= begin < end (or end=None) and warmup >= 0, in iterations.')
+        check_number('loss_weight', loss_weight, least=0)
+        check_number('begin', begin, least=0, whole=True)
+        check_number('warmup', warmup, least=0, whole=True)
+        if end is not None:
+            check_number('end', end, above=begin, whole=True)
         self.loss_weight, self.begin, self.end, self.warmup = loss_weight, begin, end, warmup
         self.student_taps: List[str] = []
         self.teacher_taps: List[str] = []
@@ -69,6 +69,10 @@ class Distiller(nn.Module):
             student, teacher: what is known of every tap, by address.
             name: the distiller's name in the config, for messages.
         """
+
+    def describe(self) -> str:
+        """One line for the log: which loss compares what."""
+        return f'{type(self).__name__}, student {", ".join(self.student_taps)}; teacher {", ".join(self.teacher_taps)}'
 
     def forward(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], batch: Batch) -> Dict[str, Tensor]:
         """Losses by name, each containing ``loss``, without the weight. Features are by address; autocast is off."""
@@ -109,3 +113,9 @@ def pair_names(pairs: Sequence[Tuple[str, str]]) -> List[str]:
     names = [address.split('@')[0].rsplit('.', 1)[-1].replace('[', '').replace(']', '') for address, _ in pairs]
     return [name if names.count(name) == 1 and not name.lstrip('-').isdigit() else str(number)
             for number, name in enumerate(names)]
+
+
+def describe_pairs(pairs: Sequence[Tuple[str, str]]) -> str:
+    """Which loss compares which taps, in one line."""
+    return ', '.join(f'loss_{name}: student {student} with teacher {teacher}'
+                     for name, (student, teacher) in zip(pair_names(pairs), pairs))

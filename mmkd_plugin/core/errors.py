@@ -1,5 +1,6 @@
 """One exception for everything a user can get wrong in a distillation config, and the wording it shares."""
 from difflib import get_close_matches
+from numbers import Real
 from typing import Iterable, Optional
 
 
@@ -13,7 +14,7 @@ class DistillationError(ValueError):
 def unknown_name(key: str, value, accepted: Iterable[str], hint: Optional[str] = None) -> DistillationError:
     """The error for a name that is not among ``accepted``: names the key, the value, the choices and the nearest."""
     accepted = [str(name) for name in accepted]
-    nearest = get_close_matches(str(value), accepted, n=3, cutoff=0.3)
+    nearest = get_close_matches(str(value), accepted, n=2, cutoff=0.5)
     message = f'{key}: {value!r} is not known.'
     if nearest:
         message += f' Did you mean {" or ".join(repr(name) for name in nearest)}?'
@@ -22,6 +23,20 @@ def unknown_name(key: str, value, accepted: Iterable[str], hint: Optional[str] =
     if hint:
         message += f' {hint}'
     return DistillationError(message)
+
+
+def check_number(key: str, value, above: Optional[float] = None, least: Optional[float] = None, whole: bool = False):
+    """Returns ``value`` if it is a number (a whole one), greater than ``above`` and not less than ``least``.
+
+    Raises:
+        DistillationError: otherwise.
+    """
+    fits = isinstance(value, int if whole else Real) and not isinstance(value, bool)
+    fits = fits and (above is None or value > above) and (least is None or value >= least)
+    if not fits:
+        bound = f' > {above:g}' if above is not None else f' >= {least:g}' if least is not None else ''
+        raise DistillationError(f'{key}: {value!r}. Accepted: a {"whole " if whole else ""}number{bound}.')
+    return value
 
 
 def check_known_keys(key: str, given: dict, accepted: Iterable[str]) -> None:

@@ -1,25 +1,22 @@
 """Reading checkpoints without executing anything they contain."""
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Dict
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.utils import digit_version
 from torch import Tensor
 
-from .errors import DistillationError
+from .errors import DistillationError, unknown_name
 
 
 def register_safe_globals() -> None:
     """Lets ``torch.load(weights_only=True)`` open mmengine's own checkpoints.
 
     They hold ``HistoryBuffer`` objects with numpy arrays and scalars; from torch 2.6 on, where ``weights_only`` is the
-    default, mmengine 0.10.7 cannot resume them otherwise. Naming these classes keeps the safety on. Before 2.6 torch
-    cannot be told, and mmengine does not need it.
+    default, mmengine 0.10.7 cannot resume them otherwise. Naming these classes keeps the safety on.
     """
-    if digit_version(torch.__version__) < digit_version('2.6'):
-        return
     core = np._core if hasattr(np, '_core') else np.core
     scalar_types = {type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32', 'uint8', 'bool', 'U1')}
     functions = (core.multiarray._reconstruct, core.multiarray.scalar)
@@ -48,9 +45,7 @@ def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
     Raises:
         DistillationError: if the file is missing, cannot be read safely, or holds no weights.
     """
-    path = Path(_download(reference) if reference.startswith(('http://', 'https://')) else reference)
-    if not path.is_file():
-        raise DistillationError(f'{key}: file {reference!r} not found (working directory {Path.cwd()}).')
+    path = _local_file(reference, key)
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, ImportError, AttributeError) as error:
@@ -61,20 +56,43 @@ def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
             raise
         raise _unreadable(key, reference, error) from None
     state = content.get('state_dict', content) if isinstance(content, dict) else None
-    weights = {name: value for name, value in state.items() if isinstance(value, Tensor)} if state else {}
+    state = state if isinstance(state, dict) else {}
+    weights = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not weights:
         raise DistillationError(f'{key}: {reference!r} is not a checkpoint: no weights under "state_dict" or at the top.')
     return {name[len('module.'):] if name.startswith('module.') else name: value for name, value in weights.items()}
 
 
 def _unreadable(key, reference, error) -> DistillationError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = f'{type(error).__name__}: {error}'.splitlines()[0].split('. This file can still')[0]
     return DistillationError(f'{key}: {reference!r} is not a checkpoint that can be read safely ({reason}).')
 
 
-def _download(url: str) -> Path:
+def _local_file(reference: str, key: str) -> Path:
+    if not isinstance(reference, (str, Path)):
+        raise DistillationError(f'{key}: {reference!r}. Accepted: a path or an http(s) address.')
+    scheme, separator, _ = str(reference).partition('://')
+    if separator:
+        if scheme not in ('http', 'https'):
+            raise unknown_name(f'{key}: {reference!r}: scheme', scheme, ('http', 'https'), 'Or give a path.')
+        return _download(str(reference), key)
+    path = Path(reference).expanduser()
+    if not path.is_file():
+        there = [file.name for file in path.parent.glob('*.pth')] if path.parent.is_dir() else []
+        nearest = get_close_matches(path.name, there, n=1, cutoff=0.5)
+        hint = f' Did you mean {path.parent / nearest[0]}?' if nearest else ''
+        kind = 'is a folder, not a file' if path.is_dir() else 'not found'
+        raise DistillationError(f'{key}: file {str(reference)!r} {kind} (working directory {Path.cwd()}).{hint}')
+    return path
+
+
+def _download(url: str, key: str) -> Path:
     path = Path(torch.hub.get_dir()) / 'checkpoints' / url.split('?')[0].rsplit('/', 1)[-1]
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path))
+        try:
+            torch.hub.download_url_to_file(url, str(path))
+        except OSError as error:  # URLError and HTTPError included
+            raise DistillationError(f'{key}: {url!r} cannot be downloaded ({error}). Download it yourself and give its '
+                                    f'path, or put it at {path}.') from None
     return path

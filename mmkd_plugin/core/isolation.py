@@ -1,6 +1,7 @@
 """Context managers that keep side work (dry runs, matching updates) from leaving traces in a training run."""
 import random
 from contextlib import contextmanager
+from typing import Optional, Sequence
 
 import numpy as np
 import torch
@@ -23,14 +24,18 @@ def get_rng_state() -> dict:
     return state
 
 
-def set_rng_state(state: dict) -> None:
-    """Puts back what :func:`get_rng_state` returned."""
-    version, python_state, gauss = state['python']
-    random.setstate((version, tuple(python_state), gauss))
-    name, keys, position, has_gauss, cached = state['numpy']
-    numpy_state = (name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached)
-    np.random.set_state(numpy_state)  # noqa: NPY002
-    torch.set_rng_state(state['torch'].cpu())
+def set_rng_state(state: dict, only: Optional[Sequence[str]] = None) -> None:
+    """Puts back what :func:`get_rng_state` returned; of the generators named in ``only``, if given."""
+    state = {name: value for name, value in state.items() if only is None or name in only}
+    if 'python' in state:
+        version, python_state, gauss = state['python']
+        random.setstate((version, tuple(python_state), gauss))
+    if 'numpy' in state:
+        name, keys, position, has_gauss, cached = state['numpy']
+        numpy_state = (name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+    if 'torch' in state:
+        torch.set_rng_state(state['torch'].cpu())
     if 'cuda' in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state['cuda'].cpu())
 

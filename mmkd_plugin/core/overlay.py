@@ -9,15 +9,16 @@ from typing import Optional, Sequence
 
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS as MMENGINE_MODELS
-from torch import nn
+from torch import Tensor, nn
 
 from ..registry import MODELS
 from .distillation import Distillation
-from .errors import DistillationError, check_known_keys
+from .errors import DistillationError, check_known_keys, check_number
 from .isolation import preserved_rng
 from .teacher import build_teacher
 
 MODEL_KEYS = ('student', 'teacher', 'distillers', 'data_preprocessor', 'image_shape')
+STUDENT_KEYS = ('pretrained', 'train_cfg', 'test_cfg')  # inference APIs write these into the model's config
 
 
 @MODELS.register_module(name='DistilledModel')
@@ -35,6 +36,7 @@ def build_distilled_model(student: Optional[dict] = None, teacher: Optional[dict
         distillers: config of each distiller by name.
         data_preprocessor: handed on to the student (mmengine passes a top-level one to the model).
         image_shape: (C, H, W) of the image for the dry run that finds the shapes of the taps.
+        others: ``pretrained``, ``train_cfg`` and ``test_cfg`` are the student's.
 
     Returns:
         The student: an instance of its own class.
@@ -42,12 +44,17 @@ def build_distilled_model(student: Optional[dict] = None, teacher: Optional[dict
     Raises:
         DistillationError: for a missing or unknown key.
     """
-    check_known_keys('model', others, MODEL_KEYS)
+    check_known_keys('model', others, (*MODEL_KEYS, *STUDENT_KEYS))
     for name, block in (('student', student), ('teacher', teacher), ('distillers', distillers)):
         if not isinstance(block, dict) or not block:
-            raise DistillationError(f'model.{name}: {block!r}. Accepted: a dict'
+            given = 'is missing' if block is None else f'is {block!r}'
+            raise DistillationError(f'model.{name} {given}. Accepted: a dict'
                                     + (' with at least one distiller.' if name == 'distillers' else '.'))
-    student_cfg = dict(student)
+    if not isinstance(image_shape, (list, tuple)) or len(image_shape) != 3:
+        raise DistillationError(f'model.image_shape: {image_shape!r}. Accepted: (channels, height, width).')
+    for side in image_shape:
+        check_number('model.image_shape', side, above=0, whole=True)
+    student_cfg = {**student, **others}
     if data_preprocessor is not None:
         student_cfg.setdefault('data_preprocessor', data_preprocessor)
     model = MMENGINE_MODELS.build(student_cfg)
@@ -100,9 +107,16 @@ class DistilledMixin:
             return {**super().forward(*args, **kwargs), **idle}
         with self.distillation.record_student(list(weights)) as recording:
             losses = super().forward(*args, **kwargs)
-        inputs = list(call.arguments.values())[1]
-        ours = self.distillation.losses(recording, inputs, call.arguments.get('data_samples'), weights)
+        ours = self.distillation.losses(recording, *_inputs_and_samples(call), weights)
+        # Classifiers call their loss `loss`, which would hide the total of that name in the log.
+        losses = {'student.loss' if name == 'loss' else name: value for name, value in losses.items()}
         return {**losses, **ours, **idle}
+
+    def forward_arguments(self, data) -> tuple:
+        """The images and the data samples (or None) in what the data preprocessor returns: a dict, or a list."""
+        signature = _signature(type(self).student_class)
+        call = signature.bind(self, **data) if isinstance(data, dict) else signature.bind(self, *data)
+        return _inputs_and_samples(call)
 
     def init_weights(self):
         # Adapters are out of reach while the student initialises itself: an `init_cfg` of the whole model would
@@ -129,6 +143,14 @@ def distilled_class(student_class: type) -> type:
 @cache
 def _signature(student_class: type) -> inspect.Signature:
     return inspect.signature(student_class.forward)
+
+
+def _inputs_and_samples(call: inspect.BoundArguments) -> tuple:
+    inputs = list(call.arguments.values())[1]  # after self, whatever the student calls it
+    if not isinstance(inputs, Tensor):
+        raise DistillationError(f'the student takes a {type(inputs).__name__} as its first input; distillation needs a '
+                                'batch of images (B, C, H, W)')
+    return inputs, call.arguments.get('data_samples')
 
 
 def _new_distilled(student_class: type):

@@ -28,14 +28,15 @@ def unwrap(model: nn.Module) -> nn.Module:
 class DistillationHook(Hook):
     """Keeps the state of distillation in checkpoints, under the top-level key ``mmkd``.
 
-    ``Runner.train`` adds it by itself. What is kept: every distiller's ``state_dict``, the teacher's config and the
-    hash of its weights, and the states of the random generators, so that a resumed run draws what an uninterrupted one
-    would have drawn. The generators are those of rank 0; mmengine seeds all ranks alike unless ``diff_rank_seed`` is set.
+    ``Runner.train`` adds it by itself. What is kept: every distiller's ``state_dict`` and description, the teacher's config
+    and the hash of its weights, and the states of the random generators, so that a resumed run draws what an uninterrupted
+    one would have drawn. The generators are those of rank 0; mmengine seeds all ranks alike. Where ``diff_rank_seed`` is set
+    they are not put back.
 
     Args:
         interval: every how many iterations a GPU run is asked whether a feature was not finite (a host sync).
     """
-    priority = 'VERY_LOW'  # after hooks that change distiller state in the same iteration
+    priority = 'LOW'  # before checkpoints are saved: what is not finite is reported, not saved
 
     def __init__(self, interval: int = 50):
         self.interval = interval
@@ -47,6 +48,7 @@ class DistillationHook(Hook):
             version=CHECKPOINT_VERSION,
             distillers={name: {key: value.detach().cpu().clone() for key, value in distiller.state_dict().items()}
                         for name, distiller in distillation.distillers.items()},
+            descriptions={name: distiller.describe() for name, distiller in distillation.distillers.items()},
             teacher=distillation.teacher.identity,
             rng=get_rng_state())
 
@@ -60,8 +62,13 @@ class DistillationHook(Hook):
         distillation = distillation_of(runner)
         self._check(saved, distillation)
         for name, distiller in distillation.distillers.items():
-            distiller.load_state_dict(saved['distillers'][name])
-        self._rng = saved['rng']
+            try:
+                distiller.load_state_dict(saved['distillers'][name])
+            except RuntimeError as error:
+                raise DistillationError(f'resume: model.distillers.{name} is not the one of the checkpoint (pairs, reducer, '
+                                        f'norm or widths have changed): {str(error).splitlines()[-1].strip()}') from None
+        if not runner._randomness_cfg.get('diff_rank_seed', False):
+            self._rng = saved['rng']
 
     @staticmethod
     def _check(saved: dict, distillation: Distillation) -> None:
@@ -71,6 +78,10 @@ class DistillationHook(Hook):
         ours, theirs = list(distillation.distillers), list(saved['distillers'])
         if ours != theirs:
             raise DistillationError(f'resume: the checkpoint has the distillers {theirs}, the config {ours}.')
+        for name, distiller in distillation.distillers.items():
+            if distiller.describe() != saved['descriptions'][name]:
+                raise DistillationError(f'resume: model.distillers.{name} is not the one of the checkpoint. Checkpoint: '
+                                        f'{saved["descriptions"][name]}. Config: {distiller.describe()}.')
         here, there = distillation.teacher.identity, saved['teacher']
         if here.get('sha256') != there.get('sha256'):
             raise DistillationError('resume: the checkpoint was distilled from a teacher with other weights '
@@ -81,11 +92,13 @@ class DistillationHook(Hook):
             self._restore_rng()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        self._restore_rng()
+        # An iteration-based loop has replayed the data of the iterations before, and with it what transforms drew from
+        # Python's and numpy's generators in this process: those stand where they should.
+        self._restore_rng(only=('torch', 'cuda'))
 
-    def _restore_rng(self) -> None:
+    def _restore_rng(self, only=None) -> None:
         if self._rng is not None:
-            set_rng_state(self._rng)
+            set_rng_state(self._rng, only)
             self._rng = None
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
@@ -98,7 +111,11 @@ class DistillationHook(Hook):
 
 def distillation_of(runner: Runner) -> Distillation:
     """The attached distillation of a runner's model. Raises :class:`DistillationError` if the model has none."""
-    distillation = getattr(unwrap(runner.model), 'distillation', None)
+    model = unwrap(runner.model)
+    distillation = getattr(model, 'distillation', None)
+    if isinstance(model, DistilledMixin) and distillation is None:
+        raise DistillationError(f'distillation is not attached: {type(runner).__name__}.train does not do it. Use '
+                                "mmengine's Runner, or call model.attach_distillation() before the optimiser is built.")
     if distillation is None:
         raise DistillationError("the model is not distilled: mmkd hooks need model=dict(type='mmkd.DistilledModel', ...)")
     return distillation
@@ -128,7 +145,7 @@ def extend_runner() -> None:
     The Runner has no event between building the model and building the optimiser, and only in ``train`` is it known that
     a teacher will be needed. Runs of other models are not affected.
     """
-    if hasattr(Runner.train, '__wrapped__'):
+    if getattr(Runner.train, 'attaches_distillation', False):
         return
     train = Runner.train
 
@@ -137,4 +154,5 @@ def extend_runner() -> None:
         attach_to_runner(self)
         return train(self)
 
+    train_with_distillation.attaches_distillation = True
     Runner.train = train_with_distillation

@@ -14,17 +14,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from mmcv.cnn.bricks import Swish
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .activations import ActivationSearch
 from .errors import DistillationError, unknown_name
+from .shapes import tokens_to_map
 
 PORTS = ('out', 'in', 'preact')
-
-# Gates (Sigmoid, HSigmoid, Tanh, Softmax) are not here: they scale a feature, they do not produce one.
-ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
-               nn.Hardswish, nn.Softplus, Swish)
 
 _ADDRESS = re.compile(r'(?P<path>[^\[\]@\s]+)(?:\[(?P<index>-?\d+)\])?(?:@(?P<port>[^\[\]@\s]+))?')
 
@@ -73,32 +70,6 @@ def resolve_module(model: nn.Module, path: str, role: str) -> nn.Module:
     return module
 
 
-def tokens_to_map(tokens: Tensor, image_size: Tuple[int, int], extra_tokens: Sequence[int] = (0, 1, 2)) -> Tensor:
-    """Tokens (B, L, C) of a vision transformer as a map (B, C, h, w), extra leading tokens (class, distillation) dropped.
-
-    The grid is the one that an integer stride gives: ``h = ceil(H / s)``, ``w = ceil(W / s)``, ``h * w = L - extra``.
-
-    Args:
-        tokens: (B, L, C).
-        image_size: height and width of the network's input in pixels.
-        extra_tokens: how many leading tokens may be there, tried in this order.
-
-    Raises:
-        DistillationError: if no stride explains the number of tokens.
-    """
-    batch, length, channels = tokens.shape
-    height, width = image_size
-    for extra in extra_tokens:
-        for stride in range(1, max(height, width) + 1):
-            rows, columns = -(-height // stride), -(-width // stride)
-            if rows * columns == length - extra:
-                return tokens[:, extra:].transpose(1, 2).reshape(batch, channels, rows, columns)
-            if rows * columns < length - extra:
-                break
-    raise DistillationError(f'{length} tokens are not the grid of a {height}x{width} image at any stride '
-                            f'(with {", ".join(map(str, extra_tokens))} extra tokens)')
-
-
 class TapsComplete(Exception):
     """Stops a forward once every wanted tap has been recorded; never leaves this package."""
 
@@ -130,6 +101,7 @@ class Tap:
         # set by `settle`
         self.activation: Optional[nn.Module] = None
         self.activation_call = 0
+        self.channels_last = False
         self.needs_clone = False
         self.norm: Optional[_BatchNorm] = None
 
@@ -148,17 +120,23 @@ class Tap:
 
     def _hook_activation(self, add) -> list:
         # mm ResNets use one in-place ReLU for every activation of a block: count its calls inside the tapped module.
-        calls = [0]
+        # None: not inside. The activation may be shared with modules outside of the tapped one.
+        calls: List[Optional[int]] = [None]
 
         def enter(module, args):
             calls[0] = 0
 
+        def leave(module, args, output):
+            calls[0] = None
+
         def before_activation(module, args):
+            if calls[0] is None:
+                return
             calls[0] += 1
             if calls[0] == self.activation_call:
-                add(self, args[0])
+                add(self, args[0].permute(0, 3, 1, 2) if self.channels_last else args[0])
 
-        return [self.module.register_forward_pre_hook(enter),
+        return [self.module.register_forward_pre_hook(enter), self.module.register_forward_hook(leave),
                 self.activation.register_forward_pre_hook(before_activation)]
 
     def _select(self, output):
@@ -221,7 +199,7 @@ class Recording:
             raise DistillationError(
                 f'{missing[0]} was never reached in the forward. A module that its parent does not call, or calls as '
                 '`module.forward(...)`, cannot be tapped: tap a module inside or around it (for mmseg heads '
-                "'decode_head.conv_seg').")
+                "'decode_head.conv_seg'). Heads that only training runs (auxiliary_head) cannot be tapped either.")
         changed = self.overwritten()
         if changed:
             raise DistillationError(f'{changed[0]} was changed in place after it was recorded. '
@@ -325,7 +303,8 @@ class FeatureTaps:
         return norm if norm is not None and norm.affine and norm.num_features == channels else None
 
     def _find_activations_and_norms(self, forward) -> None:
-        searches = [_ActivationSearch(tap) for tap in self.taps.values() if tap.port == 'preact']
+        preact = [tap for tap in self.taps.values() if tap.port == 'preact']
+        searches = [ActivationSearch(tap.module, str(tap)) for tap in preact]
         handles = [handle for search in searches for handle in search.hook()]
         for tap in self.taps.values():
             if tap.port == 'out' and isinstance(tap.module, _BatchNorm):
@@ -337,65 +316,14 @@ class FeatureTaps:
             if all(search.found for search in searches):
                 raise TapsComplete
 
-        handles += [search.tap.module.register_forward_hook(finished) for search in searches]
+        handles += [tap.module.register_forward_hook(finished) for tap in preact]
         try:
             with suppress(TapsComplete):
                 forward()
         finally:
             for handle in handles:
                 handle.remove()
-        for search in searches:
-            search.settle()
-
-
-class _ActivationSearch:
-    """Watches a dry run for the last activation in a module that works at the module's own resolution."""
-
-    def __init__(self, tap: Tap):
-        self.tap = tap
-        self.found = False
-        self._running = False
-        self._calls: Dict[nn.Module, int] = {}
-        self._seen: List[tuple] = []  # (activation, number of its call, shape, last norm before it)
-        self._norm: Optional[_BatchNorm] = None
-        self._output_size = None
-
-    def hook(self) -> list:
-        module = self.tap.module
-        activations = [child for child in module.modules() if isinstance(child, ACTIVATIONS)]
-        if not activations:
-            raise DistillationError(f'{self.tap}: there is no activation module inside {type(module).__name__}')
-        # The norm of a shortcut branch may run last, but it normalises the identity, not the block's own output.
-        norms = [child for name, child in module.named_modules()
-                 if isinstance(child, _BatchNorm) and not re.search(r'(^|\.)(downsample|shortcut)(\.|$)', name)]
-        handles = [module.register_forward_pre_hook(self._enter), module.register_forward_hook(self._leave)]
-        handles += [child.register_forward_pre_hook(self._before_activation) for child in activations]
-        handles += [child.register_forward_hook(self._after_norm) for child in norms]
-        return handles
-
-    def _enter(self, module, args):
-        self._running, self._norm = True, None
-        self._calls.clear()
-        self._seen.clear()
-
-    def _leave(self, module, args, output):
-        tensors = [item for item in (output if isinstance(output, (list, tuple)) else [output]) if isinstance(item, Tensor)]
-        self._output_size = tensors[0].shape[2:] if tensors else None
-        self._running, self.found = False, True
-
-    def _before_activation(self, activation, args):
-        if self._running:
-            self._calls[activation] = self._calls.get(activation, 0) + 1
-            self._seen.append((activation, self._calls[activation], args[0].shape[2:], self._norm))
-
-    def _after_norm(self, norm, args, output):
-        self._norm = norm
-
-    def settle(self) -> None:
-        if not self.found:
-            raise DistillationError(f'{self.tap} was never reached in the forward.')
-        # Squeeze-and-excitation has activations on pooled (1x1) features: those are not the block's.
-        fitting = [entry for entry in self._seen if entry[2] == self._output_size] or self._seen
-        if not fitting:
-            raise DistillationError(f'{self.tap}: no activation module ran inside {type(self.tap.module).__name__}')
-        self.tap.activation, self.tap.activation_call, _, self.tap.norm = fitting[-1]
+        for tap, search in zip(preact, searches):
+            found = search.result()
+            tap.activation, tap.activation_call, tap.norm = found.activation, found.call, found.norm
+            tap.channels_last = found.channels_last

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from .config import load_config
-from .errors import DistillationError, check_known_keys
+from .errors import DistillationError, check_known_keys, unknown_name
 from .files import load_weights
 from .isolation import evaluation_mode, preserved_rng
 from .taps import FeatureTaps
@@ -28,12 +28,16 @@ class Teacher:
     Args:
         model: the built teacher. Put into eval mode as a whole; its SyncBN becomes BN, its parameters are frozen.
         identity: what is recorded about it in checkpoints (config text and hash of the weights).
+        own_input: whether its preprocessor says how it wants its images; if not, it sees the student's as they are.
     """
 
-    def __init__(self, model: nn.Module, identity: Optional[Dict[str, str]] = None):
-        self.model = revert_sync_batchnorm(model).eval().requires_grad_(False)
+    def __init__(self, model: nn.Module, identity: Optional[Dict[str, str]] = None, own_input: bool = True):
+        self.model = revert_sync_batchnorm(model)
+        self.model.eval()  # on its own: train() of some mm modules returns nothing
+        self.model.requires_grad_(False)
         self.identity = identity or {}
         self.taps: Optional[FeatureTaps] = None
+        self._own_input = own_input
         self._renormalise = None
         self._device = None
 
@@ -45,8 +49,9 @@ class Teacher:
 
     def tap(self, addresses: Sequence[str], student: nn.Module, image: Tensor) -> FeatureTaps:
         """Finds the taps by a dry run on ``image`` (1, C, H, W) and sets up the input for this student."""
-        self._renormalise = renormalisation(getattr(student, 'data_preprocessor', None),
-                                            getattr(self.model, 'data_preprocessor', None))
+        if self._own_input:
+            self._renormalise = renormalisation(getattr(student, 'data_preprocessor', None),
+                                                getattr(self.model, 'data_preprocessor', None))
         self.taps = FeatureTaps(self.model, addresses, 'teacher')
         self._move_to(image.device)
         dry_run(self.model, self.taps, image)
@@ -119,7 +124,14 @@ def dry_run(model: nn.Module, taps: FeatureTaps, image: Tensor) -> None:
     sample = BaseDataElement(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size,
                                            scale_factor=(1.0, 1.0)))
     with preserved_rng(), evaluation_mode(model), torch.no_grad():
-        taps.settle(lambda: model(image, [sample], mode='tensor'), size)
+        try:
+            taps.settle(lambda: model(image, [sample], mode='tensor'), size)
+        except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
+            if isinstance(error, DistillationError):
+                raise
+            raise DistillationError(f'model.image_shape: the {taps.role} ({type(model).__name__}) does not run on a dry-run '
+                                    f'image of {tuple(image.shape[1:])}: {error}. Set image_shape=(channels, height, width) '
+                                    'to a size it takes.') from error
 
 
 def build_teacher(cfg: dict) -> Teacher:
@@ -138,9 +150,12 @@ def build_teacher(cfg: dict) -> Teacher:
         raise DistillationError('model.teacher.config is missing. Accepted: a path, "package::path", or a dict.')
     config = load_config(cfg['config'], 'model.teacher.config')
     if 'model' not in config:
+        if 'type' not in config:
+            raise DistillationError(f'model.teacher.config: {str(cfg["config"])[:200]!r} has neither `model` (a whole '
+                                    "config) nor `type` (a model's config)")
         config = Config(dict(model=config._cfg_dict))
     if cfg.get('overrides'):
-        config.merge_from_dict(dict(cfg['overrides']))
+        _apply_overrides(config, cfg['overrides'])
     checkpoint = cfg.get('checkpoint')
     if checkpoint is None and not cfg.get('allow_random_weights', False):
         raise DistillationError('model.teacher.checkpoint is missing: a teacher with random weights teaches noise. '
@@ -149,7 +164,26 @@ def build_teacher(cfg: dict) -> Teacher:
     if checkpoint is not None:
         load_teacher_weights(model, checkpoint)
         print_log(f'teacher: {type(model).__name__} with the weights of {checkpoint}', 'current')
-    return Teacher(model, dict(config=_config_text(config), sha256=hash_weights(model)))
+    own_input = config.model.get('data_preprocessor') is not None
+    if not own_input:
+        print_log("teacher: its config names no data_preprocessor; it sees the student's input as it is", 'current')
+    return Teacher(model, dict(config=_config_text(config), sha256=hash_weights(model)), own_input)
+
+
+def _apply_overrides(config: Config, overrides: dict) -> None:
+    key = 'model.teacher.overrides'
+    if not isinstance(overrides, dict):
+        raise DistillationError(f'{key}: {overrides!r}. Accepted: a dict of dotted keys, e.g. '
+                                "{'model.head.num_classes': 10}.")
+    for name in overrides:
+        node = config
+        for part in name.split('.')[:-1]:
+            if part not in node:
+                raise unknown_name(f'{key}: {part!r} in {name!r}', part, node, "Keys start at the config: 'model....'.")
+            node = node[part]
+        if '.' not in name and name not in config:
+            raise unknown_name(key, name, config)
+    config.merge_from_dict(dict(overrides))
 
 
 def _build_model(config: Config) -> nn.Module:
@@ -160,14 +194,21 @@ def _build_model(config: Config) -> nn.Module:
         model_cfg.setdefault('data_preprocessor', config.data_preprocessor)
     scope = config.get('default_scope') or model_cfg.get('_scope_')
     if scope is None:
-        return MODELS.build(model_cfg)
+        return _build(model_cfg)
     try:
         import_module(scope)
     except ImportError as error:
         raise DistillationError(f'model.teacher.config: its default_scope is {scope!r}, which cannot be imported '
                                 f'({error}). Install it with: pip install {scope}') from None
     with DefaultScope.overwrite_default_scope(scope):
+        return _build(model_cfg)
+
+
+def _build(model_cfg: dict) -> nn.Module:
+    try:
         return MODELS.build(model_cfg)
+    except (TypeError, KeyError) as error:
+        raise DistillationError(f'model.teacher.config (with its overrides) cannot be built: {error}') from error
 
 
 def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
@@ -175,24 +216,25 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
     key = 'model.teacher.checkpoint'
     state = load_weights(checkpoint, key)
     wanted = model.state_dict()
-    state = {name: tensor for name, tensor in state.items() if name in wanted or not name.startswith('mmkd.')}
-    missing = [name for name in wanted if name not in state and not name.endswith('num_batches_tracked')]
-    wrong = [f'{name} (checkpoint {tuple(state[name].shape)}, teacher {tuple(wanted[name].shape)})'
-             for name in wanted if name in state and state[name].shape != wanted[name].shape]
-    if missing or wrong:
-        covered = len(wanted) - len(missing) - len(wrong)
-        parts = [f'{key}: {checkpoint!r} covers {covered} of the {len(wanted)} weights of the teacher '
-                 f'({type(model).__name__}); all are needed.']
-        for label, names in (('Missing', missing), ('Of another shape', wrong)):
-            if names:
-                parts.append(f'{label}: {", ".join(names[:5])}{f" and {len(names) - 5} more" if len(names) > 5 else ""}.')
-        parts.append('Is it the checkpoint of model.teacher.config?')
-        raise DistillationError(' '.join(parts))
-    unexpected = [name for name in state if name not in wanted]
-    model.load_state_dict(state, strict=False)
-    if unexpected:
-        print_log(f'{key}: {len(unexpected)} weights of the file are not in the teacher and are not used '
-                  f'({", ".join(unexpected[:3])}, ...)', 'current')
+    try:
+        # Through the modules' own hooks: they may rename keys and resize position embeddings.
+        result = model.load_state_dict(dict(state), strict=False)
+    except RuntimeError as error:
+        wrong = [line.strip() for line in str(error).splitlines()[1:]]
+        raise _not_covered(key, checkpoint, model, 'Of another shape', wrong, len(wanted)) from None
+    missing = [name for name in result.missing_keys if not name.endswith('num_batches_tracked')]
+    if missing:
+        raise _not_covered(key, checkpoint, model, 'Missing', missing, len(wanted))
+    if result.unexpected_keys:
+        print_log(f'{key}: {len(result.unexpected_keys)} weights of the file are not in the teacher and are not used '
+                  f'({", ".join(result.unexpected_keys[:3])}, ...)', 'current')
+
+
+def _not_covered(key, checkpoint, model, label: str, names: list, wanted: int) -> DistillationError:
+    more = f' and {len(names) - 5} more' if len(names) > 5 else ''
+    return DistillationError(f'{key}: {checkpoint!r} covers {wanted - len(names)} of the {wanted} weights of the teacher '
+                             f'({type(model).__name__}); all are needed. {label}: {", ".join(names[:5])}{more}. Is it the '
+                             'checkpoint of model.teacher.config?')
 
 
 def hash_weights(model: nn.Module) -> str:

@@ -1,5 +1,7 @@
-"""Datasets that need no codebase. Those of a codebase are registered where it is installed."""
-from importlib.util import find_spec
+"""Datasets. Those of a codebase are registered where that codebase can be imported."""
+from mmengine.logging import print_log
 
-if find_spec('mmseg') is not None:
+try:
     from .camvid import CamVidDataset  # noqa: F401
+except ImportError as error:  # mmseg is not there, or does not work here: other codebases' users need not care
+    print_log(f'mmkd.CamVidDataset is not registered: {error}', 'current', level=10)

@@ -8,8 +8,8 @@ from mmengine.dist import all_reduce, broadcast, get_rank
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..core.distiller import Batch, Distiller, Pair, pair_names, parse_pairs
-from ..core.errors import DistillationError, unknown_name
+from ..core.distiller import Batch, Distiller, Pair, describe_pairs, pair_names, parse_pairs
+from ..core.errors import DistillationError, check_number, unknown_name
 from ..core.shapes import as_map, match_size
 from ..core.taps import TapInfo
 from ..registry import MODELS
@@ -20,6 +20,7 @@ from .reduction import RANDOM_REDUCERS, REDUCERS, gather_groups, only_member
 
 MARGIN_CHOICES = ('auto', 'norm', 'data', 'none')
 REDUCTION_CHOICES = ('sum', 'mean')
+NORM_CHOICES = ('BN', 'SyncBN', 'GN', 'IN')
 PAPER_AREA = 224 * 224
 
 
@@ -33,12 +34,13 @@ class MatchingGuidedDistiller(Distiller):
     Args:
         pairs: (student tap, teacher tap) of each stage, shallow to deep. The paper's features are before the activation
             (``@preact``).
-        reducer: ``'absolute_max'`` (AMP, the paper's best), ``'random_drop'`` (RD), ``'sparse'`` (SM), ``'simple_max'``,
+        reducer: ``'absolute_max'`` (AMP, what the authors use), ``'random_drop'`` (RD), ``'sparse'`` (SM), ``'simple_max'``,
             ``'signed_max'`` (AMP as released before 2021-03-04) or ``'random_drop_channel'``.
-        norm: extra norm on the student's features inside the loss: ``'BN'`` (the paper's for classification), ``'GN'``
-            (for detection), an mm ``norm_cfg``, or None. It is trained, and not part of the student.
+        norm: extra norm on the student's features inside the loss: ``'BN'`` (the paper's for classification), ``'GN'`` (for
+            detection), ``'SyncBN'``, ``'IN'``, an mm ``norm_cfg`` of these types, or None. It is trained, and not part of
+            the student.
         margin: ``'norm'`` from the batch norm before the teacher's tap, ``'data'`` from the mean negative response,
-            measured in the matching updates, ``'none'`` for no clamping; ``'auto'`` is ``'norm'`` where there is a
+            measured in the first matching update, ``'none'`` for no clamping; ``'auto'`` is ``'norm'`` where there is a
             batch norm and ``'data'`` elsewhere.
         reduction: ``'sum'``: the paper's, the sum divided by ``batch size * divisor``, at other input sizes than 224x224
             by the area in proportion. ``'mean'``: the mean over all elements, for dense prediction.
@@ -67,18 +69,21 @@ class MatchingGuidedDistiller(Distiller):
         self.pairs = parse_pairs(pairs, 'pairs')
         for key, value, accepted in (('reducer', reducer, REDUCERS), ('margin', margin, MARGIN_CHOICES),
                                      ('reduction', reduction, REDUCTION_CHOICES), ('surplus', surplus, SURPLUS_CHOICES)):
-            if value not in accepted:
+            if not isinstance(value, str) or value not in accepted:
                 raise unknown_name(key, value, accepted)
+        check_number('divisor', divisor, above=0)
         if stage_weights is None:
             stage_weights = halving_weights(len(self.pairs)) if reduction == 'sum' else [1.0] * len(self.pairs)
-        if len(stage_weights) != len(self.pairs):
-            raise DistillationError(f'stage_weights: {stage_weights!r} has {len(stage_weights)} values for '
-                                    f'{len(self.pairs)} pairs')
+        if not isinstance(stage_weights, (list, tuple)) or len(stage_weights) != len(self.pairs):
+            raise DistillationError(f'stage_weights: {stage_weights!r}. Accepted: a list of {len(self.pairs)} numbers, one '
+                                    'for each pair.')
+        for weight in stage_weights:
+            check_number('stage_weights', weight, least=0)
         self.student_taps = [student for student, _ in self.pairs]
         self.teacher_taps = [teacher for _, teacher in self.pairs]
         self.reducer, self.margin, self.reduction, self.surplus = reducer, margin, reduction, surplus
         self.divisor, self.stage_weights, self.seed = divisor, list(stage_weights), seed
-        self.norm_cfg = dict(type=norm) if isinstance(norm, str) else norm
+        self.norm_cfg = _norm_cfg(norm)
         self.stages = nn.ModuleList()
 
     def prepare(self, student: Dict[str, TapInfo], teacher: Dict[str, TapInfo], name: str) -> None:
@@ -89,15 +94,19 @@ class MatchingGuidedDistiller(Distiller):
             self.stages.append(stage)
             if stage.margin_source == 'data':
                 print_log(f"{name}: no batch norm comes directly before the teacher's tap {teacher_tap!r}; its margins are "
-                          'the mean negative responses, measured in the matching updates', 'current')
+                          'the mean negative responses, measured in the first matching update', 'current')
+
+    def describe(self) -> str:
+        return f'{self.reducer}, {describe_pairs(self.pairs)}'
 
     def forward(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], batch: Batch) -> Dict[str, Tensor]:
         losses = {}
         for number, ((student_tap, teacher_tap), stage) in enumerate(zip(self.pairs, self.stages)):
             source = as_map(student[student_tap]).float()
-            target, margin = self._target(stage, match_size(as_map(teacher[teacher_tap]).float(), source.shape[2:]),
-                                          number, batch.iteration)
-            loss = partial_l2(stage.norm(source), target, margin)
+            # Reduced in the teacher's own precision: choosing is exact in any, and only the result is widened.
+            feature = match_size(as_map(teacher[teacher_tap]), source.shape[2:])
+            target, margin = self._target(stage, feature, number, batch.iteration)
+            loss = partial_l2(stage.norm(source), target.float(), margin)
             losses[f'loss_{stage.name}'] = self._reduce(loss, batch) * self.stage_weights[number]
         return losses
 
@@ -151,10 +160,10 @@ class MatchingGuidedDistiller(Distiller):
                 solution.copy_(assign(cost, single=self.reducer == 'sparse', surplus=self.surplus))
             broadcast(solution)
             stage.assignment.copy_(solution)
+            if stage.margin_source == 'data' and not stage.matched:
+                stage.margins.copy_(stage_statistics.margins())  # once: the teacher does not change
             stage.matched_flag.fill_(True)
             stage.matched = True
-            if stage.margin_source == 'data':
-                stage.margins.copy_(stage_statistics.margins())
             costs[stage.name] = assignment_cost(cost, stage.assignment) / stage.assignment.numel()
         return costs
 
@@ -203,7 +212,7 @@ class StageStatistics:
         self._negative: Optional[Tensor] = None
 
     def add(self, student: Tensor, teacher: Tensor) -> None:
-        if self._stage.margin_source == 'data':
+        if self._stage.margin_source == 'data' and not self._stage.matched:
             self._negative = _add(self._negative, margin_maths.negative_sums(teacher))
         teacher = match_size(teacher, student.shape[2:])
         self._similarity = _add(self._similarity, similarity_sum(student, teacher))
@@ -232,13 +241,22 @@ def _add(total: Optional[Tensor], value: Tensor) -> Tensor:
     return total.add_(value)
 
 
+def _norm_cfg(norm: Union[str, dict, None]) -> Optional[dict]:
+    if norm is None:
+        return None
+    cfg = dict(type=norm) if isinstance(norm, str) else norm
+    if not isinstance(cfg, dict) or cfg.get('type') not in NORM_CHOICES:
+        raise unknown_name('norm', cfg.get('type') if isinstance(cfg, dict) else norm, NORM_CHOICES,
+                           'Or a norm_cfg with one of these types, or None.')
+    return cfg
+
+
 def _build_norm(cfg: dict, channels: int) -> nn.Module:
-    if cfg.get('type') == 'GN' and 'num_groups' not in cfg:
+    if cfg['type'] == 'GN' and 'num_groups' not in cfg:
         cfg = dict(cfg, num_groups=math.gcd(32, channels))  # the authors' 32 wherever it divides the channels
     try:
         return build_norm_layer(cfg, channels)[1]
-    except (KeyError, TypeError) as error:
-        raise DistillationError(f"norm: {cfg!r} is not a norm layer ({error}). Accepted: 'BN', 'GN', a norm_cfg, or "
-                                'None.') from None
+    except (TypeError, ValueError) as error:
+        raise DistillationError(f'norm: {cfg!r} does not work on {channels} channels: {error}') from None
 
 

@@ -1,5 +1,6 @@
 """``mmkd.MatchingUpdateHook``: when and on which images the matching of MGD is found."""
 import copy
+import inspect
 import time
 from typing import Dict, List, Optional, Sequence, Union
 
@@ -9,7 +10,7 @@ from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from ..core.errors import DistillationError, unknown_name
+from ..core.errors import DistillationError, check_known_keys, check_number, unknown_name
 from ..core.isolation import evaluation_mode, preserved_rng
 from ..core.runner import distillation_of, unwrap
 from ..registry import HOOKS
@@ -25,13 +26,14 @@ class MatchingUpdateHook(Hook):
     checkpoint.
 
     Args:
-        interval: a number n: every n epochs (or iterations); a list: after these. The paper's is 1 on ImageNet, 2
+        interval: a number n: every n epochs (or iterations); a list: after these. The authors' is 1 on ImageNet, 2
             elsewhere. An interval that ends with training is not used.
         by_epoch: whether ``interval`` counts epochs. In an iteration-based loop an epoch is one pass over the training
             set.
         dataloader: config of the loader with the images. By default the training set with the evaluation transforms,
             shuffled: ``train_dataloader``'s dataset with the pipeline, batch size and workers of ``val_dataloader``.
-        num_images: how many images an update uses, over all ranks. The paper's ImageNet runs use 20480.
+        num_images: how many images an update uses, over all ranks, rounded up to whole batches. The authors' ImageNet
+            runs use 20480.
         distillers: names of the distillers to update; by default all that are matching guided.
         seed: of the order of the images.
 
@@ -42,19 +44,26 @@ class MatchingUpdateHook(Hook):
     priority = 'NORMAL'  # before checkpoints are saved, so that they hold the new matching
 
     def __init__(self, interval: Union[int, Sequence[int]] = 1, by_epoch: bool = True, dataloader: Optional[dict] = None,
-                 num_images: int = 1000, distillers: Optional[Sequence[str]] = None, seed: int = 0):
+                 num_images: int = 1000, distillers: Optional[Sequence[str]] = None, seed: int = 0, **others):
+        check_known_keys('MatchingUpdateHook', others, inspect.signature(MatchingUpdateHook).parameters)
         several = isinstance(interval, Sequence) and not isinstance(interval, str)
         points = list(interval) if several else [interval]
-        if not points or not all(isinstance(point, int) and point > 0 for point in points):
+        if not points or not all(type(point) is int and point > 0 for point in points):
             raise DistillationError(f'MatchingUpdateHook.interval: {interval!r}. Accepted: a whole number > 0, or a list of '
                                     'them.')
-        if num_images < 1:
-            raise DistillationError(f'MatchingUpdateHook.num_images: {num_images!r}. Accepted: a whole number > 0.')
+        check_number('MatchingUpdateHook.num_images', num_images, above=0, whole=True)
+        if distillers is not None and (isinstance(distillers, str) or not distillers):
+            raise DistillationError(f'MatchingUpdateHook.distillers: {distillers!r}. Accepted: a list of names, or None for '
+                                    'all.')
+        if dataloader is not None and not isinstance(dataloader, dict):
+            raise DistillationError(f'MatchingUpdateHook.dataloader: {dataloader!r}. Accepted: a dataloader config, or '
+                                    'None.')
         self.points = set(points) if several else None
         self.interval = interval
         self.by_epoch, self.num_images, self.seed = by_epoch, num_images, seed
         self.dataloader_cfg = dataloader
         self.distillers = distillers
+        self._built: Optional[DataLoader] = None  # the data set is read once; workers do not outlive an update
 
     def due(self, done: int) -> bool:
         """Whether an update is due after ``done`` epochs (iterations) have been finished."""
@@ -86,7 +95,10 @@ class MatchingUpdateHook(Hook):
     def update(self, runner: Runner) -> Dict[str, float]:
         """One matching update. Returns the mean cost of the matched pairs of channels, by ``<distiller>.<stage>``."""
         model = unwrap(runner.model)
-        chosen = self._chosen(runner)
+        chosen = {name: distiller for name, distiller in self._chosen(runner).items()
+                  if distiller.end is None or runner.iter < distiller.end}
+        if not chosen:
+            return {}
         started = time.perf_counter()
         # Outside a context the loader would draw its workers' base seed from the run's generator.
         with preserved_rng(), evaluation_mode(model):
@@ -107,11 +119,11 @@ class MatchingUpdateHook(Hook):
         wanted = -(-self.num_images // get_world_size())
         images = 0
         for data in self._loader(runner):
-            data = model.data_preprocessor(data, False)
-            student, teacher = model.distillation.features(model, data['inputs'], data.get('data_samples'), list(chosen))
+            inputs, data_samples = model.forward_arguments(model.data_preprocessor(data, False))
+            student, teacher = model.distillation.features(model, inputs, data_samples, list(chosen))
             for name, distiller in chosen.items():
                 distiller.accumulate(statistics[name], student, teacher)
-            images += len(data['inputs'])
+            images += len(inputs)
             if images >= wanted:
                 break
         return images
@@ -127,17 +139,19 @@ class MatchingUpdateHook(Hook):
         return {name: matching[name] for name in self.distillers or matching}
 
     def _loader(self, runner: Runner) -> DataLoader:
-        cfg = self.dataloader_cfg or evaluation_view_of_training_data(runner.cfg)
-        loader = Runner.build_dataloader(copy.deepcopy(cfg), seed=self.seed)
-        if len(loader.dataset) == 0:
+        if self._built is None:
+            cfg = self.dataloader_cfg or evaluation_view_of_training_data(runner.cfg)
+            self._built = Runner.build_dataloader(copy.deepcopy(cfg), seed=self.seed)
+        if len(self._built.dataset) == 0:
             raise DistillationError('MatchingUpdateHook.dataloader: the data set is empty')
-        return loader
+        return self._built
 
 
 def iterations_per_epoch(runner: Runner) -> int:
     """Iterations for one pass over the training set, over all ranks."""
     loader = runner.train_dataloader
-    return max(1, len(loader.dataset) // (loader.batch_size * get_world_size()))
+    batch_size = loader.batch_size or loader.batch_sampler.batch_size  # None where a batch sampler was given
+    return max(1, len(loader.dataset) // (batch_size * get_world_size()))
 
 
 def evaluation_view_of_training_data(cfg: dict) -> dict:

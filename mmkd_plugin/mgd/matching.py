@@ -1,4 +1,4 @@
-"""Matching teacher channels to student channels: the cost and the assignment problems (MGD, "3. Method").
+"""Matching teacher channels to student channels: the cost and the assignment problems (MGD; after the authors' code).
 
 C_s, C_t are the channels of student and teacher, g = floor(C_t / C_s) the group size, n = H * W.
 """

@@ -75,6 +75,6 @@ def only_member(grouped: Tensor, margins: Tensor,
 REDUCERS: Dict[str, Callable] = dict(
     sparse=only_member, random_drop=random_drop, random_drop_channel=random_drop_channel, absolute_max=absolute_max,
     simple_max=simple_max, signed_max=signed_max)
-"""By name: SM, RD, RD of whole channels, AMP (the paper's best), SP, and AMP as released before 2021-03-04."""
+"""By name: SM, RD, RD of whole channels, AMP (what the authors use), SP, and AMP as released before 2021-03-04."""
 
 RANDOM_REDUCERS = ('random_drop', 'random_drop_channel')

@@ -22,9 +22,13 @@ def frozen_norms(cfg):
     return cfg
 
 
+def hook_of(runner):
+    return next(hook for hook in runner.hooks if type(hook).__name__ == 'MatchingUpdateHook')
+
+
 out = Path(sys.argv[1])
 # Few channels: with many, random networks have assignments of equal cost up to rounding.
-model = distilled(frozen_norms(classifier()), mgd=mgd('backbone.layer1@preact', norm='GN', reduction='sum', divisor=100.),
+model = distilled(frozen_norms(classifier()), mgd=mgd('backbone.layer1@preact', norm='GN', reduction='sum', divisor=1e4),
                   l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer3']),
                   late=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4'], begin=2))  # idle at first, DDP waits
 hook = update_hook('mmpretrain', num_images=12, dataloader=loader('mmpretrain', 12))
@@ -33,7 +37,8 @@ cfg.update(launcher='pytorch', model_wrapper_cfg=dict(
     type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False), experiment_name='distributed')
 cfg.train_dataloader.update(batch_size=4 // get_world_size(), sampler=dict(type='DefaultSampler', shuffle=False))
 runner, losses = run(cfg)
-state = dict(assignment=runner.model.module.distillation.mgd.stages[0].assignment,
+costs = hook_of(runner).update(runner)
+state = dict(costs=json.dumps(costs), assignment=runner.model.module.distillation.mgd.stages[0].assignment,
              weights={name: value.detach() for name, value in runner.model.module.named_parameters()},
              losses=json.dumps(losses))
 torch.save(state, out / f'rank{get_rank()}.pt')

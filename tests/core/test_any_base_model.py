@@ -1,4 +1,5 @@
 """Students that are no mm codebase's: any mmengine BaseModel."""
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
@@ -50,7 +51,9 @@ def test_any_base_model_can_be_distilled(tmp_path):
     runner.train()
     assert isinstance(runner.model, Regressor)
     assert isinstance(runner.model, DistilledMixin)
-    assert [set(losses) for losses in recorder.losses] == [{'loss', 'mgd.loss_body'}] * 4
+    assert [set(losses) for losses in recorder.losses] == [{'loss', 'student.loss', 'mgd.loss_body'}] * 4
     assert recorder.losses[0]['mgd.loss_body'] > 0
+    first = recorder.losses[0]
+    assert first['loss'] == pytest.approx(first['student.loss'] + first['mgd.loss_body'])
     assert set(torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['state_dict']) == {
         *Regressor(4).state_dict()}

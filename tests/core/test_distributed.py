@@ -36,6 +36,13 @@ def test_the_matching_is_that_of_one_process_on_all_images(runs):
     assert [set(row) for row in runs[1][0]['assignment'].tolist()] == [set(row) for row in runs[2][0]['assignment'].tolist()]
 
 
+def test_costs_are_those_of_one_process_on_all_images(runs):
+    # Of half of the images they would not be.
+    alone = json.loads(runs[1][0]['costs'])
+    for rank in runs[2]:
+        assert json.loads(rank['costs']) == pytest.approx(alone, rel=1e-5)
+
+
 def test_losses_agree_with_one_process_on_the_same_global_batch(runs):
     alone = json.loads(runs[1][0]['losses'])
     ranks = [json.loads(rank['losses']) for rank in runs[2]]

@@ -1,6 +1,8 @@
 """The promises of the overlay, each a test named after it, on real mm models."""
 import copy
+import gc
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -33,7 +35,7 @@ SCOPES = list(STUDENTS)
 @pytest.mark.parametrize('scope', SCOPES)
 def test_zero_weight_distillation_is_bit_equal_to_the_plain_student(scope, tmp_path):
     # Adapters and random reducers are there to draw random numbers, if anything does.
-    student = STUDENTS[scope]()
+    student = dict(STUDENTS[scope](), init_cfg=dict(type='Kaiming', layer='Conv2d'))  # would reach adapters, too
     zero = dict(mgd=mgd(loss_weight=0., reducer='random_drop'),
                 l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4'], loss_weight=0.))
     plain, plain_losses = run(run_cfg(student, tmp_path / 'plain', length=10))
@@ -82,7 +84,7 @@ def test_a_checkpoint_opens_with_the_plain_student_and_is_hardly_larger(scope, t
     assert not result.missing_keys
     assert not result.unexpected_keys
     load_checkpoint(plain, str(path), strict=True)
-    assert set(checkpoint['mmkd']) == {'version', 'distillers', 'teacher', 'rng'}
+    assert set(checkpoint['mmkd']) == {'version', 'distillers', 'descriptions', 'teacher', 'rng'}
     assert path.stat().st_size <= 1.05 * (tmp_path / 'plain' / 'epoch_1.pth').stat().st_size
 
 
@@ -102,6 +104,38 @@ def test_resume_is_bit_equal_with_a_matching_update_in_between(scope, tmp_path):
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     assert torch.equal(resumed.model.distillation.mgd.stages[1].assignment, whole_assignment)
     assert torch.equal(resumed.model.distillation.l2.adapters[0].weight, whole.model.distillation.l2.adapters[0].weight)
+
+
+def test_resume_of_an_iteration_based_run_is_bit_equal(tmp_path):
+    # With dropout, a random transform in this process, and a matching update in between.
+    def cfg(folder, iterations, **options):
+        cfg = run_cfg(distilled(pspnet(), mgd=mgd(reducer='random_drop')), tmp_path / folder, length=6,
+                      hooks=[update_hook('mmseg', interval=2, by_epoch=False)], **options)
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
+        cfg.train_dataloader.sampler = dict(type='InfiniteSampler', _scope_='mmengine')
+        cfg.train_dataloader.dataset.noise = True
+        cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1)
+        return cfg
+
+    whole, losses = run(cfg('whole', 6))
+    assert len({loss['decode.loss_ce'] for loss in losses}) == 6
+    run(cfg('half', 6), before=_stop_after_iteration(3))
+    resumed, later = run(cfg('half', 6, resume=True))
+    assert later == losses[3:]
+    assert all(torch.equal(value, resumed.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
+
+
+def _stop_after_iteration(iteration):
+    from mmengine.hooks import Hook
+
+    class Stop(Hook):
+        priority = 'LOWEST'
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if runner.iter + 1 == iteration:
+                runner.train_loop.stop_training = True
+
+    return lambda runner: runner.register_hook(Stop())
 
 
 def _stop_after_epoch(epoch):
@@ -207,8 +241,13 @@ def test_bf16_autocast_works_with_losses_in_float32():
                             l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4'])))
     _match(model)
     data = model.data_preprocessor(batch('mmseg'), True)
+    precisions = []
+    handle = model.distillation.l2.adapters[0].register_forward_hook(
+        lambda module, args, output: precisions.append(output.dtype))
     with torch.autocast('cpu', dtype=torch.bfloat16):
         losses = model(**data, mode='loss')
+    handle.remove()
+    assert precisions == [torch.float32]
     ours = {name: value for name, value in losses.items() if '.loss' in name and name.split('.')[0] in ('mgd', 'kd', 'l2')}
     assert len(ours) == 4
     assert all(value.dtype == torch.float32 for value in ours.values())
@@ -241,18 +280,17 @@ def test_gradient_accumulation_adds_up_to_the_large_batch():
 
 
 def test_nothing_is_held_after_the_step():
-    import gc
-    import weakref
     model = build(distilled(pspnet()))
     _match(model)
     seen = []
     handle = model.backbone.layer4.register_forward_hook(lambda module, args, output: seen.append(weakref.ref(output)))
+    gc.disable()
     losses = model(**model.data_preprocessor(batch('mmseg'), True), mode='loss')
     model.parse_losses(losses)[0].backward()
+    gc.enable()
     handle.remove()
     del losses
-    gc.collect()
-    assert seen[0]() is None
+    assert seen[0]() is None  # at once: nothing waits for the garbage collector
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert not any(module._forward_hooks for module in model.distillation.teacher.model.modules())
 
@@ -285,6 +323,21 @@ def test_a_teacher_of_another_codebase_is_re_normalised(tmp_path):
     torch.testing.assert_close(held._renormalise(data['inputs']), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_teacher_without_a_preprocessor_sees_the_students_input(tmp_path):
+    teacher_cfg = classifier(base_channels=16)
+    del teacher_cfg['data_preprocessor']  # as in an mmpretrain `model` dict, whose preprocessor is beside it
+    model = build(distilled(classifier(), teacher_cfg))
+    assert model.distillation.teacher._renormalise is None
+
+
+def test_keys_that_inference_apis_write_reach_the_student():
+    from mmseg.apis import init_model
+    cfg = Config(dict(model=distilled(pspnet()), default_scope='mmseg', test_pipeline=[]))
+    model = init_model(cfg, device='cpu')
+    assert isinstance(model, DistilledMixin)
+    assert model.distillation is None
+
+
 def test_a_distilled_model_can_be_the_teacher(tmp_path):
     cfg = Config(dict(model=distilled(pspnet(base_channels=16)), default_scope='mmseg'))
     cfg.dump(tmp_path / 'kd.py')
@@ -292,6 +345,29 @@ def test_a_distilled_model_can_be_the_teacher(tmp_path):
     torch.save(dict(state_dict=source.state_dict()), tmp_path / 'kd.pth')
     held = teacher.build_teacher(dict(config=str(tmp_path / 'kd.py'), checkpoint=str(tmp_path / 'kd.pth')))
     assert teacher.hash_weights(held.model) == teacher.hash_weights(revert_sync_batchnorm(source))
+
+
+def test_a_checkpoint_that_the_teachers_own_hooks_adapt_is_complete(tmp_path):
+    # A ViT resizes its position embedding to the image size while it loads.
+    def vit(size):
+        return dict(type='ImageClassifier', _scope_='mmpretrain', neck=None,
+                    data_preprocessor=dict(type='ClsDataPreprocessor', mean=[120.] * 3, std=[60.] * 3),
+                    backbone=dict(type='VisionTransformer', img_size=size, patch_size=16, arch=dict(
+                        embed_dims=12, num_layers=2, num_heads=2, feedforward_channels=24)),
+                    head=dict(type='VisionTransformerClsHead', num_classes=5, in_channels=12))
+
+    torch.save(dict(state_dict=build(vit(64)).state_dict()), tmp_path / 'vit.pth')
+    held = teacher.build_teacher(dict(config=vit(96), checkpoint=str(tmp_path / 'vit.pth')))
+    assert held.model.backbone.pos_embed.shape[1] == 37
+
+
+def test_resuming_with_other_taps_of_equal_width_is_refused(tmp_path):
+    hooks = [update_hook('mmpretrain')]
+    run(run_cfg(distilled(classifier(), mgd=mgd('backbone.layer4@preact')), tmp_path, length=2, hooks=hooks))
+    other = distilled(classifier(), mgd=mgd('backbone.layer4.0@preact'))
+    message = r'Checkpoint: .*backbone.layer4@preact.* Config: .*backbone.layer4.0@preact'
+    with pytest.raises(DistillationError, match=message):
+        run(run_cfg(other, tmp_path, epochs=2, length=2, hooks=hooks, resume=True))
 
 
 def test_resuming_with_another_teacher_is_refused(tmp_path):

@@ -7,7 +7,7 @@ from torch import nn
 from zoo import batch, build, classifier, distilled, mgd, pspnet, retinanet
 
 from mmkd_plugin.core import DistillationError, FeatureTaps, TapAddress
-from mmkd_plugin.core.taps import tokens_to_map
+from mmkd_plugin.core.shapes import tokens_to_map
 
 
 @pytest.mark.parametrize(('text', 'expected'), [
@@ -104,6 +104,24 @@ def test_squeeze_and_excitation_is_not_the_blocks_activation():
     assert taps.info['layer11@preact'].size == (2, 2)
 
 
+def test_an_activation_on_channels_last_features_is_turned():
+    backbone = MODELS.build(dict(type='mmpretrain.ConvNeXt', arch=dict(depths=[1, 1, 1, 1], channels=[4, 8, 12, 16])))
+    taps = settled(backbone, ['stages.2@preact'], torch.randn(1, 3, 64, 128))
+    info = taps.info['stages.2@preact']
+    assert (info.channels, info.size) == (48, (4, 8))
+
+
+def test_an_activation_shared_with_modules_outside_is_counted_inside_only():
+    relu = nn.ReLU(inplace=True)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), relu, nn.Sequential(nn.Conv2d(4, 4, 1), relu), nn.Conv2d(4, 4, 1), relu)
+    image = torch.randn(1, 3, 8, 8)
+    taps = settled(model, ['2@preact', '2'], image)
+    with taps.record() as recording:
+        model(image)
+    features = recording.features((8, 8))
+    assert torch.equal(features['2@preact'].relu(), features['2'])
+
+
 def test_the_forward_ends_at_the_deepest_tap():
     model = build(pspnet())
     image = torch.randn(2, 3, 64, 64)
@@ -169,7 +187,7 @@ def test_items_of_lists_inputs_and_logits_can_be_tapped():
     assert features['neck.fpn_convs.0.conv@in'].shape[1] == 16
 
 
-def test_activation_checkpointing_inside_a_tap_is_handled_or_refused_by_name():
+def test_activation_checkpointing_inside_a_tap_is_handled():
     cfg = distilled(pspnet(), None, l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4']))
     cfg['student']['backbone']['with_cp'] = True
     model = build(cfg)

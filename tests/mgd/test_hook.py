@@ -6,12 +6,16 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import LinearLR, MultiStepLR
-from zoo import build, classifier, distilled, loader, mgd, pspnet, run, run_cfg, update_hook
+from mmengine.registry import DATA_SAMPLERS
+from torch.utils.data import BatchSampler
+from zoo import build, classifier, distilled, loader, mgd, pspnet, retinanet, run, run_cfg, update_hook
 
 from mmkd_plugin.core import DistillationError
 from mmkd_plugin.mgd import MatchingUpdateHook
 from mmkd_plugin.mgd.hook import evaluation_view_of_training_data
+from mmkd_plugin.mgd.loss import partial_l2
 from mmkd_plugin.mgd.matching import assign_groups, cost_matrix, similarity_sum
+from mmkd_plugin.mgd.reduction import absolute_max, gather_groups
 
 
 def recorded_updates(monkeypatch, cfg):
@@ -44,6 +48,17 @@ def test_iteration_based_runs(monkeypatch, tmp_path, options, expected):
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
     _, updates = recorded_updates(monkeypatch, cfg)
     assert [0, *(iteration + 1 for _, iteration in updates[1:])] == expected
+
+
+def test_a_batch_sampler_in_an_iteration_based_run(monkeypatch, tmp_path):
+    # Every stock mmdet config has one; the loader's own batch size is None then.
+    cfg = run_cfg(distilled(retinanet()), tmp_path, length=4, hooks=[update_hook('mmdet')])
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=4)
+    DATA_SAMPLERS.register_module(name='ToyBatchSampler', module=BatchSampler, force=True)
+    cfg.train_dataloader.batch_sampler = dict(type='ToyBatchSampler', _scope_='mmengine', drop_last=False)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', _scope_='mmengine')
+    _, updates = recorded_updates(monkeypatch, cfg)
+    assert [iteration for _, iteration in updates] == [0, 1]
 
 
 def test_T19_detection_and_logarithmic_schedules():
@@ -135,12 +150,39 @@ def test_the_number_of_images_ends_the_update(tmp_path, monkeypatch):
     assert seen == [4]  # whole batches of 2
 
 
-def test_margins_are_measured_where_there_is_no_norm(tmp_path):
-    cfg = distilled(classifier(), mgd=mgd('backbone.layer4'))
+def test_margins_are_measured_where_there_is_no_batch_norm(tmp_path):
+    teacher = classifier(16)
+    teacher['backbone']['norm_cfg'] = dict(type='GN', num_groups=4)
+    cfg = distilled(classifier(), teacher, mgd=mgd('backbone.layer4@preact'))
     runner, _ = run(run_cfg(cfg, tmp_path, length=2, hooks=[update_hook('mmpretrain')]))
-    stage = runner.model.distillation.mgd.stages[0]
+    distillation = runner.model.distillation
+    stage = distillation.mgd.stages[0]
     assert stage.margin_source == 'data'
-    assert (stage.margins == 0).all()  # after the activation nothing is negative
+    data = [runner.model.data_preprocessor(data, False) for data in runner.build_dataloader(loader('mmpretrain', 4))]
+    feature = torch.cat([distillation.teacher.features(item['inputs'])['backbone.layer4@preact'] for item in data])
+    expected = [values[values < 0].mean() for values in feature.transpose(0, 1).flatten(1)]
+    assert (stage.margins < 0).sum() > 100
+    torch.testing.assert_close(stage.margins, torch.stack(expected).nan_to_num())  # 0 where nothing is negative
+
+
+def test_no_update_once_the_distiller_has_ended(monkeypatch, tmp_path):
+    cfg = run_cfg(distilled(classifier(), mgd=mgd(end=2)), tmp_path, epochs=4, length=2, hooks=[update_hook('mmpretrain')])
+    seen = []
+    original = MatchingUpdateHook._accumulate
+    monkeypatch.setattr(MatchingUpdateHook, '_accumulate',
+                        lambda hook, runner, *args: seen.append(runner.iter) or original(hook, runner, *args))
+    run(cfg)
+    assert seen == [0, 1]
+
+
+def test_the_papers_loss_is_zero_for_a_permuted_copy():
+    # T14: the teacher is the student with its channels in another order.
+    student = torch.randn(2, 6, 4, 4)
+    order = torch.randperm(6)
+    teacher = student[:, order]
+    assignment = assign_groups(cost_matrix(similarity_sum(student, teacher), 2))
+    target, margin = absolute_max(gather_groups(teacher, assignment), torch.full((6, 1), -torch.inf))
+    assert partial_l2(student, target, margin).sum() == 0
 
 
 def test_the_default_loader_is_the_training_set_with_evaluation_transforms():

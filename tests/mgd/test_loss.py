@@ -25,6 +25,7 @@ def test_T3_losses_of_the_toy_example():
 def test_T5_stages_are_halved_towards_the_input():
     first, second = halving_weights(2)
     assert first * 6.09 + second * 6.09 == pytest.approx(9.135)
+    assert halving_weights(1)[0] * 6.09 == pytest.approx(6.09)  # stage 0 ignored
     assert halving_weights(4) == [.125, .25, .5, 1]
 
 

@@ -3,7 +3,7 @@
 Trains a teacher, then the student alone and the student with MGD, several seeds each, on equal data and schedule;
 evaluates them on held-out scenes, prints a table and writes a picture. What is finished is not trained again.
 
-usage: python tools/demo.py [--seeds 0 1 2] [--work-dir work_dirs/demo]
+usage: python tools/run_demo.py [--seeds 0 1 2] [--work-dir work_dirs/demo]
 """
 import argparse
 import os
@@ -18,13 +18,14 @@ from mmkd_plugin.datasets.demo_scenes import BACKGROUND, write_demo_data
 
 DATA = Path('data/demo')
 PICTURE_ROWS = 4
+STUDENT = 'configs/demo/pspnet_r18w8-d8_demo-64x128.py'
 
 
 def demo_table(seeds) -> Table:
     """Teacher once, students for every seed. The held-out scenes are the validation split."""
     return Table(metric='mIoU', split='val', seeds=seeds, rows=[
         Row('teacher', 'configs/demo/pspnet_r18w32-d8_demo-64x128.py', seeds=[0]),
-        Row('student alone', 'configs/demo/pspnet_r18w8-d8_demo-64x128.py'),
+        Row('student alone', STUDENT),
         Row('student with MGD', 'configs/demo/mgd-amp_pspnet_r18w32-r18w8-d8_demo-64x128.py',
             {'model.teacher.checkpoint': '{teacher}'})])
 
@@ -39,7 +40,8 @@ def draw(run: TableRun, path: Path) -> None:
     from mmkd_plugin.core.launch import replace_sync_bn
     models = {}
     for row in run.table.rows:
-        cfg = Config.fromfile(row.config)
+        # A distilled checkpoint opens with the plain student's config.
+        cfg = Config.fromfile(STUDENT if 'mgd' in row.config else row.config)
         replace_sync_bn(cfg._cfg_dict)
         checkpoint = last_checkpoint(run.folder(row, row.seeds[0]))
         models[row.name] = init_model(cfg, str(checkpoint), device='cpu')

@@ -1,0 +1,105 @@
+"""Finding the activation that ends a block: what a ``@preact`` tap stands before."""
+import re
+from dataclasses import dataclass
+from typing import Dict, List, Optional
+
+from mmcv.cnn.bricks import Swish
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .errors import DistillationError
+
+# Gates (Sigmoid, HSigmoid, Tanh, Softmax) are not here: they scale a feature, they do not produce one.
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
+               nn.Hardswish, nn.Softplus, Swish)
+
+
+@dataclass(frozen=True)
+class FoundActivation:
+    """One call of an activation module inside a module.
+
+    Attributes:
+        activation: the module.
+        call: number of its call inside the tapped module, from 1: residual blocks use one module several times.
+        shape: of its input.
+        norm: the batch norm that ran last before it, if any.
+        channels_last: whether it works on (B, H, W, C), as in ConvNeXt.
+    """
+    activation: nn.Module
+    call: int
+    shape: tuple
+    norm: Optional[_BatchNorm]
+    channels_last: bool = False
+
+
+class ActivationSearch:
+    """Watches a dry run for the last activation in a module that works at the module's own resolution.
+
+    Args:
+        module: the tapped module.
+        label: what it is called in messages.
+
+    Raises:
+        DistillationError: if there is no activation module inside.
+    """
+
+    def __init__(self, module: nn.Module, label: str):
+        self.module, self.label = module, label
+        self.found = False
+        self._running = False
+        self._calls: Dict[nn.Module, int] = {}
+        self._seen: List[FoundActivation] = []
+        self._norm: Optional[_BatchNorm] = None
+        self._output_shape: Optional[tuple] = None
+
+    def hook(self) -> list:
+        """Registers what watches; returns the handles."""
+        activations = [child for child in self.module.modules() if isinstance(child, ACTIVATIONS)]
+        if not activations:
+            raise DistillationError(f'{self.label}: there is no activation module inside {type(self.module).__name__}')
+        # The norm of a shortcut branch may run last, but it normalises the identity, not the block's own output.
+        norms = [child for name, child in self.module.named_modules()
+                 if isinstance(child, _BatchNorm) and not re.search(r'(^|\.)(downsample|shortcut)(\.|$)', name)]
+        handles = [self.module.register_forward_pre_hook(self._enter), self.module.register_forward_hook(self._leave)]
+        handles += [child.register_forward_pre_hook(self._before_activation) for child in activations]
+        handles += [child.register_forward_hook(self._after_norm) for child in norms]
+        return handles
+
+    def result(self) -> FoundActivation:
+        """The activation. Raises :class:`DistillationError` if the module did not run, or none fits its output."""
+        if not self.found:
+            raise DistillationError(f'{self.label} was never reached in the forward.')
+        if not self._seen:
+            raise DistillationError(f'{self.label}: no activation module ran inside {type(self.module).__name__}')
+        if self._output_shape is None or len(self._output_shape) != 4:
+            return self._seen[-1]
+        # Squeeze-and-excitation has activations on pooled (1x1) features: those are not the block's.
+        size = self._output_shape[2:]
+        fitting = [entry for entry in self._seen if len(entry.shape) == 4 and entry.shape[2:] == size]
+        if fitting:
+            return fitting[-1]
+        turned = [entry for entry in self._seen if len(entry.shape) == 4 and entry.shape[1:3] == size]
+        if turned:
+            last = turned[-1]
+            return FoundActivation(last.activation, last.call, last.shape, None, channels_last=True)
+        raise DistillationError(f'{self.label}: no activation inside {type(self.module).__name__} works at the resolution '
+                                f'of its output {tuple(size)}; tap a module that has one, or the output')
+
+    def _enter(self, module, args):
+        self._running, self._norm = True, None
+        self._calls.clear()
+        self._seen.clear()
+
+    def _leave(self, module, args, output):
+        outputs = output if isinstance(output, (list, tuple)) else [output]
+        tensors = [item for item in outputs if isinstance(item, Tensor)]
+        self._output_shape = tuple(tensors[0].shape) if tensors else None
+        self._running, self.found = False, True
+
+    def _before_activation(self, activation, args):
+        if self._running:
+            self._calls[activation] = self._calls.get(activation, 0) + 1
+            self._seen.append(FoundActivation(activation, self._calls[activation], tuple(args[0].shape), self._norm))
+
+    def _after_norm(self, norm, args, output):
+        self._norm = norm
