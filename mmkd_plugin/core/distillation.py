@@ -83,7 +83,7 @@ class Distillation(nn.Module):
                weights: Dict[str, float]) -> Dict[str, Tensor]:
         """Weighted losses ``<distiller>.<loss>`` for a batch whose student forward has been recorded."""
         batch = Batch(inputs, data_samples, current_iteration())
-        student = recording.features(batch.image_size)
+        student = recording.features(inputs)
         self._check_gradients(student)
         teacher = self.teacher.features(inputs, data_samples, self._addresses('teacher_taps', list(weights)))
         self._non_finite.look(dict(student=student, teacher=teacher), batch.iteration)
@@ -117,7 +117,7 @@ class Distillation(nn.Module):
         """
         with torch.no_grad(), self.record_student(names, stop_when_complete=True) as recording:
             model(inputs, data_samples, mode='tensor')
-        return (recording.features(tuple(inputs.shape[2:])),
+        return (recording.features(inputs),
                 self.teacher.features(inputs, data_samples, self._addresses('teacher_taps', names)))
 
     def raise_if_not_finite(self) -> None:

@@ -1,6 +1,7 @@
 """Reading checkpoints without executing anything they contain."""
 from difflib import get_close_matches
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Dict
 
 import numpy as np
@@ -48,12 +49,7 @@ def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
     path = _local_file(reference, key)
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, ImportError, AttributeError) as error:
-        raise _unreadable(key, reference, error) from None
-    except Exception as error:
-        # pickle.UnpicklingError and its kin: whatever else a file that is no checkpoint can raise
-        if type(error).__module__ not in ('_pickle', 'pickle', 'zipfile'):
-            raise
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, ImportError, AttributeError) as error:
         raise _unreadable(key, reference, error) from None
     state = content.get('state_dict', content) if isinstance(content, dict) else None
     state = state if isinstance(state, dict) else {}

@@ -188,11 +188,14 @@ class Recording:
         return [tap for tap in self._taps
                 if tap.address in self._features and self._features[tap.address]._version != self._versions[tap.address]]
 
-    def features(self, image_size: Tuple[int, int]) -> Dict[str, Tensor]:
+    def features(self, inputs: Tensor) -> Dict[str, Tensor]:
         """Feature by address: (B, C, H, W), or (B, C). Tokens become maps.
 
+        Args:
+            inputs: the images (B, C, H, W) of the forward.
+
         Raises:
-            DistillationError: for a tap that was not reached, or was overwritten in place.
+            DistillationError: for a tap that was not reached, was overwritten in place, or is no feature of the images.
         """
         missing = [tap for tap in self._taps if tap.address not in self._features]
         if missing:
@@ -204,13 +207,16 @@ class Recording:
         if changed:
             raise DistillationError(f'{changed[0]} was changed in place after it was recorded. '
                                     "Tap the block's output, or '@preact' of the block.")
-        return {tap.address: self._as_map(tap, image_size) for tap in self._taps}
+        return {tap.address: self._as_map(tap, inputs) for tap in self._taps}
 
-    def _as_map(self, tap: Tap, image_size) -> Tensor:
+    def _as_map(self, tap: Tap, inputs: Tensor) -> Tensor:
         feature = self._features[tap.address]
+        if feature.dim() and len(feature) != len(inputs):
+            raise DistillationError(f'{tap}: has {len(feature)} items for {len(inputs)} images; regions and queries '
+                                    'cannot be compared, features of whole images can')
         if feature.dim() == 3:
             try:
-                return tokens_to_map(feature, image_size)
+                return tokens_to_map(feature, tuple(inputs.shape[2:]))
             except DistillationError as error:
                 raise DistillationError(f'{tap}: {error}') from None
         if feature.dim() not in (2, 4):
@@ -263,12 +269,12 @@ class FeatureTaps:
             for activation in in_place:
                 activation.inplace = True
 
-    def settle(self, forward: Callable[[], object], image_size: Tuple[int, int]) -> Dict[str, TapInfo]:
+    def settle(self, forward: Callable[[], object], image: Tensor) -> Dict[str, TapInfo]:
         """Finds activations, shapes, in-place hazards and norms by running ``forward`` (a dry run) twice.
 
         Args:
             forward: runs the model once, in eval mode, without gradients.
-            image_size: height and width of its input in pixels.
+            image: what it runs on, (1, C, H, W).
         """
         self._find_activations_and_norms(forward)
         recording = self._dry_run(forward)
@@ -276,7 +282,7 @@ class FeatureTaps:
             tap.needs_clone = True
         if recording.overwritten():
             recording = self._dry_run(forward)
-        for address, feature in recording.features(image_size).items():
+        for address, feature in recording.features(image).items():
             size = tuple(feature.shape[2:]) if feature.dim() == 4 else None
             self.info[address] = TapInfo(address, feature.shape[1], size, self._norm_of(address, feature.shape[1]))
         return self.info

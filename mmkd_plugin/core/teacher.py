@@ -70,7 +70,7 @@ class Teacher:
             inputs = self._renormalise(inputs)
         with torch.no_grad(), self.taps.record(addresses, stop_when_complete=True) as recording:
             self.model(inputs, data_samples, mode='tensor')
-        return recording.features(tuple(inputs.shape[2:]))
+        return recording.features(inputs)
 
     def _move_to(self, device: torch.device) -> None:
         if self._device != device:
@@ -125,7 +125,7 @@ def dry_run(model: nn.Module, taps: FeatureTaps, image: Tensor) -> None:
                                            scale_factor=(1.0, 1.0)))
     with preserved_rng(), evaluation_mode(model), torch.no_grad():
         try:
-            taps.settle(lambda: model(image, [sample], mode='tensor'), size)
+            taps.settle(lambda: model(image, [sample], mode='tensor'), image)
         except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
             if isinstance(error, DistillationError):
                 raise

@@ -29,7 +29,7 @@ def settled(model, addresses, image):
     taps = FeatureTaps(model, addresses, 'student')
     with torch.no_grad():
         model.eval()
-        taps.settle(lambda: model(image), tuple(image.shape[2:]))
+        taps.settle(lambda: model(image), image)
     return taps
 
 
@@ -43,7 +43,7 @@ def test_preact_is_the_true_pre_activation_of_a_residual_block(block, training):
     backbone.train(training)
     with taps.record() as recording:
         backbone(image)
-    features = recording.features((64, 64))
+    features = recording.features(image)
     pre, post = features['layer3@preact'], features['layer3']
     assert pre.min() < 0
     torch.testing.assert_close(pre.relu(), post, rtol=0, atol=0)
@@ -60,7 +60,7 @@ def test_preact_is_the_true_pre_activation_of_a_residual_block(block, training):
         backbone(image)
         handle.remove()
         into.remove()
-    torch.testing.assert_close(recording.features((64, 64))['layer3@preact'], norms[0] + inputs[0], rtol=0, atol=0)
+    torch.testing.assert_close(recording.features(image)['layer3@preact'], norms[0] + inputs[0], rtol=0, atol=0)
 
 
 def test_preact_is_the_true_pre_activation_of_a_conv_module():
@@ -70,7 +70,7 @@ def test_preact_is_the_true_pre_activation_of_a_conv_module():
     module.train()
     with taps.record() as recording:
         module(image)
-    features = recording.features((16, 16))
+    features = recording.features(image)
     assert module[0].activate.inplace
     assert features['0@preact'].min() < 0
     torch.testing.assert_close(features['0@preact'].relu(), features['0'], rtol=0, atol=0)
@@ -87,7 +87,7 @@ def test_an_output_that_is_added_to_in_place_is_kept_as_it_was():
     with taps.record() as recording:
         backbone(image)
     handle.remove()
-    assert torch.equal(recording.features((64, 64))['layer4.-1.bn2'], copies[0])
+    assert torch.equal(recording.features(image)['layer4.-1.bn2'], copies[0])
 
 
 def test_margins_come_from_the_blocks_own_norm_not_from_the_shortcut():
@@ -118,7 +118,7 @@ def test_an_activation_shared_with_modules_outside_is_counted_inside_only():
     taps = settled(model, ['2@preact', '2'], image)
     with taps.record() as recording:
         model(image)
-    features = recording.features((8, 8))
+    features = recording.features(image)
     assert torch.equal(features['2@preact'].relu(), features['2'])
 
 
@@ -181,7 +181,7 @@ def test_items_of_lists_inputs_and_logits_can_be_tapped():
     outputs = model.neck(model.backbone(image))
     with taps.record() as recording:
         model(image)
-    features = recording.features((64, 64))
+    features = recording.features(image)
     assert torch.equal(features['neck[0]'], outputs[0])
     assert torch.equal(features['neck[-1]'], outputs[-1])
     assert features['neck.fpn_convs.0.conv@in'].shape[1] == 16

@@ -1,17 +1,4 @@
 # CamVid: the same student, distilled by MGD and on its logits.
-_base_ = './pspnet_r18w16-d8_1k_camvid-128x176.py'
-custom_imports = dict(imports='mmkd_plugin')
+_base_ = './mgd-amp_pspnet_r18-r18w16-d8_1k_camvid-128x176.py'
 model = dict(
-    _delete_=True,
-    type='mmkd.DistilledModel',
-    student={{_base_.model}},
-    teacher=dict(
-        config='mmkd_plugin::segmentation/camvid/pspnet_r18-d8_1k_camvid-128x176.py',
-        checkpoint='work_dirs/pspnet_r18-d8_1k_camvid-128x176/iter_1000.pth'),
-    distillers=dict(
-        mgd=dict(
-            type='mmkd.MatchingGuidedDistiller',
-            pairs=['backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact', 'backbone.layer4@preact'],
-            reduction='mean'),
-        kd=dict(type='mmkd.LogitsDistiller', student='decode_head.conv_seg', temperature=2.0)))
-custom_hooks = [dict(type='mmkd.MatchingUpdateHook', interval=2, num_images=100)]
+    distillers=dict(kd=dict(type='mmkd.LogitsDistiller', student='decode_head.conv_seg', temperature=2.0)))
