@@ -30,7 +30,7 @@ def demo_table(seeds) -> Table:
             {'model.teacher.checkpoint': '{teacher}'})])
 
 
-def draw(run: TableRun, path: Path) -> None:
+def draw(run: TableRun, data: Path, path: Path) -> None:
     """Writes the picture: input, truth and what each model of its first seed makes of it."""
     from mmengine.config import Config
     from mmseg.apis import inference_model, init_model
@@ -46,8 +46,8 @@ def draw(run: TableRun, path: Path) -> None:
         checkpoint = last_checkpoint(run.folder(row, row.seeds[0]))
         models[row.name] = init_model(cfg, str(checkpoint), device='cpu')
     rows = []
-    for image in sorted((DATA / 'cityscapes/leftImg8bit/val/demo').glob('*.png'))[:PICTURE_ROWS]:
-        label = DATA / 'cityscapes/gtFine/val/demo' / image.name.replace('leftImg8bit', 'gtFine_labelTrainIds')
+    for image in sorted((data / 'cityscapes/leftImg8bit/val/demo').glob('*.png'))[:PICTURE_ROWS]:
+        label = data / 'cityscapes/gtFine/val/demo' / image.name.replace('leftImg8bit', 'gtFine_labelTrainIds')
         panels = {'input': np.asarray(Image.open(image)), 'truth': np.asarray(Image.open(label))}
         for name, model in models.items():
             panels[name] = inference_model(model, str(image)).pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
@@ -68,7 +68,7 @@ def main() -> None:
     run = TableRun(demo_table(args.seeds), args.work_dir, args.work_dir / 'results.json', jobs=os.cpu_count() or 1)
     run.run()
     (args.work_dir / 'table.md').write_text(run.markdown() + '\n')
-    draw(run, args.work_dir / 'picture.png')
+    draw(run, DATA, args.work_dir / 'picture.png')
     minutes = (time.perf_counter() - started) / 60
     print(f'\n{run.markdown()}\n\npicture: {args.work_dir / "picture.png"}; took {minutes:.1f} minutes')
 

@@ -9,6 +9,7 @@ train_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs')
 ]
+test_pipeline = train_pipeline  # what inference APIs take; Cityscapes' would enlarge the scenes
 model = dict(
     data_preprocessor=dict(size=(64, 128)),
     pretrained=None,

@@ -22,12 +22,12 @@ def draw_segmentations(rows: Sequence[Dict[str, np.ndarray]], palette: Sequence[
     height, width = rows[0][titles[0]].shape[:2]
     figure, axes = pyplot.subplots(len(rows), len(titles), squeeze=False,
                                    figsize=(2.6 * len(titles), 2.6 * len(rows) * height / width + .4))
-    for row, line in zip(rows, axes):
+    for number, (row, line) in enumerate(zip(rows, axes)):
         for title, axis in zip(titles, line):
             panel = row[title]
             axis.imshow(panel if panel.ndim == 3 else colourise(panel, palette, background))
             axis.set_axis_off()
-            if line is axes[0]:
+            if number == 0:
                 axis.set_title(title)
     figure.tight_layout()
     figure.savefig(path, dpi=100)

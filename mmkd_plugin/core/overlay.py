@@ -121,12 +121,11 @@ class DistilledMixin:
     def init_weights(self):
         # Adapters are out of reach while the student initialises itself: an `init_cfg` of the whole model would
         # otherwise draw random numbers for them, and the student's weights would differ from a plain run's.
-        distillation = self._modules.pop('distillation', None)
+        distillation = self._modules.pop('distillation')
         try:
             super().init_weights()
         finally:
-            if distillation is not None:
-                self._modules['distillation'] = distillation
+            self._modules['distillation'] = distillation
 
     def __reduce_ex__(self, protocol):
         # Copies and pickles go through the student's class: the extended one cannot be found by name.

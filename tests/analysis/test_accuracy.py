@@ -1,11 +1,15 @@
 """The runner of accuracy tables, on real (very short) trainings."""
 import json
 import os
+import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mmkd_plugin.analysis.accuracy import ROOT, Row, Table, TableRun
+from mmkd_plugin.analysis.pictures import colourise
 from mmkd_plugin.core import DistillationError
 from mmkd_plugin.datasets.demo_scenes import write_demo_data
 
@@ -43,6 +47,11 @@ def test_cells_are_run_once_kept_at_once_and_gone_on_with(run, capsys):
     assert again.run() == first
     assert capsys.readouterr().out == ''
 
+    picture = run.work_dir / 'picture.png'
+    runpy.run_path('tools/run_demo.py')['draw'](run, run.work_dir.parent / 'demo', picture)
+    width, height = Image.open(picture).size
+    assert width > height / 2 > 100
+
     # Cut off after its first checkpoint: it goes on from there, and nothing else runs.
     folder = log.parent
     (folder / 'trained').unlink()
@@ -55,6 +64,11 @@ def test_cells_are_run_once_kept_at_once_and_gone_on_with(run, capsys):
     assert 'resumed epoch: 0, iter: 1' in log.read_text()
     assert capsys.readouterr().out.count('seed') == 1
     assert third.results['teacher'] == first['teacher']
+
+
+def test_label_maps_are_drawn_in_the_palettes_colours():
+    labels = np.array([[0, 1], [10, 255]])
+    assert colourise(labels, [[1, 2, 3], [4, 5, 6]], background=10).tolist() == [[[1, 2, 3], [4, 5, 6]], [[0] * 3, [0] * 3]]
 
 
 def test_tables_show_mean_deviation_and_every_seed(tmp_path):

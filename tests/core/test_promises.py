@@ -330,6 +330,20 @@ def test_a_teacher_without_a_preprocessor_sees_the_students_input(tmp_path):
     assert model.distillation.teacher._renormalise is None
 
 
+def test_initialising_before_and_after_attaching_gives_the_plain_students_weights():
+    student = dict(classifier(), init_cfg=dict(type='Kaiming', layer='Conv2d'))
+    states = []
+    for cfg, attach_first in ((student, False), (distilled(student), False), (distilled(student), True)):
+        torch.manual_seed(0)
+        model = build(cfg, attach=attach_first)
+        model.init_weights()
+        if isinstance(model, DistilledMixin):
+            model.attach_distillation()
+        states.append(model.state_dict())
+    for state in states[1:]:
+        assert all(torch.equal(value, states[0][name]) for name, value in state.items())
+
+
 def test_keys_that_inference_apis_write_reach_the_student():
     from mmseg.apis import init_model
     cfg = Config(dict(model=distilled(pspnet()), default_scope='mmseg', test_pipeline=[]))

@@ -81,3 +81,5 @@ def test_shipped_demo_configs_name_this_data():
     cfg = Config.fromfile(root / 'configs/demo/pspnet_r18w32-d8_demo-64x128.py')
     assert cfg.train_dataloader.dataset.data_root == 'data/demo/cityscapes/'
     assert cfg.train_dataloader.dataset.type == 'CityscapesDataset'
+    # Inference APIs read test_pipeline: at another size than trained at the nets see nothing.
+    assert not any('Resize' in step.type for step in cfg.test_pipeline)
