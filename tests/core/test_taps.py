@@ -202,3 +202,14 @@ def test_a_frozen_tap_is_refused_by_name():
     model = build(cfg).train()
     with pytest.raises(DistillationError, match=r"tap 'backbone.layer1@preact' of the student carries no gradient"):
         model(**model.data_preprocessor(batch('mmseg'), True), mode='loss')
+
+
+def test_a_tap_whose_items_are_not_the_images_is_refused_by_name():
+    class Regions(nn.Module):
+        """As a region head: several items per image."""
+
+        def forward(self, feature):
+            return feature.repeat(3, 1, 1, 1)
+
+    with pytest.raises(DistillationError, match=r"tap '1' of the student: has 3 items for 1 images"):
+        settled(nn.Sequential(nn.Conv2d(3, 4, 1), Regions()), ['1'], torch.randn(1, 3, 8, 8))
