@@ -65,7 +65,7 @@ def _unreadable(key, reference, error) -> DistillationError:
 
 
 def _local_file(reference: str, key: str) -> Path:
-    if not isinstance(reference, (str, Path)):
+    if not isinstance(reference, (str, Path)) or not str(reference):
         raise DistillationError(f'{key}: {reference!r}. Accepted: a path or an http(s) address.')
     scheme, separator, _ = str(reference).partition('://')
     if separator:

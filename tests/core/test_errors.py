@@ -114,6 +114,7 @@ def test_checkpoint_missing(tmp_path):
     refused(with_checkpoint(tmp_path / 'techer.pth'), 'model.teacher.checkpoint', 'techer.pth', 'not found',
             'Did you mean .*teacher.pth')
     refused(with_checkpoint(tmp_path), 'is a folder')
+    refused(with_checkpoint(''), "model.teacher.checkpoint: ''. Accepted: a path or an http")
     refused(with_checkpoint('s3://bucket/x.pth'), 'model.teacher.checkpoint', "'s3' is not known", 'http, https')
     refused(with_checkpoint('http://127.0.0.1:9/x.pth'), 'model.teacher.checkpoint', 'cannot be downloaded')
 
