@@ -1,6 +1,6 @@
 """What hangs on a student while it is distilled: taps, teacher and distillers, in one module ``model.distillation``."""
 import inspect
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.dist import is_distributed
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..registry import MODELS
 from .distiller import Batch, Distiller
 from .errors import DistillationError, check_known_keys, unknown_name
+from .gradients import compare_gradients, feature_gradients
 from .taps import FeatureTaps, Recording
 from .teacher import Teacher, dry_run
 
@@ -79,9 +80,16 @@ class Distillation(nn.Module):
         """Context that records the student's features for the named distillers; see :meth:`FeatureTaps.record`."""
         return self.student_taps.record(self._addresses('student_taps', names), stop_when_complete)
 
-    def losses(self, recording: Recording, inputs: Tensor, data_samples: Any,
-               weights: Dict[str, float]) -> Dict[str, Tensor]:
-        """Weighted losses ``<distiller>.<loss>`` for a batch whose student forward has been recorded."""
+    def losses(self, recording: Recording, inputs: Tensor, data_samples: Any, weights: Dict[str, float],
+               task_loss: Callable[[], Tensor]) -> Dict[str, Tensor]:
+        """Weighted losses ``<distiller>.<loss>`` for a batch whose student forward has been recorded.
+
+        Args:
+            recording: of that forward.
+            inputs, data_samples: the batch as the student's preprocessor left it.
+            weights: of the distillers that act.
+            task_loss: gives the student's own loss, a scalar, for those that compare gradients with it.
+        """
         batch = Batch(inputs, data_samples, current_iteration())
         student = recording.features(inputs)
         self._check_gradients(student)
@@ -89,10 +97,32 @@ class Distillation(nn.Module):
         self._non_finite.look(dict(student=student, teacher=teacher), batch.iteration)
         losses = {}
         with torch.autocast(inputs.device.type, enabled=False):
+            unweighted = {name: self.distillers[name](student, teacher, batch) for name in weights}
+            logged = self._compare_gradients(unweighted, task_loss, recording, student, batch.iteration)
             for name, weight in weights.items():
-                for key, value in self.distillers[name](student, teacher, batch).items():
-                    losses[f'{name}.{key}'] = value * weight
-        return losses
+                factor = weight * self.distillers[name].scale
+                for key, value in unweighted[name].items():
+                    losses[f'{name}.{key}'] = value * factor
+        return {**losses, **logged}
+
+    def _compare_gradients(self, unweighted: Dict[str, Dict[str, Tensor]], task_loss: Callable[[], Tensor],
+                           recording: Recording, student: Dict[str, Tensor], iteration: int) -> Dict[str, Tensor]:
+        """Lets the distillers that want it compare their gradients with the task loss's; returns what they log."""
+        asking = {name: distiller for name, distiller in self.distillers.items()
+                  if name in unweighted and distiller.compares_gradients(iteration)}
+        if not asking or not torch.is_grad_enabled():
+            return {}
+        half = any(feature.dtype == torch.float16 for feature in student.values())
+        wanted = self._addresses('student_taps', list(asking))
+        task = feature_gradients(task_loss(), {address: recording.edges[address] for address in wanted}, half)
+        logged = {}
+        for name, distiller in asking.items():
+            edges = {address: recording.edges[address] for address in self._addresses('student_taps', [name])}
+            ours = feature_gradients(sum(unweighted[name].values()), edges, half)
+            comparisons = compare_gradients({address: task[address] for address in edges}, ours)
+            for key, value in distiller.take_comparison(comparisons, iteration, name).items():
+                logged[f'{name}.{key}'] = torch.tensor(value)
+        return logged
 
     def idle_losses(self, weights: Dict[str, float]) -> Dict[str, Tensor]:
         """What stands in for the losses of distillers that do not act (are not in ``weights``).

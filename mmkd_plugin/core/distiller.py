@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 from torch import Tensor, nn
 
 from .errors import DistillationError, check_number
+from .gradients import GradientComparison, ScaleCalibration
 from .taps import TapInfo
 
 
@@ -38,19 +39,33 @@ class Distiller(nn.Module):
         begin: first iteration at which it acts.
         end: first iteration at which it no longer acts; None for never.
         warmup: iterations over which the weight rises linearly from 0, starting at ``begin``.
+        loss_scale: a second factor. ``'auto'``: found in the first iterations so that with weight 1 the gradient at the
+            student's taps is as strong as the task loss's, then frozen, logged, and kept in the checkpoint.
+        calibration_iters: how many iterations ``'auto'`` takes.
+        log_gradients: every how many iterations the ratio of the gradients (distiller's, weighted, to task loss's) and
+            their cosine are logged, together and per tap; 0 for never. An iteration with it costs a second and third
+            backward pass down to the taps.
 
     Raises:
-        DistillationError: for a negative weight or a schedule that never acts.
+        DistillationError: for a negative weight, a schedule that never acts, or another scale.
     """
 
-    def __init__(self, loss_weight: float = 1.0, begin: int = 0, end: Optional[int] = None, warmup: int = 0):
+    def __init__(self, loss_weight: float = 1.0, begin: int = 0, end: Optional[int] = None, warmup: int = 0,
+                 loss_scale: Union[float, str] = 1.0, calibration_iters: int = 50, log_gradients: int = 0):
         super().__init__()
         check_number('loss_weight', loss_weight, least=0)
         check_number('begin', begin, least=0, whole=True)
         check_number('warmup', warmup, least=0, whole=True)
         if end is not None:
             check_number('end', end, above=begin, whole=True)
+        check_number('log_gradients', log_gradients, least=0, whole=True)
+        if isinstance(loss_scale, str) and loss_scale != 'auto':
+            raise DistillationError(f"loss_scale: {loss_scale!r}. Accepted: a number > 0, or 'auto'.")
+        calibration = ScaleCalibration(calibration_iters)
+        self.calibration = calibration if loss_scale == 'auto' else None
+        self.fixed_scale = None if loss_scale == 'auto' else check_number('loss_scale', loss_scale, above=0)
         self.loss_weight, self.begin, self.end, self.warmup = loss_weight, begin, end, warmup
+        self.log_gradients = log_gradients
         self.student_taps: List[str] = []
         self.teacher_taps: List[str] = []
 
@@ -61,6 +76,44 @@ class Distiller(nn.Module):
         if self.warmup:
             return self.loss_weight * min(1.0, (iteration - self.begin + 1) / self.warmup)
         return self.loss_weight
+
+    @property
+    def scale(self) -> float:
+        """The factor beside the weight: ``loss_scale``, or what its calibration has found so far."""
+        return self.fixed_scale if self.calibration is None else self.calibration.scale
+
+    def compares_gradients(self, iteration: int) -> bool:
+        """Whether its gradient is to be compared with the task loss's at an iteration, for the scale or for the log."""
+        return self._calibrating or self._logs_gradients(iteration)
+
+    def take_comparison(self, comparisons: Dict[str, GradientComparison], iteration: int, name: str) -> Dict[str, float]:
+        """Calibrates the scale, if that is going on; returns what is to be logged, by ``gradient_*``.
+
+        Args:
+            comparisons: of the unweighted loss, by student tap.
+            iteration: the global iteration.
+            name: the distiller's name in the config.
+        """
+        total = sum(comparisons.values(), GradientComparison(0, 0, 0))
+        if self._calibrating:
+            self.calibration.observe(total, name)
+        if not self._logs_gradients(iteration):
+            return {}
+        factor = self.weight_at(iteration) * self.scale
+        log = {}
+        taps = zip((f'_{short}' for short in short_names(list(comparisons))), comparisons.values())
+        for suffix, comparison in (('', total), *taps):
+            if comparison.ratio is not None:
+                log[f'gradient_ratio{suffix}'] = comparison.ratio * factor
+                log[f'gradient_cosine{suffix}'] = comparison.cosine
+        return log
+
+    @property
+    def _calibrating(self) -> bool:
+        return self.calibration is not None and not self.calibration.finished
+
+    def _logs_gradients(self, iteration: int) -> bool:
+        return self.log_gradients > 0 and iteration % self.log_gradients == 0
 
     def prepare(self, student: Dict[str, TapInfo], teacher: Dict[str, TapInfo], name: str) -> None:
         """Makes what depends on shapes. Called once, after the dry run and before the optimiser is built.
@@ -109,9 +162,15 @@ def parse_pairs(pairs: Sequence[Pair], key: str) -> List[Tuple[str, str]]:
 
 
 def pair_names(pairs: Sequence[Tuple[str, str]]) -> List[str]:
-    """A short, unique loss name per pair: the last part of the student's path, or the pair's number where that repeats."""
-    names = [address.split('@')[0].rsplit('.', 1)[-1].replace('[', '').replace(']', '') for address, _ in pairs]
-    return [name if names.count(name) == 1 and not name.lstrip('-').isdigit() else str(number)
+    """A short, unique name per pair, for its loss: that of the student's tap."""
+    return short_names([student for student, _ in pairs])
+
+
+def short_names(addresses: Sequence[str]) -> List[str]:
+    """A short, unique name per address: the last part of its path, or its position where that repeats."""
+    names = [address.split('@')[0].rsplit('.', 1)[-1].replace('[', '').replace(']', '') for address in addresses]
+    # A log name with "loss" in it would be added to the total.
+    return [name if names.count(name) == 1 and not name.lstrip('-').isdigit() and 'loss' not in name else str(number)
             for number, name in enumerate(names)]
 
 

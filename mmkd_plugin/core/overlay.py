@@ -107,7 +107,8 @@ class DistilledMixin:
             return {**super().forward(*args, **kwargs), **idle}
         with self.distillation.record_student(list(weights)) as recording:
             losses = super().forward(*args, **kwargs)
-        ours = self.distillation.losses(recording, *_inputs_and_samples(call), weights)
+        ours = self.distillation.losses(recording, *_inputs_and_samples(call), weights,
+                                        task_loss=lambda: self.parse_losses(losses)[0])
         # Classifiers call their loss `loss`, which would hide the total of that name in the log.
         losses = {'student.loss' if name == 'loss' else name: value for name, value in losses.items()}
         return {**losses, **ours, **idle}

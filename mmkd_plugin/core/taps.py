@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .activations import ActivationSearch
@@ -159,7 +160,12 @@ class Tap:
 
 
 class Recording:
-    """The features of one forward, valid until :meth:`FeatureTaps.record` is left."""
+    """The features of one forward, valid until :meth:`FeatureTaps.record` is left.
+
+    Attributes:
+        edges: where each feature that has a gradient stands in the autograd graph, by address; holds also where the
+            feature was cloned, or is changed in place later.
+    """
 
     def __init__(self, taps: Sequence[Tap], role: str, stop_when_complete: bool):
         self.role = role
@@ -167,11 +173,14 @@ class Recording:
         self._stop = stop_when_complete
         self._features: Dict[str, Tensor] = {}
         self._versions: Dict[str, int] = {}
+        self.edges: Dict[str, GradientEdge] = {}
 
     def add(self, tap: Tap, feature: Tensor) -> None:
         if tap.address in self._features:
             raise DistillationError(f'{tap} was reached twice in one forward (a module that is shared, or run again). '
                                     'Tap a module that runs once.')
+        if feature.requires_grad:
+            self.edges[tap.address] = get_gradient_edge(feature)
         if tap.needs_clone:
             feature = feature.clone()
         self._features[tap.address] = feature

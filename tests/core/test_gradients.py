@@ -1,0 +1,123 @@
+"""``loss_scale='auto'`` and ``log_gradients``: gradients at the taps, against autograd by hand and in real runs."""
+import math
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from torch.autograd.graph import get_gradient_edge
+from zoo import STUDENTS, batch, build, distilled, mgd, run, run_cfg, update_hook
+
+from mmkd_plugin.core.errors import DistillationError
+from mmkd_plugin.core.gradients import GradientComparison, ScaleCalibration, compare_gradients, feature_gradients
+
+SCOPES = sorted(STUDENTS)
+
+
+def test_comparison_of_two_known_gradients():
+    feature = torch.tensor([1.0, 2.0], requires_grad=True) * 1
+    edges = dict(tap=get_gradient_edge(feature))
+    task = feature_gradients((feature * torch.tensor([3.0, 4.0])).sum(), edges)
+    ours = feature_gradients((feature * torch.tensor([1.0, 0.0])).sum(), edges)
+    comparison = compare_gradients(task, ours)['tap']
+    assert comparison.ratio == pytest.approx(1 / 5)
+    assert comparison.cosine == pytest.approx(3 / 5)
+
+
+def test_the_gradient_is_that_before_an_in_place_activation():
+    feature = torch.tensor([-1.0, 2.0], requires_grad=True) * 1
+    edges = dict(tap=get_gradient_edge(feature))
+    feature.relu_()
+    assert feature_gradients(feature.sum(), edges)['tap'].tolist() == [0, 1]
+
+
+def test_float16_gradients_that_would_vanish_are_measured():
+    feature = torch.ones(4, requires_grad=True).half()
+    edges = dict(tap=get_gradient_edge(feature))
+    tiny = feature.float().sum() * 1e-8
+    assert feature_gradients(tiny, edges)['tap'].tolist() == [0] * 4
+    assert feature_gradients(tiny, edges, half=True)['tap'].tolist() == pytest.approx([1e-8] * 4, rel=0.01)
+
+
+def test_calibration_is_the_geometric_mean_of_the_later_half_and_then_frozen():
+    calibration = ScaleCalibration(4)
+    assert calibration.scale == 1
+    for task, scale in ((1e6, 1e3), (4, 2), (4, 2), (0, 2), (64, 4)):
+        calibration.observe(GradientComparison(task=task, distillation=1, inner=0), 'mgd')
+        assert calibration.scale == pytest.approx(scale)
+    assert calibration.finished, 'an iteration without a gradient does not count'
+    copy = ScaleCalibration(4)
+    copy.load_state_dict(calibration.state_dict())
+    assert (copy.scale, copy.finished) == (calibration.scale, True)
+
+
+@pytest.mark.parametrize('scope', SCOPES)
+def test_measured_ratio_and_cosine_are_autograds(scope):
+    model = build(distilled(STUDENTS[scope](), mgd=mgd(log_gradients=1, loss_weight=0.5, margin='none'))).train()
+    for stage in model.distillation.mgd.stages:
+        stage.assignment.copy_(torch.arange(stage.assignment.numel()).view_as(stage.assignment))
+        stage.matched = True
+    data = model.data_preprocessor(batch(scope), True)
+    # The reference: the activations' inputs, out of place, held by hooks of the test's own.
+    for module in model.backbone.modules():
+        if isinstance(module, torch.nn.ReLU):
+            module.inplace = False
+    calls = {name: [] for name in ('layer3', 'layer4')}
+    for name in calls:
+        getattr(model.backbone, name)[-1].relu.register_forward_pre_hook(
+            lambda module, args, name=name: calls[name].append(args[0]))
+    losses = model(**data, mode='loss')
+    task = sum(value.mean() if isinstance(value, torch.Tensor) else sum(item.mean() for item in value)
+               for key, value in losses.items() if 'loss' in key and not key.startswith('mgd'))
+    ours = sum(value for key, value in losses.items() if key.startswith('mgd.loss'))
+    taps = [calls['layer3'][-1], calls['layer4'][-1]]
+    theirs = torch.cat([grad.flatten() for grad in torch.autograd.grad(task, taps, retain_graph=True)])
+    mine = torch.cat([grad.flatten() for grad in torch.autograd.grad(ours, taps)])
+    assert float(losses['mgd.gradient_ratio']) == pytest.approx(float(mine.norm() / theirs.norm()), rel=1e-4)
+    assert float(losses['mgd.gradient_cosine']) == pytest.approx(
+        float(torch.dot(mine, theirs) / mine.norm() / theirs.norm()), abs=1e-5)
+    assert {'mgd.gradient_ratio_layer3', 'mgd.gradient_cosine_layer4'} <= set(losses)
+
+
+@pytest.mark.parametrize('scope', SCOPES)
+@pytest.mark.parametrize('weight', [1.0, 0.25])
+def test_auto_scale_gives_the_ratio_that_is_asked_for(scope, weight, tmp_path):
+    distiller = mgd(loss_scale='auto', calibration_iters=4, log_gradients=1, loss_weight=weight)
+    cfg = run_cfg(distilled(STUDENTS[scope](), mgd=distiller), tmp_path, epochs=8,
+                  hooks=[update_hook(scope, interval=20)])
+    # All images in every batch and hardly any learning: else the ratio of these toy runs varies by a factor of 2.
+    cfg.train_dataloader.batch_size = 8
+    cfg.optim_wrapper.optimizer.lr = 1e-6
+    _, losses = run(cfg)
+    ratios = [entry['mgd.gradient_ratio'] for entry in losses[4:]]
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    assert mean == pytest.approx(weight, rel=0.2)
+
+
+def test_a_resumed_calibration_goes_on_as_if_nothing_had_happened(tmp_path):
+    def cfg(**options):
+        model = distilled(STUDENTS['mmpretrain'](), mgd=mgd(loss_scale='auto', calibration_iters=6))
+        return run_cfg(model, tmp_path, epochs=2, hooks=[update_hook('mmpretrain', interval=10)], **options)
+
+    runner, whole = run(cfg())
+    scale = runner.model.distillation.mgd.scale
+    MessageHub._instance_dict.clear()
+    resumed, rest = run(cfg(load_from=f'{tmp_path}/epoch_1.pth', resume=True))
+    assert rest == whole[4:]
+    assert resumed.model.distillation.mgd.scale == scale
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(loss_scale='Auto'), "loss_scale: 'Auto'.*'auto'"), (dict(loss_scale=0), 'loss_scale: 0'),
+    (dict(log_gradients=-1), 'log_gradients: -1'), (dict(calibration_iters=0), 'calibration_iters: 0')])
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(DistillationError, match=message):
+        build(distilled(STUDENTS['mmseg'](), mgd=mgd(**options)))
+
+
+def test_a_reentrant_checkpoint_is_named():
+    student = STUDENTS['mmseg']()
+    student['backbone']['with_cp'] = True
+    model = build(distilled(student, mgd=mgd('backbone.layer3', loss_scale='auto', margin='none'))).train()
+    model.distillation.mgd.stages[0].matched = True
+    with pytest.raises(DistillationError, match='with_cp'):
+        model(**model.data_preprocessor(batch('mmseg'), True), mode='loss')
