@@ -22,6 +22,7 @@ from mmengine.structures import PixelData
 from torch import nn
 
 import mmkd_plugin  # noqa: F401 (registers everything)
+from mmkd_plugin.core import Batch
 from mmkd_plugin.core.config import load_config
 from mmkd_plugin.core.launch import replace_sync_bn
 from mmkd_plugin.mgd.matching import assign, cost_matrix
@@ -170,7 +171,7 @@ def report_matching(rounds: int) -> None:
         return distillation.features(distilled, images, None, ['mgd'])
 
     def accumulate():
-        distiller.accumulate(statistics_, *recorded)
+        distiller.accumulate(statistics_, *recorded, Batch(images, None, 0))
 
     recorded = features()
     with torch.no_grad():

@@ -1,12 +1,12 @@
 """``mmkd.FeatureDistiller``: plain L2 between features (FitNets, Romero et al., ICLR 2015), with a 1x1 adapter."""
-from typing import Dict, Sequence
+from typing import Dict, Optional, Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.distiller import Batch, Distiller, Pair, describe_pairs, pair_names, parse_pairs
 from ..core.shapes import as_map, match_size
 from ..core.taps import TapInfo
+from ..core.validity import ValidArea, masked_mean
 from ..registry import MODELS
 
 
@@ -16,14 +16,17 @@ class FeatureDistiller(Distiller):
 
     Args:
         pairs: (student tap, teacher tap) of each level.
+        mask_padding: whether padding and ignored regions are left out; by default True for detection. See
+            :class:`~mmkd_plugin.core.validity.ValidArea`.
         loss_weight, begin, end, warmup: see :class:`~mmkd_plugin.core.Distiller`.
 
     Losses: ``loss_<level>`` for each pair: the mean over (B, C_t, H, W). The adapter is a 1x1 convolution from C_s to C_t
     channels; a teacher feature of another resolution is resized to the student's.
     """
 
-    def __init__(self, pairs: Sequence[Pair], **schedule):
+    def __init__(self, pairs: Sequence[Pair], mask_padding: Optional[bool] = None, **schedule):
         super().__init__(**schedule)
+        self.valid_area = ValidArea(mask_padding)
         self.pairs = parse_pairs(pairs, 'pairs')
         self.student_taps = [student for student, _ in self.pairs]
         self.teacher_taps = [teacher for _, teacher in self.pairs]
@@ -40,5 +43,6 @@ class FeatureDistiller(Distiller):
         for (ours, theirs), name, adapter in zip(self.pairs, pair_names(self.pairs), self.adapters):
             adapted = adapter(as_map(student[ours]).float())
             target = match_size(as_map(teacher[theirs]).float(), adapted.shape[2:])
-            losses[f'loss_{name}'] = F.mse_loss(adapted, target)
+            valid = self.valid_area.cells(batch, adapted.shape[2:])
+            losses[f'loss_{name}'] = masked_mean((adapted - target).square(), valid)
         return losses

@@ -1,7 +1,6 @@
 """``mmkd.LogitsDistiller``: knowledge distillation on class scores (Hinton, Vinyals, Dean, 2015)."""
-from typing import Dict, List, Optional
+from typing import Dict, Optional
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -9,6 +8,7 @@ from ..core.distiller import Batch, Distiller
 from ..core.errors import DistillationError, check_number
 from ..core.shapes import match_size
 from ..core.taps import TapInfo
+from ..core.validity import ValidArea, masked_mean
 from ..registry import MODELS
 
 
@@ -38,7 +38,7 @@ class LogitsDistiller(Distiller):
         ignore_index: label of pixels that do not count, for dense logits; the value the data samples use.
         loss_weight, begin, end, warmup: see :class:`~mmkd_plugin.core.Distiller`.
 
-    Losses: ``loss_kd``, the mean over images, or over the pixels that have a label.
+    Losses: ``loss_kd``, the mean over images, or over the pixels that are no padding and have a label.
 
     Raises:
         DistillationError: for a temperature that is not positive; when training starts, if the numbers of classes differ,
@@ -51,7 +51,8 @@ class LogitsDistiller(Distiller):
         check_number('temperature', temperature, above=0)
         self.student_tap, self.teacher_tap = student, teacher or student
         self.student_taps, self.teacher_taps = [self.student_tap], [self.teacher_tap]
-        self.temperature, self.ignore_index = temperature, ignore_index
+        self.temperature = temperature
+        self.valid_area = ValidArea(True, ignore_index)
 
     def prepare(self, student: Dict[str, TapInfo], teacher: Dict[str, TapInfo], name: str) -> None:
         ours, theirs = student[self.student_tap], teacher[self.teacher_tap]
@@ -71,15 +72,4 @@ class LogitsDistiller(Distiller):
         if ours.dim() == 2:
             return dict(loss_kd=soft_cross_divergence(ours, theirs, self.temperature).mean())
         divergence = soft_cross_divergence(ours, match_size(theirs, ours.shape[2:]), self.temperature)
-        labels = pixel_labels(batch.data_samples)
-        if labels is None:
-            return dict(loss_kd=divergence.mean())
-        labels = F.interpolate(labels.float(), divergence.shape[1:], mode='nearest').squeeze(1)
-        valid = (labels != self.ignore_index).to(divergence.dtype)
-        return dict(loss_kd=(divergence * valid).sum() / valid.sum().clamp(min=1))
-
-
-def pixel_labels(data_samples) -> Optional[Tensor]:
-    """The batch's label maps (B, 1, H, W), or None where the samples carry none."""
-    maps: List[Tensor] = [sample.gt_sem_seg.data for sample in data_samples or () if 'gt_sem_seg' in sample]
-    return torch.stack(maps) if maps and len(maps) == len(data_samples) else None
+        return dict(loss_kd=masked_mean(divergence.unsqueeze(1), self.valid_area.cells(batch, divergence.shape[1:])))

@@ -12,6 +12,7 @@ from ..core.distiller import Batch, Distiller, Pair, describe_pairs, pair_names,
 from ..core.errors import DistillationError, check_number, unknown_name
 from ..core.shapes import as_map, match_size
 from ..core.taps import TapInfo
+from ..core.validity import ValidArea, masked_mean, masked_norm
 from ..registry import MODELS
 from . import margins as margin_maths
 from .loss import halving_weights, partial_l2
@@ -50,6 +51,8 @@ class MatchingGuidedDistiller(Distiller):
         surplus: ``'shave'`` or ``'select'``, for teacher widths that are no multiple of the student's; see
             :func:`~mmkd_plugin.mgd.matching.assign_groups`.
         seed: of the random reducers, which draw from a generator of their own.
+        mask_padding: whether padding and ignored regions are left out of the loss, of the extra norm's statistics and of
+            the matching cost; by default True for detection. See :class:`~mmkd_plugin.core.validity.ValidArea`.
         loss_weight, begin, end, warmup: see :class:`~mmkd_plugin.core.Distiller`.
 
     Losses: ``loss_<stage>`` for each pair.
@@ -64,8 +67,10 @@ class MatchingGuidedDistiller(Distiller):
 
     def __init__(self, pairs: Sequence[Pair], reducer: str = 'absolute_max', norm: Union[str, dict, None] = 'BN',
                  margin: str = 'auto', reduction: str = 'sum', divisor: float = 1e4,
-                 stage_weights: Optional[Sequence[float]] = None, surplus: str = 'shave', seed: int = 0, **schedule):
+                 stage_weights: Optional[Sequence[float]] = None, surplus: str = 'shave', seed: int = 0,
+                 mask_padding: Optional[bool] = None, **schedule):
         super().__init__(**schedule)
+        self.valid_area = ValidArea(mask_padding)
         self.pairs = parse_pairs(pairs, 'pairs')
         for key, value, accepted in (('reducer', reducer, REDUCERS), ('margin', margin, MARGIN_CHOICES),
                                      ('reduction', reduction, REDUCTION_CHOICES), ('surplus', surplus, SURPLUS_CHOICES)):
@@ -106,8 +111,9 @@ class MatchingGuidedDistiller(Distiller):
             # Reduced in the teacher's own precision: choosing is exact in any, and only the result is widened.
             feature = match_size(as_map(teacher[teacher_tap]), source.shape[2:])
             target, margin = self._target(stage, feature, number, batch.iteration)
-            loss = partial_l2(stage.norm(source), target.float(), margin)
-            losses[f'loss_{stage.name}'] = self._reduce(loss, batch) * self.stage_weights[number]
+            valid = self.valid_area.cells(batch, source.shape[2:])
+            loss = partial_l2(masked_norm(stage.norm, source, valid), target.float(), margin)
+            losses[f'loss_{stage.name}'] = self._reduce(loss, valid, batch) * self.stage_weights[number]
         return losses
 
     def _target(self, stage: 'MatchedStage', feature: Tensor, number: int, iteration: int):
@@ -125,21 +131,28 @@ class MatchingGuidedDistiller(Distiller):
             generator.manual_seed(hash((self.seed, iteration, number, get_rank())) % 2 ** 63)
         return REDUCERS[self.reducer](grouped, margins, generator)
 
-    def _reduce(self, loss: Tensor, batch: Batch) -> Tensor:
+    def _reduce(self, loss: Tensor, valid: Optional[Tensor], batch: Batch) -> Tensor:
         if self.reduction == 'mean':
-            return loss.mean()
+            return masked_mean(loss, valid)
         area = math.prod(batch.image_size)
-        return loss.sum() / (loss.shape[0] * self.divisor * area / PAPER_AREA)
+        counting = loss if valid is None else loss * valid
+        return counting.sum() / (loss.shape[0] * self.divisor * area / PAPER_AREA)
 
     def start_update(self) -> List['StageStatistics']:
         """Fresh accumulators, one per pair, for a matching update."""
         return [StageStatistics(stage) for stage in self.stages]
 
-    def accumulate(self, statistics: List['StageStatistics'], student: Dict[str, Tensor],
-                   teacher: Dict[str, Tensor]) -> None:
+    def accumulate(self, statistics: List['StageStatistics'], student: Dict[str, Tensor], teacher: Dict[str, Tensor],
+                   batch: Batch) -> None:
         """Adds a batch of features to the accumulators; everything stays on the device."""
         for (student_tap, teacher_tap), stage_statistics in zip(self.pairs, statistics):
-            stage_statistics.add(as_map(student[student_tap]), as_map(teacher[teacher_tap]))
+            stage_statistics.add(self._without_padding(student[student_tap], batch),
+                                 self._without_padding(teacher[teacher_tap], batch))
+
+    def _without_padding(self, feature: Tensor, batch: Batch) -> Tensor:
+        feature = as_map(feature)
+        valid = self.valid_area.cells(batch, feature.shape[2:])
+        return feature if valid is None else feature * valid  # cells of 0 have no part in a cosine
 
     def finish_update(self, statistics: List['StageStatistics']) -> Dict[str, float]:
         """Averages over ranks, solves, and puts the new matching in place. Returns the mean cost per pair by stage name.

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
+from ..core.distiller import Batch
 from ..core.errors import DistillationError, check_known_keys, check_number, unknown_name
 from ..core.isolation import evaluation_mode, preserved_rng
 from ..core.runner import distillation_of, unwrap
@@ -121,8 +122,9 @@ class MatchingUpdateHook(Hook):
         for data in self._loader(runner):
             inputs, data_samples = model.forward_arguments(model.data_preprocessor(data, False))
             student, teacher = model.distillation.features(model, inputs, data_samples, list(chosen))
+            batch = Batch(inputs, data_samples, runner.iter)
             for name, distiller in chosen.items():
-                distiller.accumulate(statistics[name], student, teacher)
+                distiller.accumulate(statistics[name], student, teacher, batch)
             images += len(inputs)
             if images >= wanted:
                 break

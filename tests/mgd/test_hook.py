@@ -1,5 +1,7 @@
 """When and how the matching is updated; numbers T18 and T19 of the specification."""
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -11,10 +13,10 @@ from torch.utils.data import BatchSampler
 from zoo import build, classifier, distilled, loader, mgd, pspnet, retinanet, run, run_cfg, update_hook
 
 from mmkd_plugin.core import DistillationError
-from mmkd_plugin.mgd import MatchingUpdateHook
+from mmkd_plugin.mgd import MatchingGuidedDistiller, MatchingUpdateHook
 from mmkd_plugin.mgd.hook import evaluation_view_of_training_data
 from mmkd_plugin.mgd.loss import partial_l2
-from mmkd_plugin.mgd.matching import assign_groups, cost_matrix, similarity_sum
+from mmkd_plugin.mgd.matching import assign, assign_groups, cost_matrix, similarity_sum
 from mmkd_plugin.mgd.reduction import absolute_max, gather_groups
 
 
@@ -229,5 +231,34 @@ def test_the_papers_sum_does_not_depend_on_the_input_size():
     distiller = MatchingGuidedDistiller(['a'], reduction='sum')
     for side in (224, 448):
         loss = torch.ones(2, 4, side // 32, side // 32)
-        value = distiller._reduce(loss, Batch(torch.zeros(2, 3, side, side), None, 0))
+        value = distiller._reduce(loss, None, Batch(torch.zeros(2, 3, side, side), None, 0))
         assert value.item() == pytest.approx(4 * 49 / 1e4)
+
+
+def test_nothing_of_an_update_stays_alive(tmp_path, monkeypatch):
+    """Features, sums and costs are gone as soon as the update is over; nothing waits for the garbage collector."""
+    held, alive = [], []
+    update, accumulate = MatchingUpdateHook.update, MatchingGuidedDistiller.accumulate
+
+    def watched_accumulate(distiller, statistics, student, teacher, batch):
+        accumulate(distiller, statistics, student, teacher, batch)
+        tensors = [*student.values(), *teacher.values(), *(one._similarity for one in statistics)]
+        held.extend(weakref.ref(tensor) for tensor in tensors)
+
+    def watched_cost(cost, **options):
+        held.append(weakref.ref(cost))
+        return assign(cost, **options)
+
+    def watched_update(hook, runner):
+        gc.disable()
+        costs = update(hook, runner)
+        alive.append(sum(reference() is not None for reference in held))
+        gc.enable()
+        return costs
+
+    monkeypatch.setattr(MatchingGuidedDistiller, 'accumulate', watched_accumulate)
+    monkeypatch.setattr(MatchingUpdateHook, 'update', watched_update)
+    monkeypatch.setattr('mmkd_plugin.mgd.distiller.assign', watched_cost)
+    run(run_cfg(distilled(pspnet()), tmp_path, epochs=2, hooks=[update_hook('mmseg')]))
+    assert len(held) == 2 * (2 * (2 + 2 + 2) + 2), 'two updates of two batches, two pairs'
+    assert alive == [0, 0]
