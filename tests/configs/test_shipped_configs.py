@@ -1,33 +1,48 @@
 """Every shipped config, built from its file at a small size with random weights, does one training step."""
 import re
+from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.fileio import load
 from mmengine.registry import HOOKS, init_default_scope
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from zoo import build
 
-from mmkd_plugin.core.config import load_config
+from mmkd_plugin.core.config import find_config, load_config
 from mmkd_plugin.core.launch import replace_sync_bn
+from mmkd_plugin.mgd.hook import MatchingUpdateHook, evaluation_view_of_training_data
 
 ROOT = Path(__file__).resolve().parents[2] / 'configs'
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
+DISTILLED = [name for name in CONFIGS if name.split('/')[-1].startswith(('mgd', 'kd'))]
+PUBLISHED = [name for name in DISTILLED if "checkpoint='https:" in (ROOT / name).read_text()]
 
 
 def without_downloads(cfg):
     """Random weights instead of files, BN instead of SyncBN; nothing else changes."""
     replace_sync_bn(cfg._cfg_dict)
     student = cfg.model.get('student', cfg.model)
-    if 'pretrained' in student:
-        student.pretrained = None
+    drop_pretrained(student)
     if cfg.get('data_preprocessor') is not None:
         student.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
     if cfg.model.get('type') == 'mmkd.DistilledModel':
         cfg.model.teacher.checkpoint = None
         cfg.model.teacher.allow_random_weights = True
     return cfg
+
+
+def drop_pretrained(node):
+    if isinstance(node, dict):
+        if 'pretrained' in node:
+            node['pretrained'] = None
+        if isinstance(node.get('init_cfg'), dict) and node['init_cfg'].get('type') == 'Pretrained':
+            node['init_cfg'] = None
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
+        drop_pretrained(value)
 
 
 def segmentation_batch(model, size):
@@ -43,7 +58,26 @@ def classification_batch(model, size):
     return [DataSample(metainfo=dict(img_shape=size)).set_gt_label(number) for number in range(2)]
 
 
-SAMPLES = dict(mmseg=segmentation_batch, mmpretrain=classification_batch)
+def detection_batch(model, size):
+    """Each image has a small, a middling and a large object, so that every level of every head has something to learn."""
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    samples = []
+    for number in range(2):
+        sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size,
+                                             scale_factor=(1., 1.), img_id=number))
+        boxes = torch.tensor([[4, 4, 20, 24], [10, 8, 58, 50], [2, 3, size[1] - 4, size[0] - 2]])
+        masks = np.zeros((len(boxes), *size), dtype=np.uint8)
+        for mask, (left, top, right, bottom) in zip(masks, boxes.tolist()):
+            mask[top:bottom, left:right] = 1
+        sample.gt_instances = InstanceData(bboxes=boxes.float(), labels=torch.arange(len(boxes)),
+                                           masks=BitmapMasks(masks, *size))
+        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+        samples.append(sample)
+    return samples
+
+
+SAMPLES = dict(mmseg=segmentation_batch, mmpretrain=classification_batch, mmdet=detection_batch)
 
 
 def training_batch(cfg, model, size=(64, 128)):
@@ -58,8 +92,25 @@ def match(model):
             stage.matched = True
 
 
-def test_there_are_configs():
-    assert len(CONFIGS) >= 8
+def training_step(model, batch):
+    """Forward and backward, the same random numbers each time; the log of the losses."""
+    torch.manual_seed(0)
+    loss, log = model.parse_losses(model(**deepcopy(batch), mode='loss'))
+    loss.backward()
+    return log
+
+
+def trainable(model):
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def with_gradient(model):
+    return {name for name, parameter in trainable(model).items() if parameter.grad is not None and parameter.grad.any()}
+
+
+def test_there_are_configs_of_every_task():
+    assert {name.split('/')[0] for name in CONFIGS} >= {
+        'classification', 'demo', 'detection', 'instance_segmentation', 'segmentation'}
 
 
 @pytest.mark.parametrize('name', CONFIGS)
@@ -67,19 +118,39 @@ def test_a_shipped_config_builds_and_does_a_training_step(name):
     cfg = without_downloads(Config.fromfile(ROOT / name))
     init_default_scope(cfg.default_scope)
     model = build(cfg.model).train()
-    if getattr(model, 'distillation', None) is not None:
+    batch = training_batch(cfg, model)
+    distilled = getattr(model, 'distillation', None) is not None
+    if distilled:
         match(model)
-    losses = model(**training_batch(cfg, model), mode='loss')
-    loss, log = model.parse_losses(losses)
-    loss.backward()
+        plain = build(cfg.model.student).train()
+        plain.load_state_dict(model.state_dict())
+    log = training_step(model, batch)
     assert all(torch.isfinite(value).all() for value in log.values())
-    without = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
-    assert without == []
+    # Not one is left out, so DDP has nothing to search for.
+    assert [name for name, parameter in trainable(model).items() if parameter.grad is None] == []
+    assert 'find_unused_parameters' not in str(cfg._cfg_dict)
+    if distilled:
+        plain_log = training_step(plain, batch)
+        assert {name for name in trainable(model) if not name.startswith('distillation.')} == set(trainable(plain))
+        assert with_gradient(plain) <= with_gradient(model)
+        assert {f'distillation.{name}' for name in trainable(model.distillation)} <= with_gradient(model)
+        for key in set(plain_log) - {'loss'}:
+            assert torch.equal(torch.as_tensor(plain_log[key]), torch.as_tensor(log[key])), key
     for hook in cfg.get('custom_hooks', ()):
-        HOOKS.build(hook)
+        if isinstance(HOOKS.build(hook), MatchingUpdateHook):
+            evaluation_view_of_training_data(cfg)
 
 
-@pytest.mark.parametrize('name', [name for name in CONFIGS if name.split('/')[-1].startswith(('mgd', 'kd'))])
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_a_teachers_published_checkpoint_is_that_of_its_config(name):
+    teacher = Config.fromfile(ROOT / name).model.teacher
+    path = find_config(teacher.config, 'test')
+    metafile = next(path.parent.glob('metafile.y*ml'))
+    weights = {Path(entry['Config']).name: entry.get('Weights') for entry in load(metafile)['Models']}
+    assert weights[path.name] == teacher.checkpoint
+
+
+@pytest.mark.parametrize('name', DISTILLED)
 def test_a_distilled_config_fits_on_a_screen_and_changes_nothing_of_its_student(name):
     text = (ROOT / name).read_text()
     assert len(text.splitlines()) <= 40

@@ -1,0 +1,19 @@
+# COCO: two-stage Deformable DETR with box refinement -> the plain one, R50 each: both are published. The taps are C3 to C5:
+# a backbone has features of images before an activation, which is what MGD compares; queries and tokens are neither.
+_base_ = 'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py'
+custom_imports = dict(imports='mmkd_plugin')
+model = dict(
+    _delete_=True,
+    type='mmkd.DistilledModel',
+    student={{_base_.model}},
+    teacher=dict(
+        config='mmdet::deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py',
+        checkpoint='https://download.openmmlab.com/mmdetection/v3.0/deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco/'
+        'deformable-detr-refine-twostage_r50_16xb2-50e_coco_20221021_184714-acc8a5ff.pth'),
+    distillers=dict(
+        mgd=dict(
+            type='mmkd.MatchingGuidedDistiller',
+            pairs=['backbone.layer2@preact', 'backbone.layer3@preact', 'backbone.layer4@preact'],
+            norm='GN',
+            reduction='mean')))
+custom_hooks = [dict(type='mmkd.MatchingUpdateHook', interval=[1, 2, 4, 8, 16], num_images=16016)]

@@ -1,0 +1,20 @@
+# COCO: Faster R-CNN R101 -> R50 (equal widths: g = 1, a permutation). layer1 is frozen in the student, so C3 to C5.
+_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+custom_imports = dict(imports='mmkd_plugin')
+model = dict(
+    _delete_=True,
+    type='mmkd.DistilledModel',
+    student={{_base_.model}},
+    teacher=dict(
+        config='mmdet::faster_rcnn/faster-rcnn_r101_fpn_1x_coco.py',
+        checkpoint='https://download.openmmlab.com/mmdetection/v2.0/faster_rcnn/faster_rcnn_r101_fpn_1x_coco/'
+        'faster_rcnn_r101_fpn_1x_coco_20200130-f513f705.pth'),
+    distillers=dict(
+        mgd=dict(
+            type='mmkd.MatchingGuidedDistiller',
+            pairs=['backbone.layer2@preact', 'backbone.layer3@preact', 'backbone.layer4@preact'],
+            norm='GN',
+            reduction='mean')))
+custom_hooks = [
+    dict(type='mmkd.MatchingUpdateHook', by_epoch=False, interval=[5000, 10000, 15000, 31000, 62000], num_images=16016)
+]
