@@ -104,6 +104,31 @@ def test_squeeze_and_excitation_is_not_the_blocks_activation():
     assert taps.info['layer11@preact'].size == (2, 2)
 
 
+def test_preact_of_an_inverted_residual_is_its_depthwise_output_before_the_clipping():
+    backbone = MODELS.build(dict(type='mmpretrain.MobileNetV2'))
+    image = torch.randn(2, 3, 64, 64)
+    taps = settled(backbone, ['layer4.0@preact'], image)
+    depthwise = backbone.layer4[0].conv[1]
+    inputs = []
+    into = depthwise.register_forward_pre_hook(lambda module, args: inputs.append(args[0].clone()))
+    with taps.record() as recording:
+        backbone(image)
+    into.remove()
+    feature = recording.features(image)['layer4.0@preact']
+    assert depthwise.conv.groups == feature.shape[1] == 192
+    torch.testing.assert_close(feature, depthwise.bn(depthwise.conv(inputs[0])), rtol=0, atol=0)
+    assert feature.min() < 0
+    assert taps.info['layer4.0@preact'].norm is depthwise.bn
+
+
+def test_preact_of_shuffled_branches_is_one_branch_and_the_output_is_all():
+    backbone = MODELS.build(dict(type='mmpretrain.ShuffleNetV2'))
+    taps = settled(backbone, ['layers.0@preact', 'layers.0'], torch.randn(1, 3, 64, 64))
+    assert taps.info['layers.0@preact'].channels == 58
+    assert taps.info['layers.0@preact'].norm is backbone.layers[0][-1].branch2[-1].bn
+    assert (taps.info['layers.0'].channels, taps.info['layers.0'].norm) == (116, None)
+
+
 def test_an_activation_on_channels_last_features_is_turned():
     backbone = MODELS.build(dict(type='mmpretrain.ConvNeXt', arch=dict(depths=[1, 1, 1, 1], channels=[4, 8, 12, 16])))
     taps = settled(backbone, ['stages.2@preact'], torch.randn(1, 3, 64, 128))

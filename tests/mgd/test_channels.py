@@ -1,4 +1,4 @@
-"""Matching and reduction at every pair of widths in the specification's table, on the real networks with the shipped taps."""
+"""Matching and reduction at every pair of widths in the specification, on the real networks with the shipped taps."""
 from pathlib import Path
 
 import pytest
