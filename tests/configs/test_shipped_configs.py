@@ -8,12 +8,14 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.fileio import load
-from mmengine.registry import HOOKS, init_default_scope
+from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from zoo import build
 
 from mmkd_plugin.core.config import find_config, load_config
+from mmkd_plugin.core.distiller import Batch
 from mmkd_plugin.core.launch import replace_sync_bn
+from mmkd_plugin.core.taps import TapInfo
 from mmkd_plugin.mgd.hook import MatchingUpdateHook, evaluation_view_of_training_data
 
 ROOT = Path(__file__).resolve().parents[2] / 'configs'
@@ -169,3 +171,18 @@ def without_scope(node):
     if isinstance(node, dict):
         return {key: without_scope(value) for key, value in node.items() if key != '_scope_'}
     return [without_scope(value) for value in node] if isinstance(node, (list, tuple)) else node
+
+
+def test_retinanets_loss_constants_are_the_authors():
+    cfg = Config.fromfile(ROOT / 'detection/coco/mgd-amp_retinanet_r50-r18-freeze0_fpn_1x_coco.py')
+    taps = cfg.model.distillers.mgd.pairs
+    distiller = MODELS.build(dict(cfg.model.distillers.mgd, norm=None, margin='none'))
+    info = {tap: TapInfo(tap, 1, (4, 4), None) for tap in taps}
+    distiller.prepare(info, info, 'mgd')
+    for stage in distiller.stages:
+        stage.matched = True
+    ones, zeros = {tap: torch.ones(2, 1, 4, 4) for tap in taps}, {tap: torch.zeros(2, 1, 4, 4) for tap in taps}
+    losses = distiller(ones, zeros, Batch(torch.empty(2, 3, 800, 1344, device='meta'), None, 0))
+    # A GPU's share: the sum over its 2 images, here 2 * 4 * 4, by the divisor of the stage and the 16 images of all GPUs.
+    expected = [32 / divisor / 16 for divisor in (5e7, 5e7, 5e6, 5e6)]
+    assert [float(loss) for loss in losses.values()] == pytest.approx(expected, rel=1e-4)
