@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Callable, Dict, Tuple
 
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import PixelData
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 import mmkd_plugin  # noqa: F401 (registers everything)
@@ -27,40 +26,42 @@ from mmkd_plugin.core.config import load_config
 from mmkd_plugin.core.launch import replace_sync_bn
 from mmkd_plugin.mgd.matching import assign, cost_matrix
 
+CITYSCAPES = 'mmkd_plugin::segmentation/cityscapes/mgd-amp_pspnet_r101-r18-d8_4xb2-80k_cityscapes-512x1024.py'
 PAIRS = {
-    'pspnet': dict(
-        student='mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
-        teacher='mmseg::pspnet/pspnet_r101-d8_4xb2-80k_cityscapes-512x1024.py',
-        pairs=['backbone.layer4'], image=(128, 256), batch=2),
+    # One tap, as in mmrazor's PSPNet config.
+    'pspnet': dict(config=CITYSCAPES, distiller=dict(pairs=['backbone.layer4']), image=(128, 256), batch=2),
+    'retinanet': dict(config='mmkd_plugin::detection/coco/mgd-amp_retinanet_r50-r18-freeze0_fpn_1x_coco.py',
+                      image=(256, 320), padding=(32, 0), batch=2),
+    'mobilenet': dict(config='mmkd_plugin::classification/imagenet/mgd-amp_resnet50-mobilenet-v2_8xb32_in1k.py',
+                      image=(224, 224), batch=8),
 }
-MATCHING = dict(student='mmpretrain::resnet/resnet18_8xb32_in1k.py', teacher='mmpretrain::resnet/resnet50_8xb32_in1k.py',
-                pairs=[f'backbone.layer{stage}@preact' for stage in (1, 2, 3, 4)], image=(224, 224), batch=8)
+MATCHING = dict(config='mmkd_plugin::classification/imagenet/mgd-amp_resnet34-resnet18_8xb32_in1k.py',
+                teacher='mmpretrain::resnet/resnet50_8xb32_in1k.py', image=(224, 224), batch=8)
 
 
-def plain_cfg(reference: str) -> Tuple[Config, dict]:
-    """A config's default scope and its model with BN for SyncBN and no download."""
-    cfg = load_config(reference, 'benchmark')
-    if cfg.get('data_preprocessor') is not None:
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    replace_sync_bn(cfg._cfg_dict)
-    model = cfg.model.to_dict()
-    if 'pretrained' in model:
-        model['pretrained'] = None
-    model['backbone'].pop('init_cfg', None)
-    return cfg, model
+def without_downloads(node) -> None:
+    """No weights from files in a config."""
+    if isinstance(node, dict):
+        node.update({key: None for key in ('pretrained', 'init_cfg', 'checkpoint') if key in node})
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        without_downloads(value)
 
 
 def build(pair: dict) -> Tuple[nn.Module, nn.Module]:
-    """The plain student and the distilled one."""
-    cfg, student = plain_cfg(pair['student'])
+    """The plain student and the distilled one, of a shipped config, with random weights."""
+    cfg = load_config(pair['config'], 'benchmark')
     init_default_scope(cfg.default_scope)
-    _, teacher = plain_cfg(pair['teacher'])
-    plain = MODELS.build(student)
-    distilled = MODELS.build(dict(
-        type='mmkd.DistilledModel', student=student, teacher=dict(config=dict(model=teacher), allow_random_weights=True),
-        distillers=dict(mgd=dict(type='mmkd.MatchingGuidedDistiller', pairs=pair['pairs'], reduction='mean'))))
+    model = cfg.model.to_dict()
+    if cfg.get('data_preprocessor') is not None:
+        model['student'].setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())
+    teacher = load_config(pair.get('teacher', model['teacher']['config']), 'benchmark')._cfg_dict.to_dict()
+    for node in (model['student'], teacher):
+        replace_sync_bn(node)
+        without_downloads(node)
+    model['teacher'] = dict(config=teacher, allow_random_weights=True)
+    model['distillers']['mgd'].update(pair.get('distiller', {}))
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    plain, distilled = plain.to(device).train(), distilled.to(device).train()
+    plain, distilled = MODELS.build(model['student']).to(device).train(), MODELS.build(model).to(device).train()
     distilled.attach_distillation()
     for stage in distilled.distillation.mgd.stages:
         channels_t = len(stage.margins)
@@ -69,16 +70,29 @@ def build(pair: dict) -> Tuple[nn.Module, nn.Module]:
     return plain, distilled
 
 
+def data_sample(scope: str, pair: dict, device: torch.device):
+    """Ground truth of one image: a label map, boxes in an image with padding, or a class."""
+    size = tuple(side - padding for side, padding in zip(pair['image'], pair.get('padding', (0, 0))))
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=pair['image'], batch_input_shape=pair['image'])
+    if scope == 'mmseg':
+        from mmseg.structures import SegDataSample
+        labels = PixelData(data=torch.randint(0, 19, (1, *pair['image']), device=device))
+        return SegDataSample(metainfo=meta, gt_sem_seg=labels)
+    if scope == 'mmdet':
+        from mmdet.structures import DetDataSample
+        corners = torch.rand(5, 2, device=device) * 100
+        boxes = InstanceData(bboxes=torch.cat([corners, corners + 80], 1), labels=torch.arange(5, device=device))
+        return DetDataSample(metainfo=meta, gt_instances=boxes)
+    from mmpretrain.structures import DataSample
+    return DataSample(metainfo=meta).set_gt_label(torch.tensor([1], device=device))
+
+
 def make_batch(model: nn.Module, pair: dict) -> dict:
-    """A batch of random images with labels, on the model's device."""
-    from mmseg.structures import SegDataSample
+    """A batch of random images with ground truth, on the model's device."""
     device = next(model.parameters()).device
-    samples = []
-    for _ in range(pair['batch']):
-        sample = SegDataSample(metainfo=dict(img_shape=pair['image'], ori_shape=pair['image'], pad_shape=pair['image']))
-        sample.gt_sem_seg = PixelData(data=torch.randint(0, 19, (1, *pair['image']), device=device))
-        samples.append(sample)
-    return dict(inputs=torch.randn(pair['batch'], 3, *pair['image'], device=device), data_samples=samples)
+    scope = DefaultScope.get_current_instance().scope_name
+    return dict(inputs=torch.randn(pair['batch'], 3, *pair['image'], device=device),
+                data_samples=[data_sample(scope, pair, device) for _ in range(pair['batch'])])
 
 
 def steps(pair: dict) -> Dict[str, Callable[[], None]]:
@@ -198,8 +212,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     pair = PAIRS[args.pair]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {args.threads} threads'
-    print(f'{args.pair}: {pair["image"][0]}x{pair["image"][1]}, batch {pair["batch"]}, {", ".join(pair["pairs"])}; torch '
-          f'{torch.__version__}, {device}\n')
+    print(f'{args.pair}: {pair["image"][0]}x{pair["image"][1]}, batch {pair["batch"]}; torch {torch.__version__}, '
+          f'{device}\n')
     report_steps(pair, args.rounds, args.threads)
     report_matching(max(3, args.rounds // 3))
 

@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from zoo import build
 
+from mmkd_plugin.core import Batch
 from mmkd_plugin.core.shapes import match_size
 from mmkd_plugin.mgd.matching import assign, assign_single, assignment_cost, cost_matrix, similarity_sum
 from mmkd_plugin.mgd.reduction import absolute_max, gather_groups
@@ -96,8 +97,9 @@ def test_matching_and_reduction_are_exact_on_the_networks_of_the_table(name):
     statistics = mgd.start_update()
     seen = []
     for size in (1, 2):
-        features = model.distillation.features(model, torch.randn(size, 3, 64, 64), None, ['mgd'])
-        mgd.accumulate(statistics, *features)
+        images = torch.randn(size, 3, 64, 64)
+        features = model.distillation.features(model, images, None, ['mgd'])
+        mgd.accumulate(statistics, *features, Batch(images, None, 0))
         seen.append(features)
     mean_costs = mgd.finish_update(statistics)
     assert len(mgd.pairs) == len(TABLE[name])

@@ -15,5 +15,6 @@ model = dict(
             type='mmkd.MatchingGuidedDistiller',
             pairs=['backbone.layer2@preact', 'backbone.layer3@preact', 'backbone.layer4@preact'],
             norm='GN',
-            reduction='mean')))
+            reduction='mean',
+            loss_scale='auto')))
 custom_hooks = [dict(type='mmkd.MatchingUpdateHook', interval=[1, 2, 4, 8, 16], num_images=16016)]

@@ -15,7 +15,8 @@ model = dict(
             type='mmkd.MatchingGuidedDistiller',
             pairs=['backbone.layer2@preact', 'backbone.layer3@preact', 'backbone.layer4@preact'],
             norm='GN',
-            reduction='mean')))
+            reduction='mean',
+            loss_scale='auto')))
 custom_hooks = [
     dict(type='mmkd.MatchingUpdateHook', by_epoch=False, interval=[5000, 10000, 15000, 31000, 62000], num_images=16016)
 ]

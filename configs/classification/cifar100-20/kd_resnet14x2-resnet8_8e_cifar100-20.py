@@ -1,0 +1,12 @@
+# Knowledge distillation on the logits (Hinton et al.).
+_base_ = './resnet8_8e_cifar100-20.py'
+custom_imports = dict(imports='mmkd_plugin')
+model = dict(
+    _delete_=True,
+    type='mmkd.DistilledModel',
+    student={{_base_.model}},
+    teacher=dict(
+        config='mmkd_plugin::classification/cifar100-20/resnet14x2_24e_cifar100-20.py',
+        checkpoint='work_dirs/resnet14x2_24e_cifar100-20/epoch_24.pth'),
+    distillers=dict(kd=dict(type='mmkd.LogitsDistiller', student='head.fc', temperature=4.0)),
+    image_shape=(3, 32, 32))

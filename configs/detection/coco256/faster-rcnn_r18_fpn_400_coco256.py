@@ -1,0 +1,16 @@
+# The teacher: Faster R-CNN R18 from scratch, with lighter heads than usual.
+_base_ = [
+    'mmdet::_base_/models/faster-rcnn_r50_fpn.py', '../../_base_/datasets/coco256.py', 'mmdet::_base_/default_runtime.py',
+    '../../_base_/schedules/coco256_400.py'
+]
+model = dict(
+    backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
+    neck=dict(in_channels=[64, 128, 256, 512], out_channels=128),
+    rpn_head=dict(in_channels=128, feat_channels=128),
+    roi_head=dict(bbox_roi_extractor=dict(out_channels=128), bbox_head=dict(in_channels=128, fc_out_channels=256)),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=200), rcnn=dict(sampler=dict(num=128))),
+    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=200)))
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=400), logger=dict(interval=50, log_metric_by_epoch=False))
+log_processor = dict(by_epoch=False)
+randomness = dict(seed=0)
