@@ -1,5 +1,7 @@
 """What hangs on a student while it is distilled: taps, teacher and distillers, in one module ``model.distillation``."""
 import inspect
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -13,11 +15,27 @@ from ..registry import MODELS
 from .distiller import Batch, Distiller
 from .errors import DistillationError, check_known_keys, unknown_name
 from .gradients import compare_gradients, feature_gradients
+from .isolation import get_rng_state
 from .taps import FeatureTaps, Recording
 from .teacher import Teacher, dry_run
 
 # Attributes that are set after the distillers have got their names.
 RESERVED_NAMES = ('student_taps', 'training')
+
+
+@dataclass(frozen=True)
+class KeptForward:
+    """A training forward, kept for further passes over the same batch (see :attr:`Distillation.keeps_forward`).
+
+    Attributes:
+        inputs, data_samples: the batch as the student's preprocessor made it.
+        teacher: the teacher's features by address.
+        rng: states of the random generators at its start, for the same dropout masks.
+    """
+    inputs: Tensor
+    data_samples: Any
+    teacher: Dict[str, Tensor]
+    rng: dict
 
 
 class Distillation(nn.Module):
@@ -31,6 +49,10 @@ class Distillation(nn.Module):
         teacher: where the other features come from.
         distillers: config of each distiller by name.
         image_shape: (C, H, W) of the image for the dry run.
+
+    Attributes:
+        keeps_forward: whether training forwards are kept for :meth:`take_forward`. Searches set it.
+        is_suspended: whether ``mode='loss'`` is the plain student's at present; see :meth:`suspended`.
     """
 
     def __init__(self, student: nn.Module, teacher: Teacher, distillers: Dict[str, dict],
@@ -54,6 +76,9 @@ class Distillation(nn.Module):
             revert_sync_batchnorm(self)  # as mmengine does for the student; SyncBN needs a GPU
         self.to(image.device)
         self._non_finite = NonFiniteWatch()
+        self.keeps_forward = self.is_suspended = False
+        self._rng_before: Optional[dict] = None
+        self._kept: Optional[KeptForward] = None
 
     @property
     def distillers(self) -> Dict[str, Distiller]:
@@ -66,9 +91,33 @@ class Distillation(nn.Module):
             except DistillationError as error:
                 raise DistillationError(f'model.distillers.{name}: {error}') from None
 
-    def _addresses(self, side: str, names: Optional[Sequence[str]] = None) -> List[str]:
-        chosen = [self.distillers[name] for name in names] if names is not None else self.distillers.values()
-        return list(dict.fromkeys(address for distiller in chosen for address in getattr(distiller, side)))
+    def _addresses(self, side: str) -> List[str]:
+        return list(dict.fromkeys(address for distiller in self.distillers.values() for address in getattr(distiller, side)))
+
+    def _active_addresses(self, side: str, names: Sequence[str]) -> List[str]:
+        iteration = current_iteration()
+        return list(dict.fromkeys(address for name in names
+                                  for address in getattr(self.distillers[name].taps_at(iteration), side)))
+
+    @contextmanager
+    def suspended(self):
+        """Inside, ``mode='loss'`` of the model is the plain student's: no teacher, no distillers."""
+        self.is_suspended = True
+        try:
+            yield
+        finally:
+            self.is_suspended = False
+
+    def start_forward(self) -> None:
+        """Called before a training forward that will be distilled."""
+        self._rng_before = get_rng_state() if self.keeps_forward else None
+
+    def take_forward(self) -> KeptForward:
+        """The last training forward, which is no longer held here afterwards; ``keeps_forward`` was set before it."""
+        kept, self._kept = self._kept, None
+        if kept is None:
+            raise RuntimeError('no forward has been kept: none was distilled since keeps_forward was set')
+        return kept
 
     def weights(self) -> Dict[str, float]:
         """Weight of every distiller that acts at the current iteration."""
@@ -78,7 +127,7 @@ class Distillation(nn.Module):
 
     def record_student(self, names: Sequence[str], stop_when_complete: bool = False):
         """Context that records the student's features for the named distillers; see :meth:`FeatureTaps.record`."""
-        return self.student_taps.record(self._addresses('student_taps', names), stop_when_complete)
+        return self.student_taps.record(self._active_addresses('student', names), stop_when_complete)
 
     def losses(self, recording: Recording, inputs: Tensor, data_samples: Any, weights: Dict[str, float],
                task_loss: Callable[[], Tensor]) -> Dict[str, Tensor]:
@@ -93,7 +142,9 @@ class Distillation(nn.Module):
         batch = Batch(inputs, data_samples, current_iteration())
         student = recording.features(inputs)
         self._check_gradients(student)
-        teacher = self.teacher.features(inputs, data_samples, self._addresses('teacher_taps', list(weights)))
+        teacher = self.teacher.features(inputs, data_samples, self._active_addresses('teacher', list(weights)))
+        if self._rng_before is not None:
+            self._kept = KeptForward(inputs, data_samples, teacher, self._rng_before)
         self._non_finite.look(dict(student=student, teacher=teacher), batch.iteration)
         losses = {}
         with torch.autocast(inputs.device.type, enabled=False):
@@ -113,11 +164,11 @@ class Distillation(nn.Module):
         if not asking or not torch.is_grad_enabled():
             return {}
         half = any(feature.dtype == torch.float16 for feature in student.values())
-        wanted = self._addresses('student_taps', list(asking))
+        wanted = self._active_addresses('student', list(asking))
         task = feature_gradients(task_loss(), {address: recording.edges[address] for address in wanted}, half)
         logged = {}
         for name, distiller in asking.items():
-            edges = {address: recording.edges[address] for address in self._addresses('student_taps', [name])}
+            edges = {address: recording.edges[address] for address in self._active_addresses('student', [name])}
             ours = feature_gradients(sum(unweighted[name].values()), edges, half)
             comparisons = compare_gradients({address: task[address] for address in edges}, ours)
             for key, value in distiller.take_comparison(comparisons, iteration, name).items():
@@ -125,14 +176,17 @@ class Distillation(nn.Module):
         return logged
 
     def idle_losses(self, weights: Dict[str, float]) -> Dict[str, Tensor]:
-        """What stands in for the losses of distillers that do not act (are not in ``weights``).
+        """What stands in for the losses of distillers, or parts of them, that do not act (are not in ``weights``).
 
         DDP wants a gradient for every adapter in every iteration; without DDP nothing at all is added, so that an
         iteration in which none acts is the plain student's, bit for bit.
         """
-        parameters = [parameter for name, distiller in self.distillers.items() if name not in weights
-                      for parameter in distiller.parameters()]
-        if not parameters or not is_distributed():
+        if not is_distributed():
+            return {}
+        iteration = current_iteration()
+        parameters = [parameter for name, distiller in self.distillers.items() for parameter in
+                      (distiller.idle_parameters(iteration) if name in weights else distiller.parameters())]
+        if not parameters:
             return {}
         return {'distillation.loss_idle': sum(parameter.sum() for parameter in parameters) * 0}
 
@@ -148,7 +202,7 @@ class Distillation(nn.Module):
         with torch.no_grad(), self.record_student(names, stop_when_complete=True) as recording:
             model(inputs, data_samples, mode='tensor')
         return (recording.features(inputs),
-                self.teacher.features(inputs, data_samples, self._addresses('teacher_taps', names)))
+                self.teacher.features(inputs, data_samples, self._active_addresses('teacher', names)))
 
     def raise_if_not_finite(self) -> None:
         """Raises :class:`DistillationError` if a feature has held NaN or infinity; names tap and iteration."""
@@ -198,6 +252,12 @@ def current_iteration() -> int:
     """The runner's global iteration (0 outside a Runner): where every schedule takes its position from."""
     hub = MessageHub.get_current_instance()
     return int(hub.get_info('iter', 0) or 0)
+
+
+def run_length() -> Optional[int]:
+    """The runner's number of iterations; None outside a Runner."""
+    length = MessageHub.get_current_instance().get_info('max_iters', None)
+    return None if length is None else int(length)
 
 
 class NonFiniteWatch:

@@ -1,6 +1,6 @@
 """The base of every distiller: which taps it needs, how strong it is at an iteration, and its losses."""
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from torch import Tensor, nn
 
@@ -25,6 +25,12 @@ class Batch:
     @property
     def image_size(self) -> Tuple[int, int]:
         return tuple(self.inputs.shape[2:])
+
+
+class TapNames(NamedTuple):
+    """Tap addresses of the two sides."""
+    student: Sequence[str]
+    teacher: Sequence[str]
 
 
 class Distiller(nn.Module):
@@ -114,6 +120,14 @@ class Distiller(nn.Module):
 
     def _logs_gradients(self, iteration: int) -> bool:
         return self.log_gradients > 0 and iteration % self.log_gradients == 0
+
+    def taps_at(self, iteration: int) -> TapNames:
+        """The taps it needs at a global iteration at which it acts: all, unless a sub-class needs fewer at times."""
+        return TapNames(self.student_taps, self.teacher_taps)
+
+    def idle_parameters(self, iteration: int) -> Iterable[nn.Parameter]:
+        """Parameters that get no gradient at an iteration at which it acts; DDP has to be told."""
+        return ()
 
     def prepare(self, student: Dict[str, TapInfo], teacher: Dict[str, TapInfo], name: str) -> None:
         """Makes what depends on shapes. Called once, after the dry run and before the optimiser is built.

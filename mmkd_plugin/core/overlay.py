@@ -101,10 +101,13 @@ class DistilledMixin:
             return super().forward(*args, **kwargs)
         if self.distillation is None:
             raise RuntimeError('call model.attach_distillation() before the optimiser is built (Runner.train does it)')
+        if self.distillation.is_suspended:
+            return super().forward(*args, **kwargs)
         weights = self.distillation.weights()
         idle = self.distillation.idle_losses(weights)
         if not weights:
             return {**super().forward(*args, **kwargs), **idle}
+        self.distillation.start_forward()
         with self.distillation.record_student(list(weights)) as recording:
             losses = super().forward(*args, **kwargs)
         ours = self.distillation.losses(recording, *_inputs_and_samples(call), weights,

@@ -1,7 +1,7 @@
 """The two places where the Runner meets distillation: the start of training, and checkpoints."""
 import functools
 import gc
-from typing import Optional
+from typing import Dict, Optional
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -24,14 +24,40 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
+class StatefulHook(Hook):
+    """A hook with a state that belongs into the checkpoint; it is kept under ``mmkd``, by :class:`DistillationHook`.
+
+    Attributes:
+        state_key: what the state is called there; one hook of a run has it.
+    """
+    state_key: str
+
+    def state_dict(self) -> dict:
+        """Tensors, numbers, text, lists and dicts of them only: checkpoints are read without executing anything."""
+        raise NotImplementedError
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes what :meth:`state_dict` returned; called when a run is resumed, before ``before_train``."""
+        raise NotImplementedError
+
+
+def stateful_hooks(runner: Runner) -> Dict[str, StatefulHook]:
+    """The stateful hooks of a runner by key. Raises :class:`DistillationError` if two share one."""
+    hooks = [hook for hook in runner.hooks if isinstance(hook, StatefulHook)]
+    by_key = {hook.state_key: hook for hook in hooks}
+    if len(by_key) < len(hooks):
+        raise DistillationError(f'custom_hooks: {[type(hook).__name__ for hook in hooks]}: two of one kind. Accepted: one.')
+    return by_key
+
+
 @HOOKS.register_module()
 class DistillationHook(Hook):
     """Keeps the state of distillation in checkpoints, under the top-level key ``mmkd``.
 
-    ``Runner.train`` adds it by itself. What is kept: every distiller's ``state_dict`` and description, the teacher's config
-    and the hash of its weights, and the states of the random generators, so that a resumed run draws what an uninterrupted
-    one would have drawn. The generators are those of rank 0; mmengine seeds all ranks alike. Where ``diff_rank_seed`` is set
-    they are not put back.
+    ``Runner.train`` adds it by itself. What is kept: every distiller's ``state_dict`` and description, the states of
+    :class:`StatefulHook` s, the teacher's config and the hash of its weights, and the states of the random generators, so
+    that a resumed run draws what an uninterrupted one would have drawn. The generators are those of rank 0; mmengine seeds
+    all ranks alike. Where ``diff_rank_seed`` is set they are not put back.
 
     Args:
         interval: every how many iterations a GPU run is asked whether a feature was not finite (a host sync).
@@ -49,6 +75,7 @@ class DistillationHook(Hook):
             distillers={name: {key: value.detach().cpu().clone() for key, value in distiller.state_dict().items()}
                         for name, distiller in distillation.distillers.items()},
             descriptions={name: distiller.describe() for name, distiller in distillation.distillers.items()},
+            hooks={key: hook.state_dict() for key, hook in stateful_hooks(runner).items()},
             teacher=distillation.teacher.identity,
             rng=get_rng_state())
 
@@ -67,6 +94,12 @@ class DistillationHook(Hook):
             except RuntimeError as error:
                 raise DistillationError(f'resume: model.distillers.{name} is not the one of the checkpoint (pairs, reducer, '
                                         f'norm or widths have changed): {str(error).splitlines()[-1].strip()}') from None
+        hooks, saved_hooks = stateful_hooks(runner), saved.get('hooks', {})
+        if set(hooks) != set(saved_hooks):
+            raise DistillationError(f'resume: the checkpoint has the state of the hooks {sorted(saved_hooks)}, the config '
+                                    f'has {sorted(hooks)}.')
+        for key, hook in hooks.items():
+            hook.load_state_dict(saved_hooks[key])
         if not runner._randomness_cfg.get('diff_rank_seed', False):
             self._rng = saved['rng']
 
