@@ -188,7 +188,8 @@ def last_checkpoint(folder: Path) -> Path:
 
 
 def _threads(jobs: int) -> int:
-    return max(1, (os.cpu_count() or 1) // jobs)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1  # not on macOS
+    return max(1, cores // jobs)
 
 
 def _call(script: str, *arguments, log: Path, threads: int) -> None:
