@@ -1,0 +1,63 @@
+"""What ``loss_scale='auto'`` achieves: the ratio of gradients after calibration, in the first iterations of a real training.
+
+usage: python benchmarks/gradient_ratio.py CONFIG [--iterations 50] [flags of tools/train.py]
+
+Trains a distilled config with every distiller's scale on 'auto' and the ratio logged in every iteration, ends
+``--iterations`` after the calibration, and prints the geometric mean of the ratio over these and its range. What is asked
+for is the distiller's ``loss_weight``.
+"""
+import argparse
+import math
+from contextlib import suppress
+from typing import Dict, List
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+import mmkd_plugin  # noqa: F401 (registers everything)
+from mmkd_plugin.core.launch import add_common_flags, read_config
+
+
+class EnoughSeen(Exception):
+    """Ends a run, whatever its loop is."""
+
+
+class Ratios(Hook):
+    """Keeps the logged ratio of every distiller in every iteration, for ``length`` iterations."""
+
+    def __init__(self, length: int):
+        self.length = length
+        self.by_distiller: Dict[str, List[float]] = {}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        for key, value in outputs.items():
+            if key.endswith('.gradient_ratio'):
+                self.by_distiller.setdefault(key.split('.')[0], []).append(float(value))
+        if runner.iter + 1 >= self.length:
+            raise EnoughSeen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config')
+    parser.add_argument('--iterations', type=int, default=50, help='how many are looked at after the calibration')
+    add_common_flags(parser)
+    args = parser.parse_args()
+    cfg = read_config(args)
+    for distiller in cfg.model.distillers.values():
+        distiller.update(loss_scale='auto', log_gradients=1)
+    first = max(distiller.get('calibration_iters', 50) for distiller in cfg.model.distillers.values())
+    runner = Runner.from_cfg(cfg)
+    ratios = Ratios(first + args.iterations)
+    runner.register_hook(ratios)
+    with suppress(EnoughSeen):
+        runner.train()
+    for name, values in ratios.by_distiller.items():
+        after = values[first:]
+        mean = math.exp(math.fsum(map(math.log, after)) / len(after))
+        print(f'{args.config}: {name}: asked for {cfg.model.distillers[name].get("loss_weight", 1.0)}, ratio in iterations '
+              f'{first} to {first + len(after) - 1}: {mean:.3f} (geometric mean; {min(after):.2f} to {max(after):.2f})')
+
+
+if __name__ == '__main__':
+    main()
