@@ -3,6 +3,7 @@ import pytest
 import torch
 from zoo import batch, build, classifier, distilled, mgd, retinanet
 
+from mmkd_plugin.core import Batch
 from mmkd_plugin.mgd import distiller as distiller_module
 from mmkd_plugin.mgd.margins import margins_from_norm
 
@@ -62,7 +63,7 @@ def test_taps_groups_and_margins_work_and_the_log_says_where_margins_come_from(p
     for start in (0, 2):
         data = model.data_preprocessor(batch(scope, start=start), False)
         features = model.distillation.features(model, data['inputs'], data['data_samples'], ['mgd'])
-        model.distillation.mgd.accumulate(statistics, *features)
+        model.distillation.mgd.accumulate(statistics, *features, Batch(**data, iteration=0))
         seen.append(features[1][teacher_tap])
     model.distillation.mgd.finish_update(statistics)
     assert len(set(stage.assignment.flatten().tolist())) == channels_s * group
