@@ -5,13 +5,13 @@ metric = 'coco/bbox_mAP_50'
 split = 'val'
 seeds = [0, 1, 2]
 rows = [
-    dict(name='teacher, RetinaNet', config=folder + 'retinanet_r18_fpn_400_coco256.py', seeds=[0]),
-    dict(name='RetinaNet alone', config=folder + 'retinanet_r18w16_fpn_400_coco256.py'),
-    dict(name='RetinaNet, MGD-AMP', config=folder + 'mgd-amp_retinanet_r18-r18w16_fpn_400_coco256.py',
+    dict(name='teacher, RetinaNet', config=folder + 'retinanet_r18_fpn_300_coco256.py', seeds=[0]),
+    dict(name='RetinaNet alone', config=folder + 'retinanet_r18w16_fpn_300_coco256.py'),
+    dict(name='RetinaNet, MGD-AMP', config=folder + 'mgd-amp_retinanet_r18-r18w16_fpn_300_coco256.py',
          overrides=taught['RetinaNet']),
-    dict(name='teacher, Faster R-CNN', config=folder + 'faster-rcnn_r18_fpn_400_coco256.py', seeds=[0]),
-    dict(name='Faster R-CNN alone', config=folder + 'faster-rcnn_r18w16_fpn_400_coco256.py'),
-    dict(name='Faster R-CNN, MGD-AMP', config=folder + 'mgd-amp_faster-rcnn_r18-r18w16_fpn_400_coco256.py',
+    dict(name='teacher, Faster R-CNN', config=folder + 'faster-rcnn_r18_fpn_300_coco256.py', seeds=[0]),
+    dict(name='Faster R-CNN alone', config=folder + 'faster-rcnn_r18w16_fpn_300_coco256.py'),
+    dict(name='Faster R-CNN, MGD-AMP', config=folder + 'mgd-amp_faster-rcnn_r18-r18w16_fpn_300_coco256.py',
          overrides=taught['Faster R-CNN']),
 ]
 del folder, taught

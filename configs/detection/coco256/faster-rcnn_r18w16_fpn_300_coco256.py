@@ -1,5 +1,5 @@
 # The student: a quarter of the backbone's width, half of the pyramid's.
-_base_ = './faster-rcnn_r18_fpn_400_coco256.py'
+_base_ = './faster-rcnn_r18_fpn_300_coco256.py'
 model = dict(
     backbone=dict(stem_channels=16, base_channels=16),
     neck=dict(in_channels=[16, 32, 64, 128], out_channels=64),

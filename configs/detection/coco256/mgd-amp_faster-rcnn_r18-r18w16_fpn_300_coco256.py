@@ -1,13 +1,13 @@
 # Faster R-CNN R18 -> a quarter of its width; C3 to C5 before the activation, GN as the extra norm.
-_base_ = './faster-rcnn_r18w16_fpn_400_coco256.py'
+_base_ = './faster-rcnn_r18w16_fpn_300_coco256.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
     teacher=dict(
-        config='mmkd_plugin::detection/coco256/faster-rcnn_r18_fpn_400_coco256.py',
-        checkpoint='work_dirs/faster-rcnn_r18_fpn_400_coco256/iter_400.pth'),
+        config='mmkd_plugin::detection/coco256/faster-rcnn_r18_fpn_300_coco256.py',
+        checkpoint='work_dirs/faster-rcnn_r18_fpn_300_coco256/iter_300.pth'),
     distillers=dict(
         mgd=dict(
             type='mmkd.MatchingGuidedDistiller',

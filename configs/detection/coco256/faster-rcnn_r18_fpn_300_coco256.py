@@ -1,7 +1,7 @@
 # The teacher: Faster R-CNN R18 from scratch, with lighter heads than usual.
 _base_ = [
     'mmdet::_base_/models/faster-rcnn_r50_fpn.py', '../../_base_/datasets/coco256.py', 'mmdet::_base_/default_runtime.py',
-    '../../_base_/schedules/coco256_400.py'
+    '../../_base_/schedules/coco256_300.py'
 ]
 model = dict(
     backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
@@ -11,6 +11,6 @@ model = dict(
     train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=200), rcnn=dict(sampler=dict(num=128))),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=200)))
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=400), logger=dict(interval=50, log_metric_by_epoch=False))
+    checkpoint=dict(by_epoch=False, interval=300), logger=dict(interval=50, log_metric_by_epoch=False))
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=0)
