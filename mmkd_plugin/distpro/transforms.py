@@ -1,0 +1,156 @@
+"""Trainable transforms of a pathway: from the student's feature to the teacher's shape (DistPro, Fig. 4).
+
+A transform is made with the two widths and called with a student's map (B, C_s, h, w) and the teacher's (H, W); it returns
+(B, C_t, H, W). A user's own: ``@PATHWAY_TRANSFORMS.register_module(name='mine')``.
+"""
+import math
+from typing import Sequence, Tuple, Union
+
+import torch.nn.functional as F
+from mmengine.registry import Registry
+from torch import Tensor, nn
+
+from ..core.errors import DistillationError, unknown_name
+
+PATHWAY_TRANSFORMS = Registry('pathway transform', scope='mmkd', locations=['mmkd_plugin.distpro.transforms'])
+WIDEST = 512
+
+Size = Tuple[int, int]
+
+
+def resize(feature: Tensor, size: Size) -> Tensor:
+    """A map (B, C, h, w) at the resolution ``size``, by its nearest neighbours."""
+    return feature if tuple(feature.shape[2:]) == tuple(size) else F.interpolate(feature, tuple(size), mode='nearest')
+
+
+class Attention(nn.Module):
+    """Multiplies a map (B, C, H, W) by one of its own: a bias-free 1x1 convolution to one channel (Fig. 4b)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = convolution(channels, 1, 1)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        return feature * self.conv(feature)
+
+
+class Stages(nn.Module):
+    """What comes before and what after the interpolation to the teacher's resolution."""
+
+    def __init__(self, before: Sequence[nn.Module], after: Sequence[nn.Module] = ()):
+        super().__init__()
+        self.before, self.after = nn.Sequential(*before), nn.Sequential(*after)
+
+    def forward(self, feature: Tensor, size: Size) -> Tensor:
+        return self.after(resize(self.before(feature), size))
+
+
+@PATHWAY_TRANSFORMS.register_module(name='conv1')
+class Conv1(Stages):
+    """conv1x1 - BN - interpolate."""
+
+    def __init__(self, student: int, teacher: int):
+        super().__init__([*conv_norm(student, teacher, 1)])
+
+
+@PATHWAY_TRANSFORMS.register_module(name='conv2')
+class Conv2(Stages):
+    """conv1x1 (mid) - BN - attention - interpolate - conv3x3 - BN."""
+
+    def __init__(self, student: int, teacher: int):
+        mid = middle_width(student, teacher)
+        super().__init__([*conv_norm(student, mid, 1), Attention(mid)], conv_norm(mid, teacher, 3))
+
+
+@PATHWAY_TRANSFORMS.register_module(name='conv3')
+class Conv3(Stages):
+    """conv1x1 (mid) - BN - attention - interpolate - conv3x3 (mid) - BN - conv3x3 - BN."""
+
+    def __init__(self, student: int, teacher: int):
+        mid = middle_width(student, teacher)
+        super().__init__([*conv_norm(student, mid, 1), Attention(mid)],
+                         [*conv_norm(mid, mid, 3), *conv_norm(mid, teacher, 3)])
+
+
+@PATHWAY_TRANSFORMS.register_module(name='conv3_relu')
+class Conv3ReLU(Stages):
+    """conv3x3 (mid) - BN - ReLU - attention - conv3x3 (mid) - BN - ReLU - interpolate - conv3x3 - BN.
+
+    What the authors' release trains with.
+    """
+
+    def __init__(self, student: int, teacher: int):
+        mid = middle_width(student, teacher)
+        super().__init__([*conv_norm(student, mid, 3), nn.ReLU(inplace=True), Attention(mid),
+                          *conv_norm(mid, mid, 3), nn.ReLU(inplace=True)], conv_norm(mid, teacher, 3))
+
+
+class TokenLinear(nn.Module):
+    """A linear layer and a LayerNorm on every token of a grid (B, C, h, w)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(inputs, outputs, bias=False), nn.LayerNorm(outputs)
+        nn.init.normal_(self.linear.weight, std=math.sqrt(2 / outputs))
+
+    def forward(self, grid: Tensor) -> Tensor:
+        return self.norm(self.linear(grid.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+
+@PATHWAY_TRANSFORMS.register_module(name='token1')
+class Token1(Stages):
+    """:class:`Conv1` for the tokens of vision transformers: linear - LN - interpolate."""
+
+    def __init__(self, student: int, teacher: int):
+        super().__init__([TokenLinear(student, teacher)])
+
+
+@PATHWAY_TRANSFORMS.register_module(name='token2')
+class Token2(Stages):
+    """:class:`Conv2` for tokens: linear (mid) - LN - attention - interpolate - linear - LN."""
+
+    def __init__(self, student: int, teacher: int):
+        mid = middle_width(student, teacher)
+        super().__init__([TokenLinear(student, mid), Attention(mid)], [TokenLinear(mid, teacher)])
+
+
+@PATHWAY_TRANSFORMS.register_module(name='token3')
+class Token3(Stages):
+    """:class:`Conv3` for tokens: linear (mid) - LN - attention - interpolate - linear (mid) - LN - linear - LN."""
+
+    def __init__(self, student: int, teacher: int):
+        mid = middle_width(student, teacher)
+        super().__init__([TokenLinear(student, mid), Attention(mid)], [TokenLinear(mid, mid), TokenLinear(mid, teacher)])
+
+
+def middle_width(student: int, teacher: int) -> int:
+    """mid = min(512, C_s, C_t)."""
+    return min(WIDEST, student, teacher)
+
+
+def convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+    """A bias-free convolution that keeps the resolution, its weights from N(0, sqrt(2 / (k k C_out)))."""
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    nn.init.normal_(conv.weight, std=math.sqrt(2 / (kernel * kernel * outputs)))
+    return conv
+
+
+def conv_norm(inputs: int, outputs: int, kernel: int) -> Tuple[nn.Conv2d, nn.BatchNorm2d]:
+    """A :func:`convolution` and a BN at (1, 0)."""
+    return convolution(inputs, outputs, kernel), nn.BatchNorm2d(outputs)
+
+
+def parse_transforms(transforms: Union[str, Sequence[str]]) -> Tuple[str, ...]:
+    """One name or several as a tuple. Raises :class:`DistillationError` for an unknown name, or one that repeats."""
+    names = (transforms,) if isinstance(transforms, str) else tuple(transforms)
+    for name in names:
+        if not isinstance(name, str) or PATHWAY_TRANSFORMS.get(name) is None:
+            raise unknown_name('transforms', name, PATHWAY_TRANSFORMS.module_dict)
+    if not names or len(set(names)) < len(names):
+        raise DistillationError(f'transforms: {transforms!r}. Accepted: a name, or a list of different names.')
+    return names
+
+
+def build_transform(name: str, student: int, teacher: int) -> nn.Module:
+    """The transform of that name from ``student`` to ``teacher`` channels."""
+    return PATHWAY_TRANSFORMS.get(name)(student, teacher)

@@ -1,0 +1,79 @@
+"""The importance of pathways: normalisation (DistPro, Table 7), pruning, and how a validation loss depends on it."""
+from typing import Callable, Dict, List, Optional
+
+import torch
+from torch import Tensor
+
+from ..core.errors import unknown_name
+
+
+def biased_softmax(importance: Tensor, bias: float = 1.0) -> Tensor:
+    """exp(a_p) / (sum_q exp(a_q) + exp(g)): sums to less than 1, so that all pathways together can grow or fade.
+
+    Args:
+        importance: a, (P,).
+        bias: g.
+    """
+    constant = importance.new_full((1,), bias)
+    return torch.softmax(torch.cat([importance, constant]), 0)[:-1]
+
+
+def softmax(importance: Tensor, bias: float = 1.0) -> Tensor:
+    """exp(a_p) / sum_q exp(a_q); a is (P,), g is not used."""
+    return torch.softmax(importance, 0)
+
+
+def biased_l1(importance: Tensor, bias: float = 1.0) -> Tensor:
+    """a_p / (||a||_1 + g); a is (P,)."""
+    return importance / (importance.abs().sum() + bias)
+
+
+def l1(importance: Tensor, bias: float = 1.0) -> Tensor:
+    """a_p / ||a||_1; a is (P,), g is not used."""
+    return importance / importance.abs().sum()
+
+
+def sigmoid(importance: Tensor, bias: float = 1.0) -> Tensor:
+    """sigmoid(a_p); a is (P,), g is not used."""
+    return torch.sigmoid(importance)
+
+
+NORMALISATIONS: Dict[str, Callable[..., Tensor]] = dict(
+    biased_softmax=biased_softmax, softmax=softmax, biased_l1=biased_l1, l1=l1, sigmoid=sigmoid)
+"""From importance a (P,) and the bias g to the weights w (P,) of the pathway losses."""
+
+
+def find_normalisation(name: str, key: str) -> Callable[..., Tensor]:
+    """The normalisation of that name. Raises :class:`DistillationError` naming ``key`` if there is none."""
+    if not isinstance(name, str) or name not in NORMALISATIONS:
+        raise unknown_name(key, name, NORMALISATIONS)
+    return NORMALISATIONS[name]
+
+
+def live_pathways(importance: Tensor, tau: Optional[float]) -> List[int]:
+    """Indices of the pathways that are not pruned: a_p > tau; all if tau is None. Section 3.4."""
+    return [index for index, value in enumerate(importance.tolist()) if tau is None or value > tau]
+
+
+def importance_gradient(importance: Tensor, derivatives: Tensor, normalisation: str, bias: float = 1.0,
+                        rate: float = 1.0) -> Tensor:
+    """Gradient of the validation loss after one training step with respect to the importance (equations 3 to 5).
+
+    L_train is linear in the weights, so ``dL_val / da_q = -rate * sum_p (dw_p / da_q) * d_p``; for both softmaxes that is
+    ``-rate * w_q * (d_q - sum_p w_p d_p)``.
+
+    Args:
+        importance: a, (P,).
+        derivatives: d, (P,): of each pathway loss along the gradient v of the validation loss, at the weights before the
+            training step.
+        normalisation: name.
+        bias: g.
+        rate: xi, the step's learning rate, where ``derivatives`` are not taken along xi * v already.
+
+    Returns:
+        (P,).
+    """
+    with torch.enable_grad():
+        importance = importance.detach().requires_grad_()
+        weighted = (find_normalisation(normalisation, 'normalisation')(importance, bias) * derivatives.detach()).sum()
+        return -rate * torch.autograd.grad(weighted, importance)[0]

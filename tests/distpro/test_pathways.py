@@ -1,0 +1,120 @@
+"""Which features are compared, and by which transforms."""
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mmkd_plugin.core import DistillationError
+from mmkd_plugin.distpro import PATHWAY_TRANSFORMS
+from mmkd_plugin.distpro.pathways import make_pathways, short_names
+from mmkd_plugin.distpro.transforms import build_transform, convolution, parse_transforms
+
+TEACHER, STUDENT = ['t.layer1@preact', 't.layer2@preact', 't.layer3@preact'], ['s.a', 's.b', 's.c']
+
+
+def levels(connections, transforms=('conv1',)):
+    return [(TEACHER.index(pathway.teacher), STUDENT.index(pathway.student))
+            for pathway in make_pathways(TEACHER, STUDENT, connections, transforms)]
+
+
+def test_the_paper_compares_a_teacher_level_with_the_same_and_higher_student_levels():
+    assert levels('lower_to_higher') == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
+
+
+def test_the_other_triangle_all_and_a_list():
+    assert levels('higher_to_lower') == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+    assert len(levels('all')) == 9
+    assert levels([('s.c', TEACHER[1]), dict(student='s.a', teacher=TEACHER[1])]) == [(1, 0), (1, 2)]
+
+
+def test_nine_connections_and_three_transforms_are_the_papers_27_pathways():
+    pathways = make_pathways(TEACHER, STUDENT, 'all', ('conv1', 'conv2', 'conv3'))
+    assert len(set(pathways)) == 27
+    assert [pathway.transform for pathway in pathways[:3]] == ['conv1', 'conv2', 'conv3']
+
+
+def test_four_levels_are_the_releases_10_pathways():
+    assert len(make_pathways([*TEACHER, 't.x'], [*STUDENT, 's.d'], 'lower_to_higher', ('conv3_relu',))) == 10
+
+
+@pytest.mark.parametrize(('connections', 'message'), [
+    ('lower_to_high', "connections: 'lower_to_high' is not known. Did you mean 'lower_to_higher'"),
+    ([('s.x', TEACHER[0])], "connections: student tap: 's.x' is not known. Did you mean 's.c'"),
+    ([('s.a', TEACHER[0]), ('s.a', TEACHER[0])], 'has a pair twice')])
+def test_connections_that_cannot_be(connections, message):
+    with pytest.raises(DistillationError, match=message):
+        levels(connections)
+
+
+def test_names_in_the_log_are_short_and_differ():
+    one = make_pathways(TEACHER, STUDENT, 'lower_to_higher', ('conv1',))
+    assert short_names(one)[:2] == ['layer1-a', 'layer1-b']
+    several = make_pathways(['x.0', 'x.1'], ['n[0]', 'n[1]'], 'all', ('conv1', 'conv2'))
+    assert short_names(several)[0] == 'x.0-n.0-conv1'
+    assert len(set(short_names(several))) == 8
+
+
+@pytest.mark.parametrize('name', list(PATHWAY_TRANSFORMS.module_dict))
+@pytest.mark.parametrize(('source', 'target'), [((24, 4, 4), (16, 9, 7)), ((8, 9, 7), (16, 4, 4))])
+def test_a_transform_takes_the_students_shape_to_the_teachers(name, source, target):
+    transform = build_transform(name, source[0], target[0])
+    output = transform(torch.randn(2, *source), target[1:])
+    assert output.shape == (2, *target)
+    output.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in transform.parameters())
+
+
+LAYERS = dict(conv1=[(8, 16, 1)], conv2=[(8, 8, 1), (8, 1, 1), (8, 16, 3)],
+              conv3=[(8, 8, 1), (8, 1, 1), (8, 8, 3), (8, 16, 3)], conv3_relu=[(8, 8, 3), (8, 1, 1), (8, 8, 3), (8, 16, 3)])
+
+
+@pytest.mark.parametrize('name', list(LAYERS))
+def test_the_convolutions_are_those_of_the_paper(name):
+    transform = build_transform(name, 8, 16)
+    convs = [module for module in transform.modules() if isinstance(module, nn.Conv2d)]
+    assert [(conv.in_channels, conv.out_channels, conv.kernel_size[0]) for conv in convs] == LAYERS[name]
+    assert all(conv.bias is None for conv in convs)
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in transform.modules()) == len(convs) - (len(convs) > 1)
+    assert sum(isinstance(module, nn.ReLU) for module in transform.modules()) == (2 if name == 'conv3_relu' else 0)
+
+
+def test_the_middle_width_is_at_most_512_and_the_narrower_side():
+    assert build_transform('conv2', 2048, 1024).before[0].out_channels == 512
+    assert build_transform('conv2', 24, 1024).before[0].out_channels == 24
+
+
+def test_weights_start_with_the_papers_deviation():
+    assert convolution(64, 128, 3).weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 128)), rel=.02)
+
+
+def test_the_attention_is_a_map_of_the_feature_itself():
+    attention = build_transform('conv2', 8, 16).before[2]
+    feature = torch.randn(1, 8, 3, 3)
+    expected = feature * torch.einsum('bchw,c->bhw', feature, attention.conv.weight.flatten())[:, None]
+    torch.testing.assert_close(attention(feature), expected)
+
+
+def test_token_transforms_treat_every_token_alike():
+    transform = build_transform('token3', 8, 16)
+    tokens = torch.randn(1, 8, 2, 2)
+    alone = transform(tokens[..., 1:, :1], (1, 1))
+    torch.testing.assert_close(transform(tokens, (2, 2))[..., 1:, :1], alone)
+
+
+def test_a_users_transform_is_found_by_name():
+    @PATHWAY_TRANSFORMS.register_module(name='mine', force=True)
+    class Mine(nn.Identity):
+        def __init__(self, student, teacher):
+            super().__init__()
+
+    try:
+        assert isinstance(build_transform('mine', 8, 8), Mine)
+        assert parse_transforms(['mine', 'conv1']) == ('mine', 'conv1')
+    finally:
+        del PATHWAY_TRANSFORMS.module_dict['mine']
+
+
+def test_an_unknown_transform_is_refused():
+    with pytest.raises(DistillationError, match=r"transforms: 'conv4' is not known. Did you mean 'conv\d'"):
+        parse_transforms('conv4')
