@@ -1,0 +1,178 @@
+"""``mmkd.ProcessSearchHook``: searches a process during an ordinary training run and writes it to a file."""
+import datetime
+import functools
+import inspect
+from pathlib import Path
+from typing import List, Optional, Sequence
+
+import mmengine
+import torch
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import Tensor
+
+from ..core.errors import DistillationError, check_known_keys, check_number, unknown_name
+from ..core.runner import StatefulHook, distillation_of, unwrap
+from ..core.stream import BatchStream, validation_part
+from ..registry import HOOKS
+from ..version import __version__
+from .distiller import DistProDistiller
+from .process import UNITS, Process, choose_every, record_positions
+from .search import HYPERGRADIENTS, ProcessSearch, Snapshot
+
+
+@HOOKS.register_module()
+class ProcessSearchHook(StatefulHook):
+    """Moves the importance of the pathways after every training step, so that the step would have served validation better.
+
+    The training step itself is the loop's own; the meta part adds a forward and a backward of the student on a validation
+    batch and one forward-mode pass (or two passes, by finite differences) over the training batch, with the teacher's
+    features of the step. It changes the importance and nothing else. With gradient accumulation it runs when the weights
+    move. At the end ``<work_dir>/process.json`` is written; an interrupted search that is resumed writes the same file.
+
+    Args:
+        dataloader: config of the loader with the validation images, which training must not see. By default the other part
+            of the ``mmkd.SplitDataset`` in ``train_dataloader``, otherwise loaded alike.
+        lr, betas: of Adam on the importance; the paper's and the authors'.
+        hypergradient: ``'exact'`` (forward mode; where an operation cannot, the other one, with a notice) or
+            ``'finite_difference'`` (the paper's).
+        radius: of the finite difference, eps = radius / ||v||.
+        interval: a search step every so many iterations.
+        unit: ``'iter'`` or ``'epoch'``: what the file counts.
+        every: a record every so many units; by default as often as the file stays below 1 MB.
+        out: name of the file, in the work dir.
+        distiller: name of the distiller to search for; needed where several are in mode ``'search'``.
+        seed: of the order of the validation images and of what their transforms draw.
+
+    Raises:
+        DistillationError: for a wrong value; when training starts, for a model with nothing to search, a training set that
+            is not split where no loader is given, or several optimisers.
+    """
+    priority = 'NORMAL'  # before logs are written and checkpoints saved
+    state_key = 'process_search'
+
+    def __init__(self, dataloader: Optional[dict] = None, lr: float = 0.05, betas: Sequence[float] = (0.5, 0.999),
+                 hypergradient: str = 'exact', radius: float = 0.01, interval: int = 1, unit: str = 'iter',
+                 every: Optional[int] = None, out: str = 'process.json', distiller: Optional[str] = None, seed: int = 0,
+                 **others):
+        check_known_keys('ProcessSearchHook', others, inspect.signature(ProcessSearchHook).parameters)
+        for key, value, accepted in (('hypergradient', hypergradient, HYPERGRADIENTS), ('unit', unit, UNITS)):
+            if not isinstance(value, str) or value not in accepted:
+                raise unknown_name(f'ProcessSearchHook.{key}', value, accepted)
+        check_number('ProcessSearchHook.lr', lr, least=0)
+        check_number('ProcessSearchHook.radius', radius, above=0)
+        check_number('ProcessSearchHook.interval', interval, above=0, whole=True)
+        check_number('ProcessSearchHook.seed', seed, least=0, whole=True)
+        if every is not None:
+            check_number('ProcessSearchHook.every', every, above=0, whole=True)
+        if not isinstance(betas, (list, tuple)) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise DistillationError(f'ProcessSearchHook.betas: {betas!r}. Accepted: two numbers in [0, 1).')
+        self.dataloader_cfg, self.seed = dataloader, seed
+        self.search_options = dict(lr=lr, betas=betas, hypergradient=hypergradient, radius=radius, seed=seed)
+        self.interval, self.unit, self.every, self.out, self.distiller_name = interval, unit, every, out, distiller
+        self.search: Optional[ProcessSearch] = None
+        self.records: List[Tensor] = []
+        self._began = datetime.date.today().isoformat()
+        self._stream: Optional[BatchStream] = None
+        self._before: Optional[Snapshot] = None
+
+    def before_run(self, runner: Runner) -> None:
+        if isinstance(runner.optim_wrapper, OptimWrapperDict):
+            raise DistillationError('ProcessSearchHook: the run has several optimisers. Accepted: one.')
+        name, distiller = self._distiller(runner)
+        self.distiller_name = name
+        distiller.is_searched = True
+        self.search = ProcessSearch(unwrap(runner.model), distiller, **self.search_options)
+
+    def before_train(self, runner: Runner) -> None:
+        if self.unit == 'epoch' and not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            raise DistillationError("ProcessSearchHook.unit: 'epoch', but the run counts iterations. Accepted: 'iter'.")
+        self._length = runner.max_epochs if self.unit == 'epoch' else runner.max_iters
+        self._every = self.every or choose_every(self._length, len(self.search.distiller.pathways))
+        cfg = self.dataloader_cfg or validation_part(runner.cfg.get('train_dataloader'), 'ProcessSearchHook.dataloader')
+        self._stream = BatchStream(cfg, self.seed, 'ProcessSearchHook.dataloader', start=self.search.steps)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+        self._record(runner, batch_idx)
+        moves = runner.optim_wrapper.should_sync()  # whether the step that comes moves the weights
+        acts = self.search.distiller.weight_at(runner.iter) > 0
+        due = moves and acts and (runner.iter + 1) % self.interval == 0
+        distillation_of(runner).keeps_forward = due
+        self._before = self.search.snapshot(runner.optim_wrapper.optimizer) if due else None
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if self._before is None:
+            return
+        model, scaler = unwrap(runner.model), getattr(runner.optim_wrapper, 'loss_scaler', None)
+        before, self._before = self._before, None
+        self.search.step(before, model.distillation.take_forward(), next(self._stream),
+                         functools.partial(runner.optim_wrapper.optim_context, model),
+                         1.0 if scaler is None else scaler.get_scale(), runner.iter)
+        distiller = self.search.distiller
+        for index, weight in distiller.weights(runner.iter).items():
+            runner.message_hub.update_scalar(f'train/{self.distiller_name}.{distiller.pathway_names[index]}', weight)
+        if self.search.skipped:
+            runner.message_hub.update_scalar(f'train/{self.distiller_name}.skipped', self.search.skipped)
+
+    def after_train(self, runner: Runner) -> None:
+        if len(self.records) < len(record_positions(self._length, self._every)):
+            print_log(f'search: ended after {runner.iter} of {runner.max_iters} iterations; resume it to get {self.out}',
+                      'current')
+            return
+        if is_main_process():
+            path = Path(runner.work_dir) / self.out
+            self.process(runner).write(path)
+            print_log(f'search: {self.search.steps} steps, {self.search.skipped} skipped; wrote {path}', 'current')
+
+    def process(self, runner: Runner) -> Process:
+        """The recorded process."""
+        distiller = self.search.distiller
+        return Process(distiller.pathways, distiller.normalisation, distiller.bias, distiller.tau,
+                       torch.stack(self.records).double(), self._length, self._every, self.unit, self._meta(runner))
+
+    def state_dict(self) -> dict:
+        records = torch.stack(self.records) if self.records else torch.empty(0)
+        return dict(search=self.search.state_dict(), records=records, began=self._began)
+
+    def load_state_dict(self, state: dict) -> None:
+        self.search.load_state_dict(state['search'])
+        self.records = list(state['records'].cpu())
+        self._began = state['began']
+
+    def _record(self, runner: Runner, batch_idx: int) -> None:
+        """Keeps the importance of this iteration, if one of its unit begins and is due."""
+        if self.unit == 'epoch' and batch_idx:
+            return
+        position = runner.epoch if self.unit == 'epoch' else runner.iter
+        if position % self._every == 0 or position == self._length - 1:
+            self.records.append(self.search.distiller.importance.detach().cpu().clone())
+
+    def _distiller(self, runner: Runner):
+        searching = {name: distiller for name, distiller in distillation_of(runner).distillers.items()
+                     if isinstance(distiller, DistProDistiller) and distiller.mode == 'search'}
+        if self.distiller_name is not None and self.distiller_name not in searching:
+            raise unknown_name('ProcessSearchHook.distiller', self.distiller_name, searching)
+        if len(searching) != 1 and self.distiller_name is None:
+            raise DistillationError(f'ProcessSearchHook: the model has {len(searching)} distillers of type '
+                                    "'mmkd.DistProDistiller' in mode 'search'. Accepted: one, or the name of one in "
+                                    '`distiller`.')
+        name = self.distiller_name or next(iter(searching))
+        return name, searching[name]
+
+    def _meta(self, runner: Runner) -> dict:
+        teacher = unwrap(runner.model).distillation_cfg['teacher']['config']
+        dataset = _innermost(runner.cfg.train_dataloader.dataset)
+        return dict(
+            dataset=' '.join(str(dataset[key]) for key in ('type', 'data_root', 'ann_file') if dataset.get(key)),
+            teacher=teacher if isinstance(teacher, str) else teacher.get('model', teacher).get('type', ''),
+            student=Path(runner.cfg.filename).name if runner.cfg.filename else type(unwrap(runner.model)).__name__,
+            versions=dict(torch=torch.__version__, mmengine=mmengine.__version__, mmkd_plugin=__version__),
+            seed=runner.seed, date=self._began)
+
+
+def _innermost(dataset: dict) -> dict:
+    while isinstance(dataset.get('dataset'), dict):
+        dataset = dataset['dataset']
+    return dataset

@@ -1,0 +1,61 @@
+"""How pathway losses change along the gradient of the validation loss: d_p, exactly or by finite differences.
+
+``losses`` is a function of named tensors (the weights theta) that returns the P pathway losses; ``point`` is theta_t, whole,
+and ``direction`` says which way each moved tensor goes. d is the directional derivative, not divided by its length.
+"""
+import re
+import traceback
+from typing import Callable, Dict, List
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Named = Dict[str, Tensor]
+Losses = Callable[[Named], List[Tensor]]
+
+
+def exact_derivatives(losses: Losses, point: Named, direction: Named) -> Tensor:
+    """d_p (P,) by one forward-mode pass: theta_t with the direction as its tangent.
+
+    Raises:
+        NotImplementedError: of torch, where an operation has no forward-mode derivative; see :func:`missing_operation`.
+    """
+    # The fused attention kernels have no forward-mode derivative, the plain one has.
+    with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+        duals = {name: forward_ad.make_dual(value, direction[name].to(value)) if name in direction else value
+                 for name, value in point.items()}
+        parts = [forward_ad.unpack_dual(loss) for loss in losses(duals)]
+        # A loss that does not depend on what moves has no tangent.
+        return torch.stack([torch.zeros_like(part.primal) if part.tangent is None else part.tangent.clone()
+                            for part in parts])
+
+
+def finite_difference_derivatives(losses: Losses, point: Named, direction: Named, radius: float = 0.01) -> Tensor:
+    """d_p (P,) from two passes at theta_t +- eps * direction, eps = radius / ||direction||_2 (equation 5; DARTS)."""
+    eps = radius / global_norm(direction)
+
+    def at(step: Tensor) -> Tensor:
+        moved = {name: value + step * direction[name].to(value) if name in direction else value
+                 for name, value in point.items()}
+        return torch.stack(losses(moved))
+
+    with torch.no_grad():
+        return (at(eps) - at(-eps)) / (2 * eps)
+
+
+def global_norm(tensors: Named) -> Tensor:
+    """||.||_2 over all elements of all tensors."""
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors.values()]))
+
+
+def missing_operation(error: NotImplementedError) -> str:
+    """The name of the operation that has no forward-mode derivative: torch's, or where a custom function is called."""
+    named = re.search(r'forward AD with (\S+) that', str(error))
+    if named:
+        return named[1]
+    frames = [(frame.f_locals.get('self'), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    modules = [f'a function that {type(owner).__name__} calls (line {line})' for owner, line in frames
+               if isinstance(owner, nn.Module)]
+    return modules[-1] if modules else str(error).splitlines()[0]

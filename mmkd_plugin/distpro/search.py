@@ -1,0 +1,186 @@
+"""One search step: how the validation loss after a training step depends on the importance, and moving the importance.
+
+Nothing here changes anything but the importance: passes run on copies of buffers, random generators are put back.
+"""
+import functools
+from contextlib import nullcontext
+from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..core.distillation import KeptForward
+from ..core.isolation import preserved_rng, set_rng_state
+from ..core.stream import seed_generators
+from .distiller import DistProDistiller
+from .hypergradient import Named, exact_derivatives, finite_difference_derivatives, global_norm, missing_operation
+from .weights import importance_gradient
+
+Autocast = Callable[[], ContextManager]
+HYPERGRADIENTS = ('exact', 'finite_difference')
+
+
+class Snapshot(NamedTuple):
+    """theta_t: trained parameters and buffers by name, copied before the training step, and the step's learning rates."""
+    point: Named
+    rates: Dict[str, float]
+
+
+class ProcessSearch:
+    """Moves the importance of one distiller by greedy one-step bi-level optimisation (section 3.3).
+
+    Args:
+        model: the distilled student, not wrapped.
+        distiller: of the model, in mode ``'search'``.
+        lr, betas: of Adam on the importance.
+        hypergradient: ``'exact'`` or ``'finite_difference'``; the first becomes the second, with a notice, where the
+            student has an operation without forward-mode derivative.
+        radius: of the finite difference.
+        seed: of what the validation pass draws.
+
+    Attributes:
+        steps: how many search steps were made, skipped ones included.
+        skipped: how many did not move the importance, because v was 0, or v or a d_p not finite.
+    """
+
+    def __init__(self, model: nn.Module, distiller: DistProDistiller, lr: float, betas: Tuple[float, float],
+                 hypergradient: str = 'exact', radius: float = 0.01, seed: int = 0):
+        self.model, self.distiller = model, distiller
+        self.hypergradient, self.radius, self.seed = hypergradient, radius, seed
+        self.steps = self.skipped = 0
+        self._pass = _PathwayPass(model, distiller)
+        self._optimiser = torch.optim.Adam([distiller.importance], lr=lr, betas=tuple(betas))
+
+    def snapshot(self, optimiser: torch.optim.Optimizer) -> Snapshot:
+        """theta_t and the learning rates, before the training step."""
+        rates = {id(parameter): group['lr'] for group in optimiser.param_groups for parameter in group['params']}
+        trained = {name: parameter for name, parameter in self.model.named_parameters() if id(parameter) in rates}
+        point = {name: tensor.detach().clone() for name, tensor in (*trained.items(), *self.model.named_buffers())}
+        return Snapshot(point, {name: rates[id(parameter)] for name, parameter in trained.items()})
+
+    def step(self, before: Snapshot, kept: KeptForward, data: Any, autocast: Autocast = nullcontext,
+             loss_scale: float = 1.0, iteration: int = 0) -> bool:
+        """A search step, after the training step: takes the hypergradient and lets Adam move the importance.
+
+        Args: those of :meth:`gradient`.
+
+        Returns:
+            Whether the importance moved.
+        """
+        gradient = self.gradient(before, kept, data, autocast, loss_scale, iteration)
+        self.steps += 1
+        if gradient is None:
+            self.skipped += 1
+            return False
+        self.distiller.importance.grad = gradient
+        self._optimiser.step()
+        self.distiller.importance.grad = None
+        self.distiller.forget_weights()
+        return True
+
+    def gradient(self, before: Snapshot, kept: KeptForward, data: Any, autocast: Autocast = nullcontext,
+                 loss_scale: float = 1.0, iteration: int = 0) -> Optional[Tensor]:
+        """The hypergradient: of the validation loss after the training step, with respect to the importance (equation 4).
+
+        Args:
+            before: theta_t.
+            kept: the training forward at theta_t.
+            data: a validation batch, as the loader gives it.
+            autocast: context of the student's forwards.
+            loss_scale: by which a loss is multiplied before its gradient is taken, for half precision.
+            iteration: global.
+
+        Returns:
+            (P,), the same on every rank; None where v is 0, or v or a d_p not finite.
+        """
+        with preserved_rng():
+            seed_generators(self.seed, self.steps, get_rank())
+            gradients = validation_gradient(self.model, data, autocast, loss_scale)
+        direction = average_over_ranks({name: gradient * before.rates[name] for name, gradient in gradients.items()
+                                        if name in before.rates})
+        length = float(global_norm(direction)) if direction else 0.0
+        if not 0 < length < float('inf'):
+            return None
+        derivatives = self._derivatives(before, kept, direction, autocast)
+        all_reduce(derivatives, 'mean')
+        if not bool(derivatives.isfinite().all()):
+            return None
+        # The learning rates are in the direction already.
+        return self.distiller.scale_at(iteration) * importance_gradient(
+            self.distiller.importance, derivatives, self.distiller.normalisation, self.distiller.bias)
+
+    def pathway_losses(self, weights: Named, kept: KeptForward) -> List[Tensor]:
+        """l_p of the kept training batch at other weights and buffers, with the masks of the training forward."""
+        # A pass moves running statistics: each has buffers of its own.
+        buffers = {name: weights[name].clone() for name, _ in self.model.named_buffers()}
+        named = {f'model.{name}': value for name, value in {**weights, **buffers}.items()}
+        with preserved_rng():
+            set_rng_state(kept.rng)
+            return functional_call(self._pass, named, (kept,))
+
+    def _derivatives(self, before: Snapshot, kept: KeptForward, direction: Named, autocast: Autocast) -> Tensor:
+        losses = functools.partial(self.pathway_losses, kept=kept)
+        if self.hypergradient == 'exact':
+            try:
+                with autocast():
+                    return exact_derivatives(losses, before.point, direction)
+            except NotImplementedError as error:
+                self.hypergradient = 'finite_difference'
+                print_log(f'search: {missing_operation(error)} has no forward-mode derivative; the hypergradient is taken '
+                          'by finite differences from now on (hypergradient="finite_difference")', 'current')
+        # In full precision: half would not resolve the difference.
+        return finite_difference_derivatives(losses, before.point, direction, self.radius)
+
+    def state_dict(self) -> dict:
+        """What the distiller's own state (the importance) does not have."""
+        return dict(optimiser=self._optimiser.state_dict(), steps=self.steps, skipped=self.skipped,
+                    hypergradient=self.hypergradient)
+
+    def load_state_dict(self, state: dict) -> None:
+        self._optimiser.load_state_dict(state['optimiser'])
+        self.steps, self.skipped, self.hypergradient = state['steps'], state['skipped'], state['hypergradient']
+
+
+class _PathwayPass(nn.Module):
+    """The student's forward to its deepest tap and the pathway losses, as one module that ``functional_call`` can call."""
+
+    def __init__(self, model: nn.Module, distiller: DistProDistiller):
+        super().__init__()
+        self.model, self._name = model, distiller.name
+
+    def forward(self, kept: KeptForward) -> List[Tensor]:
+        distillation = self.model.distillation
+        with distillation.record_student([self._name], stop_when_complete=True) as recording:
+            self.model(kept.inputs, kept.data_samples, mode='tensor')
+        with torch.autocast(kept.inputs.device.type, enabled=False):
+            return distillation.distillers[self._name].pathway_losses(recording.features(kept.inputs), kept.teacher)
+
+
+def validation_gradient(model: nn.Module, data: Any, autocast: Autocast = nullcontext, loss_scale: float = 1.0) -> Named:
+    """v: gradient of the plain student's loss on a validation batch at the present weights, by parameter name.
+
+    The model keeps its mode; running statistics, gradients in ``.grad`` and DDP's hooks are left alone.
+    """
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    parameters = {name: parameter for name, parameter in model.named_parameters()
+                  if parameter.requires_grad and not name.startswith('distillation.')}
+    with model.distillation.suspended(), autocast():
+        data = model.data_preprocessor(data, True)
+        args, kwargs = ((), data) if isinstance(data, dict) else (data, {})
+        loss, _ = model.parse_losses(functional_call(model, buffers, tuple(args), {**kwargs, 'mode': 'loss'}))
+    gradients = torch.autograd.grad(loss * loss_scale, list(parameters.values()), allow_unused=True)
+    return {name: torch.zeros_like(parameter) if gradient is None else gradient / loss_scale
+            for (name, parameter), gradient in zip(parameters.items(), gradients)}
+
+
+def average_over_ranks(tensors: Named) -> Named:
+    """The mean of each tensor over all ranks, in one reduction."""
+    if get_world_size() == 1 or not tensors:
+        return tensors
+    flat = torch.cat([tensor.flatten() for tensor in tensors.values()])
+    all_reduce(flat, 'mean')
+    parts = flat.split([tensor.numel() for tensor in tensors.values()])
+    return {name: part.view_as(tensor) for (name, tensor), part in zip(tensors.items(), parts)}

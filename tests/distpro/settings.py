@@ -1,0 +1,26 @@
+"""Small DistPro configs and runs that several tests share."""
+from copy import deepcopy
+
+from zoo import STUDENTS, distilled, loader, run_cfg
+
+LEVELS = ['backbone.layer1@preact', 'backbone.layer2@preact']
+NAMES = ['layer1-layer1', 'layer1-layer2', 'layer2-layer2']
+
+
+def distpro(mode='search', **options):
+    return dict(type='mmkd.DistProDistiller', **{'teacher': LEVELS, 'student': LEVELS, 'mode': mode, 'transforms': 'conv1',
+                                                 **options})
+
+
+def search_hook(scope, **options):
+    return dict(type='mmkd.ProcessSearchHook', **{'dataloader': loader(scope, 4), **options})
+
+
+def search_cfg(work_dir, scope='mmpretrain', student=None, hook=None, distiller=None, teacher=None, **options):
+    """A short search: 4 iterations an epoch."""
+    model = distilled(deepcopy(student or STUDENTS[scope]()), teacher, distpro=distiller or distpro())
+    return run_cfg(model, work_dir, hooks=[search_hook(scope, **(hook or {}))], **options)
+
+
+def hook_of(runner):
+    return next(hook for hook in runner.hooks if type(hook).__name__ == 'ProcessSearchHook')
