@@ -13,7 +13,8 @@ from ..core.shapes import as_map
 from ..core.taps import TapInfo
 from ..losses import find_distance
 from ..registry import MODELS
-from .pathways import make_pathways, short_names
+from .gradients import PathwayGradients
+from .pathways import make_pathways, name_pathways
 from .process import Process, check_pathways, read_process, rename
 from .transforms import build_transform, parse_transforms
 from .weights import find_normalisation, live_pathways
@@ -52,7 +53,7 @@ class DistProDistiller(Distiller):
         pathway_map: ``teacher``, ``student``, ``transform``, each a dict from the file's name to the one here: for replaying
             a process on other networks.
         length: iterations over which the process is stretched; by default the run's.
-        loss_weight, begin, end, warmup: see :class:`~mmkd_plugin.core.Distiller`.
+        loss_weight, begin, end, warmup and others: see :class:`~mmkd_plugin.core.Distiller`.
 
     Losses: ``loss_pathways``, the weighted sum.
 
@@ -74,7 +75,7 @@ class DistProDistiller(Distiller):
         if length is not None:
             check_number('length', length, above=0, whole=True)
         self.pathways = make_pathways(teacher, student, connections, parse_transforms(transforms))
-        self.pathway_names = short_names(self.pathways)
+        self.pathway_names = name_pathways(self.pathways)
         self.teacher_taps = list(dict.fromkeys(pathway.teacher for pathway in self.pathways))
         self.student_taps = list(dict.fromkeys(pathway.student for pathway in self.pathways))
         self.mode, self.length, self.scale_by_pathways = mode, length, bool(scale_by_pathways)
@@ -84,7 +85,8 @@ class DistProDistiller(Distiller):
         self._constant = _check_values(values, len(self.pathways)) if mode == 'constant' else None
         if mode == 'search':
             self.register_buffer('importance', torch.ones(len(self.pathways)))
-        self.is_searched = False  # set by the hook
+        self.is_searched = self.keeps_gradients = False  # set by the hook
+        self._gradients: Optional[PathwayGradients] = None
         self.forget_weights()  # those of the last iteration that was asked for are kept
         self.transforms = nn.ModuleList()
 
@@ -160,7 +162,7 @@ class DistProDistiller(Distiller):
 
     def scale_at(self, iteration: int) -> float:
         """The factor of ``sum_p w_p l_p`` in the training loss."""
-        return super().weight_at(iteration) * self._pathway_factor
+        return super().weight_at(iteration) * self.scale * self._pathway_factor
 
     @property
     def _pathway_factor(self) -> float:
@@ -184,23 +186,35 @@ class DistProDistiller(Distiller):
             raise DistillationError(f"model.distillers.{self.name}: mode 'search' needs dict(type='mmkd.ProcessSearchHook') "
                                     'in custom_hooks.')
         weights = self.weights(batch.iteration)
-        losses = self.pathway_losses(student, teacher, list(weights))
+        self._gradients = PathwayGradients() if self.keeps_gradients else None
+        losses = self.pathway_losses(student, teacher, list(weights), self._gradients)
         total = sum(weight * loss for weight, loss in zip(weights.values(), losses))
         return dict(loss_pathways=total * self._pathway_factor)
 
-    def pathway_losses(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor],
-                       indices: Optional[Sequence[int]] = None) -> List[Tensor]:
-        """l_p of some pathways, or of all: scalars, in float32 where the features are in less."""
+    def pathway_losses(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], indices: Optional[Sequence[int]] = None,
+                       gradients: Optional[PathwayGradients] = None) -> List[Tensor]:
+        """l_p of some pathways, or of all: scalars, in float32 where the features are in less; watched, if asked for."""
         losses = []
         for index in range(len(self.pathways)) if indices is None else indices:
-            pathway = self.pathways[index]
-            target = _full_precision(as_map(teacher[pathway.teacher]))
-            adapted = self.transforms[index](_full_precision(as_map(student[pathway.student])), target.shape[2:])
-            losses.append(self.distance(adapted, target))
+            source, target = self.source(index, student), full_precision(as_map(teacher[self.pathways[index].teacher]))
+            if gradients is not None:
+                source = gradients.watch_input(index, source)
+            loss = self.distance(self.transforms[index](source, target.shape[2:]), target)
+            losses.append(loss if gradients is None else gradients.watch_loss(index, loss))
         return losses
 
+    def source(self, index: int, student: Dict[str, Tensor]) -> Tensor:
+        """What the transform of a pathway gets: the student's feature, (B, C_s, h, w)."""
+        return full_precision(as_map(student[self.pathways[index].student]))
 
-def _full_precision(feature: Tensor) -> Tensor:
+    def take_gradients(self) -> PathwayGradients:
+        """Those of the last training step, which are no longer held here; ``keeps_gradients`` was set before it."""
+        gradients, self._gradients = self._gradients, None
+        return gradients
+
+
+def full_precision(feature: Tensor) -> Tensor:
+    """In float32 at least."""
     return feature.to(torch.promote_types(feature.dtype, torch.float32))
 
 

@@ -100,6 +100,7 @@ class ProcessSearchHook(StatefulHook):
         acts = self.search.distiller.weight_at(runner.iter) > 0
         due = moves and acts and (runner.iter + 1) % self.interval == 0
         distillation_of(runner).keeps_forward = due
+        self.search.distiller.keeps_gradients = due and self.search.hypergradient == 'exact'
         self._before = self.search.snapshot(runner.optim_wrapper.optimizer) if due else None
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:

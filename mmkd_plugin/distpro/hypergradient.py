@@ -5,7 +5,7 @@ and ``direction`` says which way each moved tensor goes. d is the directional de
 """
 import re
 import traceback
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,11 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Named = Dict[str, Tensor]
-Losses = Callable[[Named], List[Tensor]]
+Losses = Callable[[Named], Sequence[Tensor]]
 
 
-def exact_derivatives(losses: Losses, point: Named, direction: Named) -> Tensor:
-    """d_p (P,) by one forward-mode pass: theta_t with the direction as its tangent.
+def tangents(function: Losses, point: Named, direction: Named) -> List[Tensor]:
+    """How each output of ``function`` changes along the direction, by one forward-mode pass: J v, in the output's shape.
 
     Raises:
         NotImplementedError: of torch, where an operation has no forward-mode derivative; see :func:`missing_operation`.
@@ -26,10 +26,14 @@ def exact_derivatives(losses: Losses, point: Named, direction: Named) -> Tensor:
     with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
         duals = {name: forward_ad.make_dual(value, direction[name].to(value)) if name in direction else value
                  for name, value in point.items()}
-        parts = [forward_ad.unpack_dual(loss) for loss in losses(duals)]
-        # A loss that does not depend on what moves has no tangent.
-        return torch.stack([torch.zeros_like(part.primal) if part.tangent is None else part.tangent.clone()
-                            for part in parts])
+        parts = [forward_ad.unpack_dual(output) for output in function(duals)]
+        # An output that does not depend on what moves has no tangent.
+        return [torch.zeros_like(part.primal) if part.tangent is None else part.tangent.clone() for part in parts]
+
+
+def exact_derivatives(losses: Losses, point: Named, direction: Named) -> Tensor:
+    """d_p (P,) by one forward-mode pass; see :func:`tangents`."""
+    return torch.stack(tangents(losses, point, direction))
 
 
 def finite_difference_derivatives(losses: Losses, point: Named, direction: Named, radius: float = 0.01) -> Tensor:
@@ -39,7 +43,7 @@ def finite_difference_derivatives(losses: Losses, point: Named, direction: Named
     def at(step: Tensor) -> Tensor:
         moved = {name: value + step * direction[name].to(value) if name in direction else value
                  for name, value in point.items()}
-        return torch.stack(losses(moved))
+        return torch.stack(list(losses(moved)))
 
     with torch.no_grad():
         return (at(eps) - at(-eps)) / (2 * eps)

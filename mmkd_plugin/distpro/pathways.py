@@ -55,7 +55,7 @@ def make_pathways(teacher: Sequence[str], student: Sequence[str], connections: U
     return [Pathway(theirs, ours, transform) for theirs, ours in pairs for transform in transforms]
 
 
-def short_names(pathways: Sequence[Pathway]) -> List[str]:
+def name_pathways(pathways: Sequence[Pathway]) -> List[str]:
     """A short, unique name for each pathway, for logs: ``layer1-layer3``, with the transform where there are several."""
     several = len({pathway.transform for pathway in pathways}) > 1
     levels = {side: _short_taps(list(dict.fromkeys(getattr(pathway, side) for pathway in pathways)))

@@ -1,5 +1,8 @@
 """One search step: how the validation loss after a training step depends on the importance, and moving the importance.
 
+The training step is the train loop's own. What it leaves is used: the batch, the teacher's features, and the gradient of
+every pathway loss at the student's features. So the exact hypergradient takes one forward-mode pass of the student alone.
+
 Nothing here changes anything but the importance: passes run on copies of buffers, random generators are put back.
 """
 import functools
@@ -16,7 +19,14 @@ from ..core.distillation import KeptForward
 from ..core.isolation import preserved_rng, set_rng_state
 from ..core.stream import seed_generators
 from .distiller import DistProDistiller
-from .hypergradient import Named, exact_derivatives, finite_difference_derivatives, global_norm, missing_operation
+from .hypergradient import (
+    Named,
+    exact_derivatives,
+    finite_difference_derivatives,
+    global_norm,
+    missing_operation,
+    tangents,
+)
 from .weights import importance_gradient
 
 Autocast = Callable[[], ContextManager]
@@ -51,7 +61,7 @@ class ProcessSearch:
         self.model, self.distiller = model, distiller
         self.hypergradient, self.radius, self.seed = hypergradient, radius, seed
         self.steps = self.skipped = 0
-        self._pass = _PathwayPass(model, distiller)
+        self._pass = _StudentPass(model, distiller)
         self._optimiser = torch.optim.Adam([distiller.importance], lr=lr, betas=tuple(betas))
 
     def snapshot(self, optimiser: torch.optim.Optimizer) -> Snapshot:
@@ -112,27 +122,41 @@ class ProcessSearch:
         return self.distiller.scale_at(iteration) * importance_gradient(
             self.distiller.importance, derivatives, self.distiller.normalisation, self.distiller.bias)
 
-    def pathway_losses(self, weights: Named, kept: KeptForward) -> List[Tensor]:
-        """l_p of the kept training batch at other weights and buffers, with the masks of the training forward."""
+    def student_pass(self, weights: Named, kept: KeptForward, losses: bool = True) -> List[Tensor]:
+        """The kept training batch at other weights and buffers, with the masks of the training forward.
+
+        Returns:
+            l_p of every pathway; or, without ``losses``, the student's feature that every pathway starts from.
+        """
         # A pass moves running statistics: each has buffers of its own.
         buffers = {name: weights[name].clone() for name, _ in self.model.named_buffers()}
         named = {f'model.{name}': value for name, value in {**weights, **buffers}.items()}
         with preserved_rng():
             set_rng_state(kept.rng)
-            return functional_call(self._pass, named, (kept,))
+            return functional_call(self._pass, named, (kept, losses))
 
     def _derivatives(self, before: Snapshot, kept: KeptForward, direction: Named, autocast: Autocast) -> Tensor:
-        losses = functools.partial(self.pathway_losses, kept=kept)
         if self.hypergradient == 'exact':
             try:
                 with autocast():
-                    return exact_derivatives(losses, before.point, direction)
+                    return self._exact(before, kept, direction)
             except NotImplementedError as error:
                 self.hypergradient = 'finite_difference'
                 print_log(f'search: {missing_operation(error)} has no forward-mode derivative; the hypergradient is taken '
                           'by finite differences from now on (hypergradient="finite_difference")', 'current')
         # In full precision: half would not resolve the difference.
+        losses = functools.partial(self.student_pass, kept=kept)
         return finite_difference_derivatives(losses, before.point, direction, self.radius)
+
+    def _exact(self, before: Snapshot, kept: KeptForward, direction: Named) -> Tensor:
+        gradients = self.distiller.take_gradients()
+        if gradients is not None:
+            sources = functools.partial(self.student_pass, kept=kept, losses=False)
+            found = gradients.derivatives(tangents(sources, before.point, direction))
+            if found is not None:
+                return found
+        # A pathway that had no part in the backward: its loss has to be taken along.
+        return exact_derivatives(functools.partial(self.student_pass, kept=kept), before.point, direction)
 
     def state_dict(self) -> dict:
         """What the distiller's own state (the importance) does not have."""
@@ -144,19 +168,23 @@ class ProcessSearch:
         self.steps, self.skipped, self.hypergradient = state['steps'], state['skipped'], state['hypergradient']
 
 
-class _PathwayPass(nn.Module):
-    """The student's forward to its deepest tap and the pathway losses, as one module that ``functional_call`` can call."""
+class _StudentPass(nn.Module):
+    """The student's forward to its deepest tap, and the pathway losses, as one module that ``functional_call`` can call."""
 
     def __init__(self, model: nn.Module, distiller: DistProDistiller):
         super().__init__()
         self.model, self._name = model, distiller.name
 
-    def forward(self, kept: KeptForward) -> List[Tensor]:
+    def forward(self, kept: KeptForward, losses: bool) -> List[Tensor]:
         distillation = self.model.distillation
+        distiller = distillation.distillers[self._name]
         with distillation.record_student([self._name], stop_when_complete=True) as recording:
             self.model(kept.inputs, kept.data_samples, mode='tensor')
         with torch.autocast(kept.inputs.device.type, enabled=False):
-            return distillation.distillers[self._name].pathway_losses(recording.features(kept.inputs), kept.teacher)
+            features = recording.features(kept.inputs)
+            if losses:
+                return distiller.pathway_losses(features, kept.teacher)
+            return [distiller.source(index, features) for index in range(len(distiller.pathways))]
 
 
 def validation_gradient(model: nn.Module, data: Any, autocast: Autocast = nullcontext, loss_scale: float = 1.0) -> Named:

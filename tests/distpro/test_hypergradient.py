@@ -73,7 +73,7 @@ class BruteForce:
     def gradient(self, kept, validation, validation_rng):
         importance = self.model.distillation.distpro.importance.clone().requires_grad_()
         leaves = {name: value.clone().requires_grad_() for name, value in self.named.items()}
-        losses = ProcessSearch(self.model, self.model.distillation.distpro, .05, (.5, .999)).pathway_losses(
+        losses = ProcessSearch(self.model, self.model.distillation.distpro, .05, (.5, .999)).student_pass(
             {**leaves, **dict(self.model.named_buffers())}, kept)
         weights = NORMALISATIONS['biased_softmax'](importance)
         task = self.task_loss(leaves, self.data, kept.rng)
@@ -96,14 +96,14 @@ class BruteForce:
             return functional_call(self.model, {**named, **buffers}, (), {**data, 'mode': 'loss'})['loss']
 
 
-def search_step(optimiser_options, hypergradient='exact', radius=.01):
+def search_step(optimiser_options, hypergradient='exact', radius=.01, gradients=True):
     """Two training steps, the second searched; returns the found gradient, the true one, and the search."""
     model = smooth_model()
     optimiser = torch.optim.SGD(model.parameters(), **optimiser_options)
     training_step(model, optimiser, batch(0))  # so that momentum is not 0
     brute = BruteForce(model, optimiser, batch(1))
     search = ProcessSearch(model, model.distillation.distpro, .05, (.5, .999), hypergradient, radius)
-    model.distillation.keeps_forward = True
+    model.distillation.keeps_forward, model.distillation.distpro.keeps_gradients = True, gradients
     before = search.snapshot(optimiser)
     training_step(model, optimiser, batch(1))
     kept = model.distillation.take_forward()
@@ -117,9 +117,10 @@ def search_step(optimiser_options, hypergradient='exact', radius=.01):
     return found, true, (search, before, kept)
 
 
+@pytest.mark.parametrize('gradients', [True, False], ids=['from the backward', 'transforms in forward mode'])
 @pytest.mark.parametrize('name', list(SGD))
-def test_the_exact_hypergradient_is_that_of_brute_force(name):
-    found, true, _ = search_step(SGD[name])
+def test_the_exact_hypergradient_is_that_of_brute_force(name, gradients):
+    found, true, _ = search_step(SGD[name], gradients=gradients)
     # Nesterov's step takes the gradient (1 + momentum) times: a constant, which Adam absorbs.
     factor = 1 + SGD[name].get('momentum', 0) if SGD[name].get('nesterov') else 1
     assert ((found * factor - true).norm() / true.norm()).item() < 1e-9
@@ -131,7 +132,7 @@ def test_the_error_of_the_finite_difference_falls_fourfold_when_eps_is_halved():
     direction = {name: .1 * gradient for name, gradient in validation_gradient(search.model, batch(2)).items()}
 
     def losses(weights):
-        return search.pathway_losses(weights, kept)
+        return search.student_pass(weights, kept)
 
     exact = exact_derivatives(losses, before.point, direction)
     errors = [(finite_difference_derivatives(losses, before.point, direction, radius) - exact).norm() / exact.norm()

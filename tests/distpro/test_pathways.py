@@ -7,7 +7,7 @@ from torch import nn
 
 from mmkd_plugin.core import DistillationError
 from mmkd_plugin.distpro import PATHWAY_TRANSFORMS
-from mmkd_plugin.distpro.pathways import make_pathways, short_names
+from mmkd_plugin.distpro.pathways import make_pathways, name_pathways
 from mmkd_plugin.distpro.transforms import build_transform, convolution, parse_transforms
 
 TEACHER, STUDENT = ['t.layer1@preact', 't.layer2@preact', 't.layer3@preact'], ['s.a', 's.b', 's.c']
@@ -49,10 +49,10 @@ def test_connections_that_cannot_be(connections, message):
 
 def test_names_in_the_log_are_short_and_differ():
     one = make_pathways(TEACHER, STUDENT, 'lower_to_higher', ('conv1',))
-    assert short_names(one)[:2] == ['layer1-a', 'layer1-b']
+    assert name_pathways(one)[:2] == ['layer1-a', 'layer1-b']
     several = make_pathways(['x.0', 'x.1'], ['n[0]', 'n[1]'], 'all', ('conv1', 'conv2'))
-    assert short_names(several)[0] == 'x.0-n.0-conv1'
-    assert len(set(short_names(several))) == 8
+    assert name_pathways(several)[0] == 'x.0-n.0-conv1'
+    assert len(set(name_pathways(several))) == 8
 
 
 @pytest.mark.parametrize('name', list(PATHWAY_TRANSFORMS.module_dict))

@@ -19,7 +19,9 @@ def search_hook(scope, **options):
 def search_cfg(work_dir, scope='mmpretrain', student=None, hook=None, distiller=None, teacher=None, **options):
     """A short search: 4 iterations an epoch."""
     model = distilled(deepcopy(student or STUDENTS[scope]()), teacher, distpro=distiller or distpro())
-    return run_cfg(model, work_dir, hooks=[search_hook(scope, **(hook or {}))], **options)
+    cfg = run_cfg(model, work_dir, hooks=[search_hook(scope, **(hook or {}))], **options)
+    cfg.experiment_name = f'search in {work_dir}'  # mmengine keeps loggers by name: each run has its own log
+    return cfg
 
 
 def hook_of(runner):

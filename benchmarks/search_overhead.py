@@ -1,0 +1,181 @@
+"""What a search and a replay of DistPro cost, as ratios inside one run.
+
+usage: python benchmarks/search_overhead.py [--rounds 15] [--threads 2] [--batch 64] [--hypergradient exact]
+
+WRN-40-2 -> WRN-16-2 on 32x32 images, 4 levels, 10 pathways, ``conv3_relu``. A search iteration and a distillation step of
+the same model are measured in turn, round by round, and compared by their medians; peak memory comes from a fresh process
+for each. Then the distillation step with fewer and fewer live pathways.
+"""
+import argparse
+import multiprocessing
+import re
+import statistics
+import time
+from pathlib import Path
+from typing import Callable, Dict
+
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+import mmkd_plugin  # noqa: F401 (registers everything)
+from mmkd_plugin.distpro.search import ProcessSearch
+
+LEVELS = ['backbone.norm1@preact', *(f'backbone.layer{stage}@preact' for stage in (1, 2, 3))]
+PATHWAYS = 10
+STEPS = ('distillation', 'search')
+
+
+def network(depth: int) -> dict:
+    """A wide residual network for CIFAR-100."""
+    return dict(
+        type='ImageClassifier', backbone=dict(type='mmkd.WideResNet', depth=depth, widen_factor=2),
+        data_preprocessor=dict(type='ClsDataPreprocessor', mean=[125.3, 123.0, 113.9], std=[63.0, 62.1, 66.7]),
+        neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=100, in_channels=128))
+
+
+def build(live: int = PATHWAYS, searched: bool = True) -> nn.Module:
+    """The distilled student; ``live`` of its pathways are above tau where it is not searched."""
+    init_default_scope('mmpretrain')
+    mode = dict(mode='search') if searched else dict(mode='constant', values=[1.0] * live + [0.0] * (PATHWAYS - live))
+    model = MODELS.build(dict(
+        type='mmkd.DistilledModel', student=network(16), image_shape=(3, 32, 32),
+        teacher=dict(config=dict(model=network(40), default_scope='mmpretrain'), allow_random_weights=True),
+        distillers=dict(distpro=dict(type='mmkd.DistProDistiller', teacher=LEVELS, student=LEVELS, **mode))))
+    model = model.to('cuda' if torch.cuda.is_available() else 'cpu').train()
+    model.attach_distillation()
+    model.distillation.distpro.is_searched = True
+    return model
+
+
+def make_batch(size: int) -> dict:
+    """Random images and labels, as a loader gives them."""
+    from mmpretrain.structures import DataSample
+    return dict(inputs=[torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8) for _ in range(size)],
+                data_samples=[DataSample().set_gt_label(number % 100) for number in range(size)])
+
+
+def distillation_step(model: nn.Module, batch: dict, optimiser: torch.optim.Optimizer) -> None:
+    """What the train loop does with a batch."""
+    losses = model(**model.data_preprocessor(batch, True), mode='loss')
+    model.parse_losses(losses)[0].backward()
+    optimiser.step()
+    optimiser.zero_grad()
+
+
+def steps(batch_size: int, hypergradient: str = 'exact') -> Dict[str, Callable[[], None]]:
+    """A distillation step and a search iteration of the same model."""
+    model, train, val = build(), make_batch(batch_size), make_batch(batch_size)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=.9, nesterov=True, weight_decay=5e-4)
+    search = ProcessSearch(model, model.distillation.distpro, .05, (.5, .999), hypergradient)
+
+    def search_iteration():
+        model.distillation.keeps_forward = True
+        model.distillation.distpro.keeps_gradients = hypergradient == 'exact'
+        before = search.snapshot(optimiser)
+        distillation_step(model, train, optimiser)
+        search.step(before, model.distillation.take_forward(), val)
+
+    def plain():
+        model.distillation.keeps_forward = model.distillation.distpro.keeps_gradients = False
+        distillation_step(model, train, optimiser)
+
+    return dict(distillation=plain, search=search_iteration)
+
+
+def measure(step: Callable[[], None]) -> float:
+    """Seconds of one call."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def peak_memory(name: str, arguments: argparse.Namespace, answer) -> None:
+    """Puts the peak memory (MiB) of a process that does three steps into ``answer``, and what building took."""
+    torch.set_num_threads(arguments.threads)
+    step = steps(arguments.batch, arguments.hypergradient)[name]
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(3):
+            step()
+        answer.put((before / 2 ** 20, torch.cuda.max_memory_allocated() / 2 ** 20))
+        return
+    Path('/proc/self/clear_refs').write_text('5')  # the peak counts anew
+    before = resident_kib('VmRSS')
+    for _ in range(3):
+        step()
+    answer.put((before / 2 ** 10, resident_kib('VmHWM') / 2 ** 10))
+
+
+def resident_kib(field: str) -> int:
+    """A field of this process's status: VmRSS, its resident memory, or VmHWM, the peak of it."""
+    return int(re.search(rf'{field}:\s+(\d+)', Path('/proc/self/status').read_text())[1])
+
+
+def in_turn(callables: Dict[str, Callable[[], None]], rounds: int) -> Dict[str, list]:
+    """Seconds of each callable, round by round; the first two rounds warm up."""
+    measured = {name: [] for name in callables}
+    for number in range(rounds + 2):
+        for name, step in callables.items():
+            seconds = measure(step)
+            if number >= 2:
+                measured[name].append(seconds)
+    return measured
+
+
+def report_search(arguments: argparse.Namespace) -> None:
+    measured = in_turn(steps(arguments.batch, arguments.hypergradient), arguments.rounds)
+    context = multiprocessing.get_context('spawn')
+    memory = {}
+    print('| step | median ms | peak MiB beyond the built networks |\n|---|---|---|')
+    for name in STEPS:
+        answer = context.Queue()
+        process = context.Process(target=peak_memory, args=(name, arguments, answer))
+        process.start()
+        built, peak = answer.get()
+        process.join()
+        memory[name] = peak - built
+        print(f'| {name} | {statistics.median(measured[name]) * 1e3:.1f} | {memory[name]:.0f} |')
+    ratios = [search / plain for plain, search in zip(measured['distillation'], measured['search'])]
+    medians = [statistics.median(measured[name]) for name in STEPS]
+    print(f'\ntime, search / distillation: {medians[1] / medians[0]:.2f} (by medians); per round: median '
+          f'{statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}')
+    print(f'memory, search / distillation: {memory["search"] / memory["distillation"]:.2f}\n')
+
+
+def report_pruning(arguments: argparse.Namespace) -> None:
+    batch, callables = make_batch(arguments.batch), {}
+    for live in (10, 7, 4, 1):
+        model = build(live, searched=False)
+        optimiser = torch.optim.SGD(model.parameters(), lr=1e-4)
+        callables[live] = lambda model=model, optimiser=optimiser: distillation_step(model, batch, optimiser)
+    measured = in_turn(callables, arguments.rounds)
+    whole = statistics.median(measured[PATHWAYS])
+    print('| live pathways | median ms | of all |\n|---|---|---|')
+    for live, seconds in measured.items():
+        print(f'| {live} | {statistics.median(seconds) * 1e3:.1f} | {statistics.median(seconds) / whole:.2f} |')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--rounds', type=int, default=15)
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--batch', type=int, default=64)
+    parser.add_argument('--hypergradient', default='exact', choices=['exact', 'finite_difference'])
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {arguments.threads} threads'
+    print(f'WRN-40-2 -> WRN-16-2, {PATHWAYS} pathways, batch {arguments.batch}, {arguments.hypergradient}; torch '
+          f'{torch.__version__}, {device}\n')
+    report_search(arguments)
+    report_pruning(arguments)
+
+
+if __name__ == '__main__':
+    main()

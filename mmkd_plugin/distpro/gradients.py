@@ -1,0 +1,42 @@
+"""The gradient of every pathway loss at the student's feature it starts from, caught in the training step's own backward.
+
+Each pathway has a branch of its own, so autograd computes these gradients one by one on its way to the student. Kept, they
+make the directional derivative of a pathway loss an inner product, ``d_p = <dl_p / dF_j, J_j v>``, where J_j v is the
+tangent of the student's feature. A search step then runs no transform at all.
+"""
+from typing import Dict, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+
+class PathwayGradients:
+    """Watches one training step; the last backward through it counts."""
+
+    def __init__(self):
+        self._at_input: Dict[int, Tensor] = {}
+        self._at_loss: Dict[int, Tensor] = {}
+
+    def watch_input(self, index: int, feature: Tensor) -> Tensor:
+        """The feature (B, C, h, w) as a pathway is to use it: the same values, at a place of its own in the graph."""
+        branch = feature.view_as(feature)
+        branch.register_hook(lambda gradient: self._at_input.__setitem__(index, gradient))
+        return branch
+
+    def watch_loss(self, index: int, loss: Tensor) -> Tensor:
+        """The loss of a pathway; what arrives here is its factor in the backward (weight, loss scale, accumulation)."""
+        loss.register_hook(lambda gradient: self._at_loss.__setitem__(index, gradient))
+        return loss
+
+    def derivatives(self, tangents: Sequence[Tensor]) -> Optional[Tensor]:
+        """d_p (P,) in the direction in which the pathways' features move by ``tangents``, (B, C, h, w) each.
+
+        None where a pathway did not take part in the backward, or with a factor of 0: its gradient is not known then.
+        """
+        if not all(index in self._at_input and index in self._at_loss for index in range(len(tangents))):
+            return None
+        factors = torch.stack([self._at_loss[index] for index in range(len(tangents))])
+        if not bool(factors.all()):
+            return None
+        products = [(self._at_input[index] * tangent).sum() for index, tangent in enumerate(tangents)]
+        return torch.stack(products) / factors

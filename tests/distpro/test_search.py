@@ -1,0 +1,411 @@
+"""The search on the ordinary train loop; T7 to T9 of the specification and the promises around it."""
+import json
+from contextlib import contextmanager
+
+import pytest
+import torch
+import torch.nn.functional as F
+from distpro_runs import NAMES, distpro, hook_of, search_cfg, search_hook
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import DATASETS, MODELS, OPTIM_WRAPPERS
+from torch import nn
+from torch.utils.data import Dataset
+from zoo import STUDENTS, classifier, distilled, loader, run, run_cfg
+
+from mmkd_plugin.core import DistillationError
+from mmkd_plugin.core.isolation import get_rng_state
+from mmkd_plugin.distpro import PATHWAY_TRANSFORMS, read_process
+from mmkd_plugin.distpro.search import validation_gradient
+
+
+class Counts(Hook):
+    """Counts what one run does with the real networks, iteration by iteration."""
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.counts, self.rows = dict.fromkeys(('teacher', 'student', 'backward', 'head', 'transform'), 0), []
+
+    def before_train(self, runner):
+        model = runner.model
+        distillation = model.distillation
+        watched = dict(teacher=distillation.teacher.model.backbone, student=model.backbone,
+                       head=getattr(model, 'decode_head', None) or getattr(model, 'bbox_head', None) or model.head,
+                       transform=distillation.distpro.transforms[0])
+        for name, module in watched.items():
+            module.register_forward_pre_hook(lambda *_, name=name: self.add(name))
+        watched['student'].layer2.register_full_backward_hook(lambda *_: self.add('backward'))
+
+    def add(self, name):
+        self.counts[name] += 1
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.rows.append(self.counts)
+        self.counts = dict.fromkeys(self.counts, 0)
+
+
+@pytest.mark.parametrize('scope', list(STUDENTS))
+@pytest.mark.parametrize(('hypergradient', 'students', 'transforms'), [('exact', 3, 1), ('finite_difference', 4, 3)])
+def test_T7_one_teacher_forward_two_backwards_three_or_four_student_forwards(tmp_path, scope, hypergradient, students,
+                                                                             transforms):
+    counts = Counts()
+    run(search_cfg(tmp_path, scope, hook=dict(hypergradient=hypergradient), length=4),
+        before=lambda runner: runner.register_hook(counts))
+    expected = dict(teacher=1, student=students, backward=2, transform=transforms)
+    for row in counts.rows:
+        assert {name: row[name] for name in expected} == expected
+        if scope == 'mmpretrain':
+            assert row['head'] == 2  # of training and validation; the other passes stop at the deepest tap
+
+
+def everything(runner):
+    """All that training is made of, but the importance."""
+    state = {f'model.{name}': value for name, value in runner.model.state_dict().items()}
+    state.update({f'adapter.{name}': value for name, value in runner.model.distillation.state_dict().items()
+                  if not name.endswith('importance')})
+    for number, buffers in runner.optim_wrapper.optimizer.state_dict()['state'].items():
+        state.update({f'optimiser.{number}.{name}': value for name, value in buffers.items()})
+    return {name: value.clone() for name, value in state.items()}
+
+
+@pytest.mark.parametrize('scope', list(STUDENTS))
+@pytest.mark.parametrize('hypergradient', ['exact', 'finite_difference'])
+def test_T8_the_meta_part_changes_nothing_but_the_importance(tmp_path, scope, hypergradient):
+    # With a learning rate of 0 for the importance, a search is the run with constant weights: bit by bit.
+    val = loader(scope, 4)
+    val['dataset']['noise'] = True
+    hook = dict(lr=0, hypergradient=hypergradient, dataloader=val)
+    searched, losses = run(search_cfg(tmp_path / 'search', scope, hook=hook, epochs=2))
+    assert hook_of(searched).search.steps == 8
+    assert hook_of(searched).search.skipped == 0
+    state = everything(searched), get_rng_state()['torch'], get_rng_state()['numpy'][1]
+    MessageHub._instance_dict.clear()
+    plain_cfg = distilled(STUDENTS[scope](), distpro=distpro('constant', values=[1.] * 3, tau=None))
+    plain, expected = run(run_cfg(plain_cfg, tmp_path / 'plain', epochs=2))
+    assert losses == expected
+    assert state[0].keys() == everything(plain).keys()
+    assert all(torch.equal(value, state[0][name]) for name, value in everything(plain).items())
+    assert torch.equal(state[1], get_rng_state()['torch'])
+    assert torch.equal(state[2], get_rng_state()['numpy'][1])
+
+
+@MODELS.register_module(force=True)
+class DroppingResNet(MODELS.get('mmpretrain.ResNet_CIFAR')):
+    """With dropout between its stages."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.layer1.add_module('dropout', nn.Dropout(.5))
+
+
+class ReplaysTheTrainingForward(Hook):
+    """Compares the pathway losses of a further pass with those of the training forward, before the search step."""
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self):
+        self.compared = 0
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        search, before = hook_of(runner).search, hook_of(runner)._before
+        losses = search.student_pass(before.point, runner.model.distillation._kept)
+        # Each weighs 1 / (P + 1) while the importance is 1; the weights have moved since the forward, `before` has not.
+        torch.testing.assert_close(sum(losses) / 4, outputs['distpro.loss_pathways'], rtol=1e-6, atol=0)
+        self.compared += 1
+
+
+def test_all_passes_over_the_training_batch_have_the_masks_of_the_training_forward(tmp_path):
+    student = classifier()
+    student['backbone'].update(type='DroppingResNet', _scope_='mmengine')
+    taps = dict(student=['backbone.layer1', 'backbone.layer2@preact'])
+    hook = ReplaysTheTrainingForward()
+    run(search_cfg(tmp_path, student=student, distiller=distpro(**taps), length=4, hook=dict(lr=0)),
+        before=lambda runner: runner.register_hook(hook))
+    assert hook.compared == 2
+
+
+@DATASETS.register_module(force=True)
+class PlantedImages(Dataset):
+    """Images whose first channel carries the class, the others noise."""
+
+    def __init__(self, length, start=0):
+        self.length, self.start = length, start
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(self.start + index)
+        label = torch.randint(0, 4, (), generator=generator)
+        image = torch.randn(3, 8, 8, generator=generator)
+        image[0] += label - 1.5
+        return dict(inputs=image, data_samples=label)
+
+
+@MODELS.register_module(force=True)
+class PlantedTeacher(BaseModel):
+    """Three features that look like class scores: one has the class, two have noise."""
+
+    def __init__(self):
+        super().__init__()
+        self.label, self.noise1, self.noise2 = (nn.Identity() for _ in range(3))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        classes = (inputs[:, 0].mean((1, 2)) + 1.5).round().clamp(0, 3).long()
+        scores = 4 * F.one_hot(classes, 4).float() - 1
+        noise = [inputs[:, channel, 0, :4] * 2 for channel in (1, 2)]
+        return [module(feature[:, :, None, None].expand(-1, -1, 8, 8))
+                for module, feature in zip((self.label, self.noise1, self.noise2), (scores, *noise))]
+
+
+@MODELS.register_module(force=True)
+class PlantedStudent(BaseModel):
+    """Its feature is a map of class scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        scores = self.scores(inputs).mean((2, 3))
+        return dict(loss=F.cross_entropy(scores, data_samples)) if mode == 'loss' else scores
+
+
+@PATHWAY_TRANSFORMS.register_module(name='as_it_is', force=True)
+class AsItIs(nn.Module):
+    def __init__(self, student, teacher):
+        super().__init__()
+
+    def forward(self, feature, size):
+        return feature
+
+
+def test_T9_the_pathway_that_carries_the_labels_wins(tmp_path):
+    def planted(length, start):
+        return dict(batch_size=16, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
+                    dataset=dict(type='PlantedImages', length=length, start=start), collate_fn=dict(type='default_collate'))
+
+    model = dict(distilled(dict(type='PlantedStudent', _scope_='mmengine'), dict(type='PlantedTeacher'), distpro=distpro(
+        teacher=['label', 'noise1', 'noise2'], student=['scores'], connections='all', transforms='as_it_is')))
+    model['image_shape'] = (3, 8, 8)
+    cfg = run_cfg(model, tmp_path, hooks=[dict(type='mmkd.ProcessSearchHook', dataloader=planted(160, 1000))], epochs=2)
+    cfg.train_dataloader = planted(320, 0)
+    runner, _ = run(cfg)
+    label, *noise = runner.model.distillation.distpro.importance.tolist()
+    assert label > 1.5
+    assert label > max(noise) + .5
+
+
+def scalars(folder):
+    return [json.loads(line) for line in next(folder.glob('*/vis_data/scalars.json')).read_text().splitlines()]
+
+
+def test_the_weights_are_in_the_log_and_in_the_scalars_of_the_visualiser(tmp_path):
+    cfg = search_cfg(tmp_path, length=4)
+    cfg.log_level = 'INFO'
+    runner, _ = run(cfg)
+    weights = runner.model.distillation.distpro.weights(2)
+    last = scalars(tmp_path)[-1]
+    assert [last[f'distpro.{name}'] for name in NAMES] == pytest.approx(list(weights.values()))
+    assert f'distpro.{NAMES[1]}: {weights[1]:.4f}' in next(tmp_path.glob('*/*.log')).read_text()
+
+
+def test_the_file_has_what_each_iteration_used(tmp_path):
+    seen = []
+
+    class Note(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            seen.append(runner.model.distillation.distpro.importance.tolist())
+
+    runner, _ = run(search_cfg(tmp_path, epochs=2), before=lambda runner: runner.register_hook(Note()))
+    process = read_process(tmp_path / 'process.json', 'process')
+    assert torch.allclose(process.importance, torch.tensor(seen).double(), atol=1e-6)
+    assert process.importance[0].tolist() == [1, 1, 1]
+    assert (process.length, process.every, process.unit) == (8, 1, 'iter')
+    assert process.pathways == runner.model.distillation.distpro.pathways
+    assert (process.meta['seed'], process.meta['versions']['torch']) == (0, torch.__version__)
+
+
+@pytest.mark.parametrize(('options', 'expected'), [
+    (dict(unit='epoch'), (3, 1, 'epoch', 3)), (dict(every=5), (12, 5, 'iter', 4))])
+def test_what_is_recorded_can_be_chosen(tmp_path, options, expected):
+    run(search_cfg(tmp_path, hook=options, epochs=3))
+    process = read_process(tmp_path / 'process.json', 'process')
+    assert (process.length, process.every, process.unit, len(process.importance)) == expected
+
+
+def test_an_iteration_based_search(tmp_path):
+    cfg = search_cfg(tmp_path)
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=3)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', _scope_='mmengine')
+    runner, _ = run(cfg)
+    assert hook_of(runner).search.steps == 3
+    assert read_process(tmp_path / 'process.json', 'process').length == 3
+
+
+def test_with_gradient_accumulation_the_importance_moves_when_the_weights_do(tmp_path):
+    cfg = search_cfg(tmp_path, length=16)  # 8 iterations
+    cfg.optim_wrapper.update(accumulative_counts=4, clip_grad=dict(max_norm=1.))
+    runner, _ = run(cfg)
+    assert hook_of(runner).search.steps == 2
+    importance = read_process(tmp_path / 'process.json', 'process').importance
+    assert [int((one != other).any()) for one, other in zip(importance[1:], importance)] == [0, 0, 0, 1, 0, 0, 0]
+
+
+def test_a_search_step_every_so_many_iterations(tmp_path):
+    runner, _ = run(search_cfg(tmp_path, hook=dict(interval=3), epochs=2))
+    assert hook_of(runner).search.steps == 2
+
+
+@OPTIM_WRAPPERS.register_module(force=True)
+class BFloatOptimWrapper(OptimWrapper):
+    """Mixed precision on a CPU, with a scaled loss."""
+
+    class Scaler:
+        def get_scale(self):
+            return 1024.
+
+    loss_scaler = Scaler()
+
+    @contextmanager
+    def optim_context(self, model):
+        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
+            yield
+
+    def scale_loss(self, loss):
+        return super().scale_loss(loss) * 1024
+
+    def step(self, **options):
+        for group in self.optimizer.param_groups:
+            for parameter in group['params']:
+                if parameter.grad is not None:
+                    parameter.grad /= 1024
+        super().step(**options)
+
+
+def test_mixed_precision_finds_nearly_the_same_gradient(tmp_path):
+    found = {}
+    for name in ('OptimWrapper', 'BFloatOptimWrapper'):
+        class Note(Hook):
+            priority = 'ABOVE_NORMAL'
+
+            def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None, name=name):
+                search = hook_of(runner).search
+                original = search.gradient
+
+                def gradient(*args):
+                    found[name] = original(*args)
+                    assert found[name].dtype == torch.float32
+                    return found[name]
+                search.gradient = gradient
+
+        MessageHub._instance_dict.clear()
+        cfg = search_cfg(tmp_path / name, length=2)
+        cfg.optim_wrapper.type = name
+        run(cfg, before=lambda runner: runner.register_hook(Note()))
+    plain, half = found.values()
+    assert ((plain - half).norm() / plain.norm()).item() < .1
+
+
+def test_a_scaled_loss_leaves_v_as_it_is(tmp_path):
+    runner, _ = run(search_cfg(tmp_path, length=2))
+    data = next(hook_of(runner)._stream)
+    plain, scaled = (validation_gradient(runner.model, data, loss_scale=scale) for scale in (1., 4096.))
+    assert all(torch.allclose(plain[name], scaled[name], rtol=1e-4, atol=1e-7) for name in plain)
+
+
+@MODELS.register_module(force=True)
+class SamplingResNet(MODELS.get('mmpretrain.ResNet_CIFAR')):
+    """Warps its images first: grid_sample has no forward-mode derivative."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.shift = nn.Parameter(torch.zeros(2))
+
+    def forward(self, images):
+        grid = F.affine_grid(torch.eye(2, 3).repeat(len(images), 1, 1), images.shape, align_corners=False) + self.shift
+        return super().forward(F.grid_sample(images, grid, align_corners=False))
+
+
+def test_an_operation_without_forward_mode_is_named_once_and_searched_by_differences(tmp_path):
+    student = classifier()
+    student['backbone'].update(type='SamplingResNet', _scope_='mmengine')
+    cfg = search_cfg(tmp_path / 'fallback', student=student)
+    cfg.log_level = 'INFO'
+    runner, _ = run(cfg)
+    log = next((tmp_path / 'fallback').glob('*/*.log')).read_text()
+    assert log.count('has no forward-mode derivative') == 1
+    assert 'search: grid_sampler_2d has no forward-mode derivative' in log
+    assert hook_of(runner).search.hypergradient == 'finite_difference'
+    MessageHub._instance_dict.clear()
+    run(search_cfg(tmp_path / 'chosen', student=student, hook=dict(hypergradient='finite_difference')))
+    found, chosen = (read_process(tmp_path / name / 'process.json', 'process') for name in ('fallback', 'chosen'))
+    assert torch.equal(found.importance, chosen.importance)
+
+
+def vit(layers=2):
+    return dict(type='ImageClassifier', _scope_='mmpretrain',
+                data_preprocessor=dict(type='ClsDataPreprocessor', mean=[120.] * 3, std=[60.] * 3),
+                backbone=dict(type='VisionTransformer', img_size=64, patch_size=16, drop_path_rate=.2, arch=dict(
+                    embed_dims=16, num_layers=layers, num_heads=2, feedforward_channels=32)),
+                head=dict(type='VisionTransformerClsHead', num_classes=5, in_channels=16))
+
+
+def test_vision_transformers_are_searched_exactly(tmp_path):
+    taps = ['backbone.layers.0', 'backbone.layers.1']
+    cfg = search_cfg(tmp_path, student=vit(), teacher=vit(), distiller=distpro(teacher=taps, student=taps,
+                                                                              transforms=['token1', 'token2']))
+    runner, _ = run(cfg)
+    assert hook_of(runner).search.hypergradient == 'exact'
+    assert hook_of(runner).search.skipped == 0
+
+
+def test_a_step_without_a_gradient_is_skipped_and_counted(tmp_path):
+    cfg = search_cfg(tmp_path, length=4)
+    cfg.optim_wrapper.optimizer.lr = 0.  # nothing moves: v is 0 in the direction of the step
+    runner, _ = run(cfg)
+    assert (hook_of(runner).search.steps, hook_of(runner).search.skipped) == (2, 2)
+    assert read_process(tmp_path / 'process.json', 'process').importance.tolist() == [[1, 1, 1]] * 2
+    assert scalars(tmp_path)[-1]['distpro.skipped'] == 2
+
+
+def test_a_pathway_of_weight_zero_is_searched_too(tmp_path):
+    # Its gradient does not come with the training step's backward.
+    def zero(runner):
+        class Zero(Hook):
+            def before_train(self, runner):
+                runner.model.distillation.distpro.importance[1] = 0
+                runner.model.distillation.distpro.forget_weights()
+        runner.register_hook(Zero())
+
+    run(search_cfg(tmp_path, distiller=distpro(normalisation='l1'), length=4), before=zero)
+    importance = read_process(tmp_path / 'process.json', 'process').importance
+    assert importance[0, 1] == 0
+    assert importance[1, 1] != 0
+
+
+@pytest.mark.parametrize(('hook', 'message'), [
+    (dict(lr=-1), r'ProcessSearchHook.lr: -1. Accepted: a number >= 0'),
+    (dict(betas=.5), r'ProcessSearchHook.betas: 0.5. Accepted: two numbers'),
+    (dict(hypergradient='darts'), r"ProcessSearchHook.hypergradient: 'darts' is not known. Accepted: exact, finite_d"),
+    (dict(unit='step'), r"ProcessSearchHook.unit: 'step' is not known"),
+    (dict(intervall=1), r"ProcessSearchHook.intervall: 'intervall' is not known. Did you mean 'interval'"),
+    (dict(distiller='kd'), r"ProcessSearchHook.distiller: 'kd' is not known. Did you mean|is not known. Accepted: distpro"),
+    (dict(dataloader=None), r'ProcessSearchHook.dataloader: .* data that training does not see')])
+def test_a_wrong_option_is_one_error(tmp_path, hook, message):
+    with pytest.raises(DistillationError, match=message):
+        run(search_cfg(tmp_path, hook=hook, length=2))
+
+
+def test_a_search_without_its_hook_and_a_hook_without_a_search_are_refused(tmp_path):
+    with pytest.raises(DistillationError, match="mode 'search' needs dict.type='mmkd.ProcessSearchHook'"):
+        run(run_cfg(distilled(classifier(), distpro=distpro()), tmp_path, length=2))
+    with pytest.raises(DistillationError, match="the model has 0 distillers of type 'mmkd.DistProDistiller' in mode"):
+        run(search_cfg(tmp_path, distiller=distpro('equal'), length=2))
+
+
+def test_of_several_searches_one_has_to_be_named(tmp_path):
+    model = distilled(classifier(), one=distpro(), other=distpro())
+    with pytest.raises(DistillationError, match='the model has 2 distillers'):
+        run(run_cfg(model, tmp_path, length=2, hooks=[search_hook('mmpretrain')]))
