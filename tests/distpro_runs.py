@@ -26,3 +26,22 @@ def search_cfg(work_dir, scope='mmpretrain', student=None, hook=None, distiller=
 
 def hook_of(runner):
     return next(hook for hook in runner.hooks if type(hook).__name__ == 'ProcessSearchHook')
+
+
+def search_on_global_batches(folder, ranks):
+    """A search with the same 4 images in each global batch, however many ranks share them."""
+    student = STUDENTS['mmpretrain']()
+    student['backbone'].update(norm_eval=True)  # batch statistics differ between one process and two
+    val = {**loader('mmpretrain', 12, 4 // ranks), 'sampler': dict(type='DefaultSampler', shuffle=False)}
+    # Token transforms: their norms do not mix the images of a batch.
+    cfg = search_cfg(folder, student=student, length=12, hook=dict(dataloader=val), distiller=distpro(transforms='token1'))
+    return spread(cfg, ranks)
+
+
+def spread(cfg, ranks):
+    """Global batches of 4 images, in order, over so many ranks."""
+    cfg.train_dataloader.update(batch_size=4 // ranks, sampler=dict(type='DefaultSampler', shuffle=False))
+    if ranks > 1:
+        cfg.update(launcher='pytorch', model_wrapper_cfg=dict(
+            type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False))
+    return cfg

@@ -1,0 +1,218 @@
+"""What is distilled at which weight: modes, pruning (T10), transfer, and mistakes in a config."""
+import pytest
+import torch
+from distpro_runs import LEVELS, distpro, search_cfg
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from zoo import batch, build, classifier, distilled, pspnet, run, run_cfg
+
+from mmkd_plugin.core import DistillationError
+from mmkd_plugin.distpro import Process
+from mmkd_plugin.distpro.pathways import make_pathways
+from mmkd_plugin.losses import hcl
+
+PATHWAYS = make_pathways(LEVELS, LEVELS, 'lower_to_higher', ['conv1'])
+
+
+def write(tmp_path, importance, pathways=PATHWAYS, **options):
+    importance = torch.tensor(importance, dtype=torch.float64)
+    process = Process(pathways, **{'normalisation': 'biased_softmax', 'bias': 1.0, 'tau': 0.5, **options},
+                      importance=importance, length=len(importance))
+    process.write(tmp_path / 'process.json')
+    return str(tmp_path / 'process.json')
+
+
+def built(network=None, **options):
+    model = build(distilled(network or classifier(), distpro=distpro(**options))).train()
+    return model, model.distillation.distpro
+
+
+def losses_of(model, scope='mmpretrain'):
+    return model(**model.data_preprocessor(batch(scope), True), mode='loss')
+
+
+@pytest.fixture
+def process(tmp_path):
+    return write(tmp_path, [[1, 1, 1], [.8, 1.2, .4], [.6, 1.6, 2]])
+
+
+def at_iteration(iteration):
+    MessageHub.get_current_instance().update_info('iter', iteration)
+
+
+def test_the_loss_is_the_weighted_sum_of_the_distances(mmpretrain_scope):
+    model, distiller = built(mode='constant', values=[0, 1, 2], tau=None, loss_weight=3.)
+    data = model.data_preprocessor(batch('mmpretrain'), True)
+    loss = model(**data, mode='loss')['distpro.loss_pathways']
+    student, teacher = model.distillation.features(model, data['inputs'], None, ['distpro'])
+    expected = 0
+    for pathway, transform, weight in zip(distiller.pathways, distiller.transforms, (.0723294881, .1966119332, .5344466454)):
+        target = teacher[pathway.teacher]
+        expected += weight * hcl(transform(student[pathway.student], target.shape[2:]), target)
+    torch.testing.assert_close(loss, 3 * expected)
+
+
+def test_scaling_by_pathways_multiplies_by_their_number(mmpretrain_scope):
+    values = []
+    for scaled in (False, True):
+        torch.manual_seed(0)
+        values.append(losses_of(built(mode='equal', scale_by_pathways=scaled)[0])['distpro.loss_pathways'])
+    torch.testing.assert_close(values[1], 3 * values[0])
+
+
+@pytest.mark.parametrize(('options', 'expected'), [
+    (dict(mode='equal'), {0: 1 / 3, 1: 1 / 3, 2: 1 / 3}),
+    (dict(mode='constant', values=[0, 1, 2], tau=None), {0: .0723294881, 1: .1966119332, 2: .5344466454}),
+    (dict(mode='constant', values=[0, 1, 2]), {1: .1966119332, 2: .5344466454}),
+    (dict(mode='constant', values=[3, 1, 4], normalisation='biased_l1', bias=2, tau=1), {0: .3, 2: .4})])
+def test_fixed_weights(mmpretrain_scope, options, expected):
+    assert built(**options)[1].weights(7) == pytest.approx(expected)
+
+
+def test_a_process_is_stretched_to_the_length_of_the_run(mmpretrain_scope, process):
+    _, distiller = built(process=process, mode='process', length=5)
+    expected = [[1, 1, 1], [.9, 1.1, .7], [.8, 1.2, .4], [.7, 1.4, 1.2], [.6, 1.6, 2], [.6, 1.6, 2]]
+    for iteration, importance in enumerate(expected):
+        assert distiller.importance_at(iteration).tolist() == pytest.approx(importance)
+        assert list(distiller.weights(iteration)) == [index for index, value in enumerate(importance) if value > .5]
+    exp = torch.tensor(expected[2]).exp()
+    # The pruned pathway still counts in the normaliser.
+    assert distiller.weights(2)[1] == pytest.approx((exp[1] / (exp.sum() + torch.tensor(1.).exp())).item())
+
+
+def test_the_final_importance_at_every_step(mmpretrain_scope, process):
+    _, distiller = built(process=process, mode='final')
+    assert distiller.weights(0) == distiller.weights(100)
+    assert distiller.importance_at(0).tolist() == [.6, 1.6, 2]
+
+
+def test_a_replay_takes_normalisation_and_threshold_from_the_file(tmp_path, mmpretrain_scope):
+    path = write(tmp_path, [[.2, .9, .7]], normalisation='sigmoid', tau=.8, bias=2.)
+    _, distiller = built(mode='final', process=path)
+    assert (distiller.normalisation, distiller.bias, distiller.tau) == ('sigmoid', 2., .8)
+    assert list(distiller.weights(0)) == [1]
+    assert list(built(mode='final', process=path, tau=None)[1].weights(0)) == [0, 1, 2]
+    with pytest.raises(DistillationError, match=r"normalisation: .* File: 'sigmoid'. Config: 'softmax'"):
+        built(mode='final', process=path, normalisation='softmax')
+
+
+class Note(Hook):
+    def __init__(self):
+        self.weights = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.weights.append(dict(runner.model.distillation.distpro.weights(runner.iter)))
+
+
+def test_in_a_run_the_position_is_the_global_iteration(tmp_path, process):
+    cfg = distilled(classifier(), distpro=distpro(mode='process', process=process))
+    note = Note()
+    run(run_cfg(cfg, tmp_path / 'run', length=4, epochs=3), before=lambda runner: runner.register_hook(note))
+    _, alone = built(mode='process', process=process, length=6)
+    assert note.weights == [alone.weights(iteration) for iteration in range(6)]
+    assert note.weights[0] != note.weights[3]
+
+
+def test_outside_a_runner_the_length_has_to_be_given(mmpretrain_scope, process):
+    model, _ = built(mode='process', process=process)
+    with pytest.raises(DistillationError, match='model.distillers.distpro.length is missing'):
+        losses_of(model)
+
+
+def counted(modules):
+    calls = [0] * len(modules)
+
+    def count(number):
+        calls[number] += 1
+
+    for number, module in enumerate(modules):
+        module.register_forward_pre_hook(lambda *_, number=number: count(number))
+    return calls
+
+
+def test_T10_the_transform_of_a_pruned_pathway_is_never_called(mmpretrain_scope):
+    model, distiller = built(mode='constant', values=[.5, .51, 2])
+    calls = counted(distiller.transforms)
+    losses_of(model)
+    assert calls == [0, 1, 1]
+
+
+def test_the_teacher_stops_before_levels_that_no_live_pathway_needs(mmpretrain_scope):
+    model, _ = built(mode='constant', values=[1, 1, 0])
+    backbone = model.distillation.teacher.model.backbone
+    calls = counted([backbone.layer1, backbone.layer2])
+    losses_of(model)
+    assert calls == [1, 0]
+
+
+def test_with_every_pathway_pruned_the_plain_student_is_left(mmpretrain_scope):
+    model, _ = built(mode='constant', values=[0, 0, 0])
+    calls = counted([model.distillation.teacher.model.backbone])
+    losses = losses_of(model)
+    assert set(losses) == {'loss'}
+    assert calls == [0]
+
+
+def test_pruned_pathways_come_back(mmpretrain_scope, tmp_path):
+    model, distiller = built(mode='process', process=write(tmp_path, [[1, 1, 1], [0, 0, 0], [1, 1, 1]]), length=3)
+    calls = counted(distiller.transforms)
+    for iteration in range(3):
+        at_iteration(iteration)
+        losses_of(model)
+    assert calls == [2, 2, 2]
+
+
+def test_idle_parameters_are_those_of_pruned_transforms(mmpretrain_scope):
+    _, distiller = built(mode='constant', values=[0, 1, 0])
+    live = {id(parameter) for parameter in distiller.transforms[1].parameters()}
+    idle = {id(parameter) for parameter in distiller.idle_parameters(0)}
+    assert live | idle == {id(parameter) for parameter in distiller.parameters()}
+    assert not live & idle
+
+
+def test_a_process_is_transferred_to_other_taps(tmp_path, mmpretrain_scope):
+    other = make_pathways(['stage1', 'stage2'], ['a', 'b'], 'lower_to_higher', ['conv3'])
+    path = write(tmp_path, [[1, 2, 3]], other)
+    names = dict(teacher=dict(zip(['stage1', 'stage2'], LEVELS)), student=dict(zip(['a', 'b'], LEVELS)),
+                 transform=dict(conv3='conv1'))
+    assert built(mode='final', process=path, pathway_map=names)[1].importance_at(0).tolist() == [1, 2, 3]
+    with pytest.raises(DistillationError, match='other taps or transforms. File: stage1 < a by conv3; .* Config: backbone'):
+        built(mode='final', process=path)
+
+
+def test_a_searched_process_replays_on_a_student_of_another_width(tmp_path):
+    run(search_cfg(tmp_path / 'search'))
+    cfg = distilled(classifier(base_channels=4), distpro=distpro(mode='process',
+                                                                 process=str(tmp_path / 'search' / 'process.json')))
+    _, losses = run(run_cfg(cfg, tmp_path / 'replay', epochs=2))
+    assert all(loss['distpro.loss_pathways'] > 0 for loss in losses)
+
+
+def test_features_without_a_resolution_are_maps_of_one_pixel(mmpretrain_scope):
+    model, _ = built(mode='equal', teacher=['neck'], student=['neck'])
+    assert losses_of(model)['distpro.loss_pathways'] > 0
+
+
+def test_segmentation_levels_of_other_resolutions(mmseg_scope):
+    model, _ = built(pspnet(), mode='equal', teacher=['backbone.layer1', 'backbone.layer4'],
+                     student=['backbone.layer1', 'backbone.layer4'], connections='all')
+    assert losses_of(model, 'mmseg')['distpro.loss_pathways'] > 0
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(mode='replay'), r"mode: 'replay' is not known. Accepted: process, final, equal, constant, search"),
+    (dict(mode='process'), r'process: file None not found .* Accepted: the process.json'),
+    (dict(mode='constant'), r'values: None. Accepted: 3 finite numbers'),
+    (dict(mode='constant', values=[1, 2]), r'values: \[1, 2\]. Accepted: 3 finite numbers'),
+    (dict(mode='constant', values=[1, 2, float('nan')]), r'Accepted: 3 finite numbers'),
+    (dict(mode='equal', teacher='backbone.layer1'), r"teacher: 'backbone.layer1'. Accepted: a list of different taps"),
+    (dict(mode='equal', student=[]), r'student: \[\]. Accepted: a list of different taps'),
+    (dict(mode='equal', distance='l3'), r"distance: 'l3' is not known. Did you mean"),
+    (dict(mode='equal', normalisation='max'), r"normalisation: 'max' is not known"),
+    (dict(mode='equal', tau='x'), r"tau: 'x'. Accepted: a number"),
+    (dict(mode='equal', bias=None), r'bias: None. Accepted: a number'),
+    (dict(mode='equal', length=0), r'length: 0. Accepted: a whole number > 0'),
+    (dict(mode='equal', conections='all'), r"conections' is not known. Did you mean 'connections'")])
+def test_a_wrong_option_is_one_error_that_names_the_distiller(mmpretrain_scope, options, message):
+    with pytest.raises(DistillationError, match=r'model\.distillers\.distpro.*' + message):
+        built(**options)

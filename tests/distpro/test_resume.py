@@ -1,0 +1,122 @@
+"""An interrupted search is an uninterrupted one, bit by bit, its file included; so is an interrupted replay."""
+import pytest
+import torch
+from distpro_runs import distpro, hook_of, search_cfg
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from zoo import STUDENTS, distilled, loader, run, run_cfg
+
+from mmkd_plugin.core import DistillationError
+
+
+class Stop(Hook):
+    """Ends training after an iteration, once its checkpoint has been saved."""
+    priority = 'LOWEST'
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.iteration:
+            runner.train_loop.stop_training = True
+
+
+def interrupted(make_cfg, folder, iteration):
+    """Runs a config whole and in two parts; returns both runners and the losses of both."""
+    whole, losses = run(make_cfg(folder / 'whole'))
+    MessageHub._instance_dict.clear()
+    _, first = run(make_cfg(folder / 'half'), before=lambda runner: runner.register_hook(Stop(iteration)))
+    MessageHub._instance_dict.clear()
+    resumed, second = run(make_cfg(folder / 'half', resume=True))
+    assert len(first) < len(losses)
+    return whole, resumed, losses, first + second
+
+
+def same_weights(one, other):
+    states = [{**model.state_dict(), **model.distillation.state_dict()} for model in (one.model, other.model)]
+    return all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def endless(cfg):
+    """The same run, counted in iterations."""
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', _scope_='mmengine')
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1)
+    return cfg
+
+
+@pytest.mark.parametrize('scope', ['mmseg', 'mmpretrain'])
+def test_an_interrupted_search_is_an_uninterrupted_one(tmp_path, scope):
+    # With dropout (mmseg) and random transforms in training and validation.
+    val = loader(scope, 6)
+    val['dataset']['noise'] = True
+
+    def cfg(folder, **options):
+        made = endless(search_cfg(folder, scope, hook=dict(dataloader=val), **options))
+        made.train_dataloader.dataset.noise = True
+        return made
+
+    whole, resumed, losses, both = interrupted(cfg, tmp_path, 3)
+    assert both == losses
+    assert same_weights(whole, resumed)
+    ours, theirs = hook_of(whole).search.state_dict(), hook_of(resumed).search.state_dict()
+    for name, value in ours['optimiser']['state'][0].items():
+        assert torch.equal(value, theirs['optimiser']['state'][0][name]), name
+    file, other = ((tmp_path / name / 'process.json').read_bytes() for name in ('whole', 'half'))
+    assert file == other
+
+
+def test_an_epoch_based_search_too(tmp_path):
+    def cfg(folder, **options):
+        return search_cfg(folder, epochs=2, length=4, **options)
+
+    whole, resumed, losses, both = interrupted(cfg, tmp_path, 2)
+    assert both == losses
+    assert same_weights(whole, resumed)
+    assert (tmp_path / 'whole/process.json').read_bytes() == (tmp_path / 'half/process.json').read_bytes()
+
+
+def test_an_interrupted_search_leaves_no_file(tmp_path):
+    run(search_cfg(tmp_path, epochs=2), before=lambda runner: runner.register_hook(Stop(3)))
+    assert not (tmp_path / 'process.json').exists()
+
+
+def test_resuming_a_finished_search_writes_the_same_file(tmp_path):
+    run(search_cfg(tmp_path))
+    written = (tmp_path / 'process.json').read_bytes()
+    (tmp_path / 'process.json').unlink()
+    MessageHub._instance_dict.clear()
+    run(search_cfg(tmp_path, resume=True))
+    assert (tmp_path / 'process.json').read_bytes() == written
+
+
+@pytest.fixture
+def process(tmp_path):
+    run(search_cfg(tmp_path / 'search', hook=dict(lr=.5)))
+    MessageHub._instance_dict.clear()
+    return str(tmp_path / 'search' / 'process.json')
+
+
+def test_an_interrupted_replay_is_an_uninterrupted_one(tmp_path, process):
+    def cfg(folder, **options):
+        model = distilled(STUDENTS['mmpretrain'](), distpro=distpro('process', process=process))
+        made = run_cfg(model, folder, **options)
+        made.experiment_name = f'replay in {folder}'
+        return endless(made)
+
+    whole, resumed, losses, both = interrupted(cfg, tmp_path, 3)
+    assert both == losses
+    assert same_weights(whole, resumed)
+
+
+def test_resuming_with_another_process_is_refused(tmp_path, process):
+    def cfg(**options):
+        return run_cfg(distilled(STUDENTS['mmpretrain'](), distpro=distpro('process', process=process)),
+                       tmp_path / 'replay', **options)
+
+    run(cfg(epochs=1))
+    MessageHub._instance_dict.clear()
+    run(search_cfg(tmp_path / 'search', hook=dict(lr=.1)))
+    MessageHub._instance_dict.clear()
+    with pytest.raises(DistillationError, match='distpro is not the one of the checkpoint. Checkpoint: process'):
+        run(cfg(epochs=2, resume=True))
