@@ -1,4 +1,5 @@
 from .features import FeatureDistiller
+from .ifvd import IFVDDistiller
 from .logits import LogitsDistiller
 
-__all__ = ['FeatureDistiller', 'LogitsDistiller']
+__all__ = ['FeatureDistiller', 'IFVDDistiller', 'LogitsDistiller']
