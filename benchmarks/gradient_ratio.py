@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 import mmkd_plugin  # noqa: F401 (registers everything)
 from mmkd_plugin.core.launch import add_common_flags, read_config
+from mmkd_plugin.core.runner import distillation_of
 
 
 class EnoughSeen(Exception):
@@ -23,17 +24,22 @@ class EnoughSeen(Exception):
 
 
 class Ratios(Hook):
-    """Keeps the logged ratio of every distiller in every iteration, for ``length`` iterations."""
+    """Keeps the logged ratio of every distiller in every iteration after its calibration; ends the run after ``wanted``."""
 
-    def __init__(self, length: int):
-        self.length = length
+    def __init__(self, wanted: int):
+        self.wanted = wanted
         self.by_distiller: Dict[str, List[float]] = {}
 
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        distillers = distillation_of(runner).distillers
+        self._calibrated = [name for name, distiller in distillers.items() if distiller.calibration.finished]
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        for key, value in outputs.items():
-            if key.endswith('.gradient_ratio'):
-                self.by_distiller.setdefault(key.split('.')[0], []).append(float(value))
-        if runner.iter + 1 >= self.length:
+        for name in self._calibrated:
+            if f'{name}.gradient_ratio' in outputs:
+                self.by_distiller.setdefault(name, []).append(float(outputs[f'{name}.gradient_ratio']))
+        names = distillation_of(runner).distillers
+        if all(len(self.by_distiller.get(name, ())) >= self.wanted for name in names):
             raise EnoughSeen
 
 
@@ -46,17 +52,16 @@ def main() -> None:
     cfg = read_config(args)
     for distiller in cfg.model.distillers.values():
         distiller.update(loss_scale='auto', log_gradients=1)
-    first = max(distiller.get('calibration_iters', 50) for distiller in cfg.model.distillers.values())
     runner = Runner.from_cfg(cfg)
-    ratios = Ratios(first + args.iterations)
+    ratios = Ratios(args.iterations)
     runner.register_hook(ratios)
     with suppress(EnoughSeen):
         runner.train()
     for name, values in ratios.by_distiller.items():
-        after = values[first:]
-        mean = math.exp(math.fsum(map(math.log, after)) / len(after))
-        print(f'{args.config}: {name}: asked for {cfg.model.distillers[name].get("loss_weight", 1.0)}, ratio in iterations '
-              f'{first} to {first + len(after) - 1}: {mean:.3f} (geometric mean; {min(after):.2f} to {max(after):.2f})')
+        mean = math.exp(math.fsum(map(math.log, values)) / len(values))
+        print(f'{args.config}: {name}: asked for {cfg.model.distillers[name].get("loss_weight", 1.0)}, ratio in the '
+              f'{len(values)} iterations after calibration: {mean:.3f} (geometric mean; {min(values):.2f} to '
+              f'{max(values):.2f})')
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ class FeatureDistiller(Distiller):
         pairs: (student tap, teacher tap) of each level.
         mask_padding: whether padding and ignored regions are left out; by default True for detection. See
             :class:`~mmkd_plugin.core.validity.ValidArea`.
-        loss_weight, begin, end, warmup: see :class:`~mmkd_plugin.core.Distiller`.
+        loss_weight, loss_scale and others: see :class:`~mmkd_plugin.core.Distiller`.
 
     Losses: ``loss_<level>`` for each pair: the mean over (B, C_t, H, W). The adapter is a 1x1 convolution from C_s to C_t
     channels; a teacher feature of another resolution is resized to the student's.

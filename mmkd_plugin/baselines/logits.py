@@ -36,7 +36,7 @@ class LogitsDistiller(Distiller):
         teacher: tap of the teacher's; the same address by default.
         temperature: T. Hinton's T^2 keeps the gradient's scale.
         ignore_index: label of pixels that do not count, for dense logits; the value the data samples use.
-        loss_weight, begin, end, warmup: see :class:`~mmkd_plugin.core.Distiller`.
+        loss_weight, loss_scale and others: see :class:`~mmkd_plugin.core.Distiller`.
 
     Losses: ``loss_kd``, the mean over images, or over the pixels that are no padding and have a label.
 

@@ -146,10 +146,11 @@ class Distillation(nn.Module):
         if self._rng_before is not None:
             self._kept = KeptForward(inputs, data_samples, teacher, self._rng_before)
         self._non_finite.look(dict(student=student, teacher=teacher), batch.iteration)
+        half = _uses_float16(inputs.device.type)
         losses = {}
         with torch.autocast(inputs.device.type, enabled=False):
             unweighted = {name: self.distillers[name](student, teacher, batch) for name in weights}
-            logged = self._compare_gradients(unweighted, task_loss, recording, student, batch.iteration)
+            logged = self._compare_gradients(unweighted, task_loss, recording, batch.iteration, half)
             for name, weight in weights.items():
                 factor = weight * self.distillers[name].scale
                 for key, value in unweighted[name].items():
@@ -157,13 +158,12 @@ class Distillation(nn.Module):
         return {**losses, **logged}
 
     def _compare_gradients(self, unweighted: Dict[str, Dict[str, Tensor]], task_loss: Callable[[], Tensor],
-                           recording: Recording, student: Dict[str, Tensor], iteration: int) -> Dict[str, Tensor]:
+                           recording: Recording, iteration: int, half: bool) -> Dict[str, Tensor]:
         """Lets the distillers that want it compare their gradients with the task loss's; returns what they log."""
         asking = {name: distiller for name, distiller in self.distillers.items()
                   if name in unweighted and distiller.compares_gradients(iteration)}
         if not asking or not torch.is_grad_enabled():
             return {}
-        half = any(feature.dtype == torch.float16 for feature in student.values())
         wanted = self._active_addresses('student', list(asking))
         task = feature_gradients(task_loss(), {address: recording.edges[address] for address in wanted}, half)
         logged = {}
@@ -225,6 +225,9 @@ def build_distiller(name: str, cfg: dict) -> Distiller:
         raise DistillationError(f'{key}: {cfg!r} is not a distiller. Accepted: a dict with a type.')
     if not name.isidentifier():
         raise DistillationError(f'{key}: {name!r} is not a name. Accepted: letters, digits and underscores.')
+    if 'loss' in name:
+        raise DistillationError(f'{key}: mmengine adds up everything in the log with "loss" in its name, and the name of a '
+                                "distiller is part of what it logs. Accepted: a name without 'loss'.")
     kind = cfg['type']
     if isinstance(kind, str) and MMENGINE_MODELS.get(kind) is None:
         known = [f'mmkd.{known}' for known, entry in MODELS.module_dict.items()
@@ -246,6 +249,10 @@ def _arguments(distiller_class: type) -> List[str]:
                   for parameter in inspect.signature(base.__init__).parameters.values()]
     return list(dict.fromkeys(parameter.name for parameter in parameters
                               if parameter.name != 'self' and parameter.kind is not parameter.VAR_KEYWORD))
+
+
+def _uses_float16(device: str) -> bool:
+    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
 
 
 def current_iteration() -> int:

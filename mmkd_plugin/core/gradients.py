@@ -11,8 +11,9 @@ from torch.autograd.graph import GradientEdge
 
 from .errors import DistillationError, check_number
 
-# Keeps float16 gradients of an unscaled loss out of the subnormal range; it cancels in what is returned.
-HALF_SCALE = 4096.0
+# With float16 on the way, gradients of an unscaled loss vanish, those of a scaled one may overflow. Tried in this order; the
+# scale cancels in what is returned.
+HALF_SCALES = (2.0 ** 16, 2.0 ** 8, 1.0)
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,28 @@ def feature_gradients(loss: Tensor, edges: Dict[str, GradientEdge], half: bool =
     Args:
         loss: a scalar.
         edges: where each feature stands in the graph, by address.
-        half: some features are float16.
+        half: operations between the features and the loss may be in float16.
 
     Raises:
         DistillationError: if a re-entrant activation checkpoint, which cannot do this, lies on the way.
     """
-    unit = HALF_SCALE if half else 1.0
+    for scale in HALF_SCALES if half else (1.0,):
+        found = _scaled_gradients(loss, edges, scale)
+        if scale == 1 or all(bool(gradient.isfinite().all()) for gradient in found.values()):
+            break
+    return found
+
+
+def _scaled_gradients(loss: Tensor, edges: Dict[str, GradientEdge], scale: float) -> Dict[str, Tensor]:
     try:
-        gradients = torch.autograd.grad(loss * unit, list(edges.values()), retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(loss * scale, list(edges.values()), retain_graph=True, allow_unused=True)
     except RuntimeError as error:
         if 'heckpoint' not in str(error):
             raise
         raise DistillationError("gradients at the taps cannot be measured through a re-entrant activation checkpoint (the "
                                 "model's with_cp). Give loss_scale a number, and log_gradients=0.") from error
     zero = torch.zeros((), device=loss.device)
-    return {address: zero if gradient is None else gradient.float() / unit for address, gradient in zip(edges, gradients)}
+    return {address: zero if gradient is None else gradient.float() / scale for address, gradient in zip(edges, gradients)}
 
 
 def compare_gradients(task: Dict[str, Tensor], distillation: Dict[str, Tensor]) -> Dict[str, GradientComparison]:
@@ -93,9 +101,10 @@ class ScaleCalibration(nn.Module):
     def __init__(self, iterations: int):
         super().__init__()
         check_number('calibration_iters', iterations, above=0, whole=True)
-        self.register_buffer('log_scales', torch.zeros(iterations, dtype=torch.float64))
+        self.register_buffer('log_scales', torch.zeros(iterations))
         self.register_buffer('counted', torch.zeros((), dtype=torch.long))
         self._observed: List[float] = []  # the buffers' content on the host, so that asking costs no sync
+        self._rejected = 0
 
     @property
     def finished(self) -> bool:
@@ -107,12 +116,23 @@ class ScaleCalibration(nn.Module):
         return math.exp(math.fsum(later) / len(later)) if later else 1.0
 
     def observe(self, comparison: GradientComparison, name: str) -> None:
-        """Takes one iteration into account, unless a gradient was 0 or not finite in it."""
+        """Takes one iteration into account, unless a gradient was 0 or not finite in it.
+
+        Raises:
+            DistillationError: when that has been so in as many iterations as the calibration takes.
+        """
         if comparison.ratio is None:
+            self._rejected += 1
+            if self._rejected >= len(self.log_scales):
+                raise DistillationError(
+                    f"model.distillers.{name}.loss_scale: 'auto' found no scale: in {self._rejected} iterations a gradient "
+                    f'at its taps was 0 or not finite (squared norms in the last: task loss {comparison.task:g}, distiller '
+                    f'{comparison.distillation:g}). Accepted: a number, or taps that both losses reach.')
             return
-        self._observed.append(-math.log(comparison.ratio))
-        self.log_scales[len(self._observed) - 1] = self._observed[-1]
-        self.counted.fill_(len(self._observed))
+        index = len(self._observed)
+        self.log_scales[index] = -math.log(comparison.ratio)
+        self.counted.fill_(index + 1)
+        self._observed.append(float(self.log_scales[index]))
         if self.finished:
             print_log(f'model.distillers.{name}: loss_scale frozen at {self.scale:.6g} after {len(self._observed)} '
                       "iterations: with it the gradient at the taps is loss_weight times the task loss's", 'current')

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..registry import HOOKS
 from .distillation import Distillation
+from .distiller import Distiller
 from .errors import DistillationError
 from .isolation import get_rng_state, set_rng_state
 from .overlay import DistilledMixin
@@ -74,7 +75,7 @@ class DistillationHook(Hook):
             version=CHECKPOINT_VERSION,
             distillers={name: {key: value.detach().cpu().clone() for key, value in distiller.state_dict().items()}
                         for name, distiller in distillation.distillers.items()},
-            descriptions={name: distiller.describe() for name, distiller in distillation.distillers.items()},
+            descriptions={name: _description(distiller) for name, distiller in distillation.distillers.items()},
             hooks={key: hook.state_dict() for key, hook in stateful_hooks(runner).items()},
             teacher=distillation.teacher.identity,
             rng=get_rng_state())
@@ -112,9 +113,9 @@ class DistillationHook(Hook):
         if ours != theirs:
             raise DistillationError(f'resume: the checkpoint has the distillers {theirs}, the config {ours}.')
         for name, distiller in distillation.distillers.items():
-            if distiller.describe() != saved['descriptions'][name]:
+            if _description(distiller) != saved['descriptions'][name]:
                 raise DistillationError(f'resume: model.distillers.{name} is not the one of the checkpoint. Checkpoint: '
-                                        f'{saved["descriptions"][name]}. Config: {distiller.describe()}.')
+                                        f'{saved["descriptions"][name]}. Config: {_description(distiller)}.')
         here, there = distillation.teacher.identity, saved['teacher']
         if here.get('sha256') != there.get('sha256'):
             raise DistillationError('resume: the checkpoint was distilled from a teacher with other weights '
@@ -140,6 +141,13 @@ class DistillationHook(Hook):
 
     def after_train(self, runner) -> None:
         distillation_of(runner).raise_if_not_finite()
+
+
+def _description(distiller: Distiller) -> str:
+    """What has to be the same in a run that is resumed."""
+    scale = '' if distiller.calibration is None else (
+        f", loss_scale 'auto' over {len(distiller.calibration.log_scales)} iterations")
+    return distiller.describe() + scale
 
 
 def distillation_of(runner: Runner) -> Distillation:

@@ -18,7 +18,10 @@ class ValidArea:
         mask_padding: True: padding of batched images, ignored boxes (``ignored_instances``) and unlabelled pixels
             (``gt_sem_seg`` equal to ``ignore_index``) do not count. False: everything counts. None: True for detection
             (data samples with ``gt_instances``), False otherwise.
-        ignore_index: label of unlabelled pixels.
+        ignore_index: label of unlabelled pixels, where the data samples do not say it.
+
+    What counts as padding is what the data preprocessor adds to make a batch. A ``Pad`` transform in the pipeline makes the
+    image itself larger (``img_shape``), and what it adds counts.
 
     Raises:
         DistillationError: for another ``mask_padding``.
@@ -29,21 +32,31 @@ class ValidArea:
             raise DistillationError(f'mask_padding: {mask_padding!r}. Accepted: True, False, or None (True for detection).')
         self.mask_padding, self.ignore_index = mask_padding, ignore_index
 
+    def acts(self, batch: Batch) -> bool:
+        """Whether batches of this kind are masked. Raises :class:`DistillationError` where they should be but cannot."""
+        samples = batch.data_samples
+        if not samples or not isinstance(samples, (list, tuple)):
+            if self.mask_padding:
+                raise DistillationError('mask_padding: True, but the data samples of the batch are a '
+                                        f'{type(samples).__name__}. Accepted then: a list with one for each image, or '
+                                        'mask_padding=False.')
+            return False
+        return is_detection(samples) if self.mask_padding is None else self.mask_padding
+
     def cells(self, batch: Batch, size: Tuple[int, int]) -> Optional[Tensor]:
         """The valid cells of a feature of resolution (h, w): (B, 1, h, w) bool, or None where all are.
 
         A cell is valid if its centre lies in the image and in no ignored box, and its label (the nearest) is known. No value
         of the device is waited for.
         """
+        if not self.acts(batch):
+            return None
         samples = batch.data_samples
-        if not samples or not isinstance(samples, (list, tuple)):
-            return None
-        if not (is_detection(samples) if self.mask_padding is None else self.mask_padding):
-            return None
         mask = _inside_images(batch, size)
         labels = pixel_labels(samples)
         if labels is not None:
-            known = F.interpolate(labels.float(), size, mode='nearest') != self.ignore_index
+            ignored = samples[0].gt_sem_seg.get('ignore_index', self.ignore_index)  # mmdet says it there
+            known = F.interpolate(labels.float(), size, mode='nearest') != ignored
             mask = known if mask is None else mask & known
         for number, sample in enumerate(samples):
             boxes = _ignored_boxes(sample)
@@ -61,8 +74,10 @@ def is_detection(samples: Any) -> bool:
 
 def pixel_labels(samples) -> Optional[Tensor]:
     """The batch's label maps (B, 1, H, W), or None where the samples carry none."""
-    maps = [sample.gt_sem_seg.data for sample in samples or () if 'gt_sem_seg' in sample]
-    return torch.stack(maps) if maps and len(maps) == len(samples) else None
+    fields = [sample.gt_sem_seg for sample in samples or () if 'gt_sem_seg' in sample]
+    if not fields or len(fields) < len(samples):
+        return None
+    return torch.stack([field.data if 'data' in field else field.sem_seg for field in fields])  # mmseg's, mmdet's name
 
 
 def _inside_images(batch: Batch, size: Tuple[int, int]) -> Optional[Tensor]:
@@ -124,21 +139,15 @@ def masked_norm(norm: nn.Module, feature: Tensor, valid: Optional[Tensor]) -> Te
     """A norm whose statistics are those of the valid cells: ``norm(feature)`` where nothing is padded.
 
     Args:
-        norm: batch, group or instance norm, or an identity.
+        norm: batch norm (of this rank, not SyncBN), group or instance norm, or an identity.
         feature: (B, C, H, W) float32.
         valid: (B, 1, H, W) bool, or None for all.
 
     Returns:
         (B, C, H, W); what invalid cells hold has no meaning.
-
-    Raises:
-        DistillationError: for SyncBN, whose statistics over ranks cannot be masked.
     """
     if valid is None or isinstance(norm, nn.Identity):
         return norm(feature)
-    if isinstance(norm, nn.SyncBatchNorm):
-        raise DistillationError("norm: 'SyncBN' cannot leave out padding. Accepted with mask_padding: 'GN', 'BN', 'IN', "
-                                'None.')
     batch, channels, *size = feature.shape
     if isinstance(norm, _BatchNorm):
         if not norm.training:
@@ -153,7 +162,7 @@ def masked_norm(norm: nn.Module, feature: Tensor, valid: Optional[Tensor]) -> Te
     mean = (grouped * cells).sum(dims, keepdim=True) / count
     variance = ((grouped - mean).square() * cells).sum(dims, keepdim=True) / count
     if isinstance(norm, _BatchNorm) and norm.track_running_stats:
-        _track(norm, mean.flatten(), (variance * count / (count - 1).clamp(min=1)).flatten())
+        _track(norm, mean.flatten(), (variance * count / (count - 1).clamp(min=1)).flatten(), cells.any())
     normalised = ((grouped - mean) * (variance + norm.eps).rsqrt()).view_as(feature)
     if norm.weight is None:
         return normalised
@@ -161,7 +170,10 @@ def masked_norm(norm: nn.Module, feature: Tensor, valid: Optional[Tensor]) -> Te
 
 
 @torch.no_grad()
-def _track(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    norm.num_batches_tracked.add_(1)
-    norm.running_mean.lerp_(mean, norm.momentum)
-    norm.running_var.lerp_(variance, norm.momentum)
+def _track(norm: _BatchNorm, mean: Tensor, variance: Tensor, seen: Tensor) -> None:
+    """Moves the running statistics, where a cell has been seen at all."""
+    norm.num_batches_tracked.add_(seen)
+    momentum = 1 / norm.num_batches_tracked.clamp(min=1) if norm.momentum is None else norm.momentum
+    share = seen * momentum
+    norm.running_mean.lerp_(mean, share.to(mean.dtype))
+    norm.running_var.lerp_(variance, share.to(mean.dtype))

@@ -53,7 +53,7 @@ class MatchingGuidedDistiller(Distiller):
         seed: of the random reducers, which draw from a generator of their own.
         mask_padding: whether padding and ignored regions are left out of the loss, of the extra norm's statistics and of
             the matching cost; by default True for detection. See :class:`~mmkd_plugin.core.validity.ValidArea`.
-        loss_weight, begin, end, warmup: see :class:`~mmkd_plugin.core.Distiller`.
+        loss_weight, loss_scale and others: see :class:`~mmkd_plugin.core.Distiller`.
 
     Losses: ``loss_<stage>`` for each pair.
 
@@ -111,6 +111,10 @@ class MatchingGuidedDistiller(Distiller):
             # Reduced in the teacher's own precision: choosing is exact in any, and only the result is widened.
             feature = match_size(as_map(teacher[teacher_tap]), source.shape[2:])
             target, margin = self._target(stage, feature, number, batch.iteration)
+            if isinstance(stage.norm, nn.SyncBatchNorm) and self.valid_area.acts(batch):
+                # Of every batch, padded or not: all ranks have to end here, not one of them.
+                raise DistillationError("norm: 'SyncBN' cannot leave out padding. Accepted with mask_padding: 'GN', 'BN', "
+                                        "'IN', None.")
             valid = self.valid_area.cells(batch, source.shape[2:])
             loss = partial_l2(masked_norm(stage.norm, source, valid), target.float(), margin)
             losses[f'loss_{stage.name}'] = self._reduce(loss, valid, batch) * self.stage_weights[number]
@@ -146,13 +150,10 @@ class MatchingGuidedDistiller(Distiller):
                    batch: Batch) -> None:
         """Adds a batch of features to the accumulators; everything stays on the device."""
         for (student_tap, teacher_tap), stage_statistics in zip(self.pairs, statistics):
-            stage_statistics.add(self._without_padding(student[student_tap], batch),
-                                 self._without_padding(teacher[teacher_tap], batch))
-
-    def _without_padding(self, feature: Tensor, batch: Batch) -> Tensor:
-        feature = as_map(feature)
-        valid = self.valid_area.cells(batch, feature.shape[2:])
-        return feature if valid is None else feature * valid  # cells of 0 have no part in a cosine
+            ours, theirs = as_map(student[student_tap]), as_map(teacher[teacher_tap])
+            stage_statistics.add_negative(theirs, self.valid_area.cells(batch, theirs.shape[2:]))
+            theirs = match_size(theirs, ours.shape[2:])
+            stage_statistics.add(ours, theirs, self.valid_area.cells(batch, ours.shape[2:]))
 
     def finish_update(self, statistics: List['StageStatistics']) -> Dict[str, float]:
         """Averages over ranks, solves, and puts the new matching in place. Returns the mean cost per pair by stage name.
@@ -224,10 +225,16 @@ class StageStatistics:
         self._similarity: Optional[Tensor] = None
         self._negative: Optional[Tensor] = None
 
-    def add(self, student: Tensor, teacher: Tensor) -> None:
+    def add_negative(self, teacher: Tensor, valid: Optional[Tensor]) -> None:
+        """Negative responses of the teacher, (B, C_t, H, W), at valid cells, where margins are still to be measured."""
         if self._stage.margin_source == 'data' and not self._stage.matched:
-            self._negative = _add(self._negative, margin_maths.negative_sums(teacher))
-        teacher = match_size(teacher, student.shape[2:])
+            counting = teacher if valid is None else teacher * valid
+            self._negative = _add(self._negative, margin_maths.negative_sums(counting))
+
+    def add(self, student: Tensor, teacher: Tensor, valid: Optional[Tensor]) -> None:
+        """Similarity of features (B, C, H, W) of one resolution, over valid cells (B, 1, H, W)."""
+        if valid is not None:
+            student, teacher = student * valid, teacher * valid  # cells of 0 have no part in a cosine
         self._similarity = _add(self._similarity, similarity_sum(student, teacher))
         self._samples += student.shape[0]
 

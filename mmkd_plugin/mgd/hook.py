@@ -1,6 +1,7 @@
 """``mmkd.MatchingUpdateHook``: when and on which images the matching of MGD is found."""
 import copy
 import inspect
+import re
 import time
 from typing import Dict, List, Optional, Sequence, Union
 
@@ -172,7 +173,7 @@ def evaluation_view_of_training_data(cfg: dict) -> dict:
                                 'dataloader config.')
     keep = {key: value for key, value in val.items() if key not in ('dataset', 'sampler', 'batch_sampler', 'drop_last')}
     # Workers that outlive an update would hold memory for nothing.
-    keep.update(dataset=_with_pipeline(train['dataset'], pipelines[0]), persistent_workers=False,
+    keep.update(dataset=_with_pipeline(train['dataset'], _annotations_first(pipelines[0])), persistent_workers=False,
                 sampler=dict(type='DefaultSampler', shuffle=True))
     return keep
 
@@ -182,6 +183,22 @@ def _pipelines(dataset: dict) -> List[list]:
         return [dataset['pipeline']]
     inner = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets', [])
     return [pipeline for one in inner for pipeline in _pipelines(one)]
+
+
+def _annotations_first(pipeline: list) -> list:
+    """Ground truth is loaded directly after the image, so that every transform takes it along.
+
+    Test pipelines load it after resizing, for metrics; its boxes and labels would not be in the image's coordinates.
+    """
+    def loads(transform: dict, what: str) -> bool:
+        return bool(re.search(rf'(^|\.)Load\w*{what}', str(transform.get('type', ''))))
+
+    images = [number for number, transform in enumerate(pipeline) if loads(transform, 'Image')]
+    if not images:
+        return pipeline
+    rest = pipeline[images[0] + 1:]
+    annotations = [transform for transform in rest if loads(transform, 'Annotations')]
+    return [*pipeline[:images[0] + 1], *annotations, *(transform for transform in rest if transform not in annotations)]
 
 
 def _with_pipeline(dataset: dict, pipeline: list) -> dict:

@@ -20,7 +20,16 @@ from mmkd_plugin.mgd.hook import MatchingUpdateHook, evaluation_view_of_training
 
 ROOT = Path(__file__).resolve().parents[2] / 'configs'
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
-DISTILLED = [name for name in CONFIGS if name.split('/')[-1].startswith(('mgd', 'kd'))]
+
+
+def is_distilled(path):
+    """Whether a config, or one of this repository that it builds on, overlays a student."""
+    text = path.read_text()
+    base = re.search(r"_base_ = '(\..+)'", text)
+    return 'mmkd.DistilledModel' in text or (base is not None and is_distilled(path.parent / base[1]))
+
+
+DISTILLED = [name for name in CONFIGS if is_distilled(ROOT / name)]
 PUBLISHED = [name for name in DISTILLED if "checkpoint='https:" in (ROOT / name).read_text()]
 
 

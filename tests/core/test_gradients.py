@@ -7,6 +7,7 @@ from mmengine.logging import MessageHub
 from torch.autograd.graph import get_gradient_edge
 from zoo import STUDENTS, batch, build, distilled, mgd, run, run_cfg, update_hook
 
+from mmkd_plugin.core.distillation import _uses_float16
 from mmkd_plugin.core.errors import DistillationError
 from mmkd_plugin.core.gradients import GradientComparison, ScaleCalibration, compare_gradients, feature_gradients
 
@@ -30,12 +31,31 @@ def test_the_gradient_is_that_before_an_in_place_activation():
     assert feature_gradients(feature.sum(), edges)['tap'].tolist() == [0, 1]
 
 
-def test_float16_gradients_that_would_vanish_are_measured():
-    feature = torch.ones(4, requires_grad=True).half()
+@pytest.mark.parametrize('size', [1e-8, 1.0, 1e3])
+def test_float16_gradients_neither_vanish_nor_overflow(size):
+    feature = torch.ones(4, requires_grad=True) * 1
     edges = dict(tap=get_gradient_edge(feature))
-    tiny = feature.float().sum() * 1e-8
-    assert feature_gradients(tiny, edges)['tap'].tolist() == [0] * 4
-    assert feature_gradients(tiny, edges, half=True)['tap'].tolist() == pytest.approx([1e-8] * 4, rel=0.01)
+    loss = feature.half().float().sum() * size  # float16 lies between, not at the tap
+    assert feature_gradients(loss, edges, half=True)['tap'].tolist() == pytest.approx([size] * 4, rel=0.01)
+    if size == 1e-8:
+        assert feature_gradients(loss, edges)['tap'].tolist() == [0] * 4
+
+
+def test_float16_is_known_by_autocast_whatever_the_features_are():
+    with torch.autocast('cpu', torch.float16):
+        assert _uses_float16('cpu')
+    with torch.autocast('cpu', torch.bfloat16):
+        assert not _uses_float16('cpu')
+    assert not _uses_float16('cpu')
+
+
+def test_a_calibration_that_finds_nothing_says_so():
+    calibration = ScaleCalibration(3)
+    calibration.observe(GradientComparison(task=4, distillation=1, inner=0), 'mgd')
+    for _ in range(2):
+        calibration.observe(GradientComparison(task=math.inf, distillation=1, inner=0), 'mgd')
+    with pytest.raises(DistillationError, match=r"mgd.loss_scale: 'auto' found no scale.*task loss 0, distiller 1"):
+        calibration.observe(GradientComparison(task=0, distillation=1, inner=0), 'mgd')
 
 
 def test_calibration_is_the_geometric_mean_of_the_later_half_and_then_frozen():
@@ -112,6 +132,23 @@ def test_a_resumed_calibration_goes_on_as_if_nothing_had_happened(tmp_path):
 def test_wrong_options_are_named(options, message):
     with pytest.raises(DistillationError, match=message):
         build(distilled(STUDENTS['mmseg'](), mgd=mgd(**options)))
+
+
+def test_a_scale_pinned_in_the_middle_of_a_run_is_named(tmp_path):
+    def cfg(**options):
+        model = distilled(STUDENTS['mmpretrain'](), mgd=mgd(**options))
+        return run_cfg(model, tmp_path, hooks=[update_hook('mmpretrain', interval=10)])
+
+    run(cfg(loss_scale='auto', calibration_iters=2))
+    pinned = cfg(loss_scale=0.5)
+    pinned.merge_from_dict(dict(load_from=f'{tmp_path}/epoch_1.pth', resume=True))
+    with pytest.raises(DistillationError, match="Checkpoint: .*loss_scale 'auto' over 2 iterations. Config: "):
+        run(pinned)
+
+
+def test_a_name_that_would_add_its_log_to_the_total_is_refused():
+    with pytest.raises(DistillationError, match="model.distillers.feature_loss: .*without 'loss'"):
+        build(distilled(STUDENTS['mmseg'](), feature_loss=mgd()))
 
 
 def test_a_reentrant_checkpoint_is_named():

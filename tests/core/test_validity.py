@@ -1,7 +1,7 @@
 """``mask_padding``: what lies outside of the images, or is to be ignored, has no part in any loss, norm or matching."""
 import pytest
 import torch
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from torch import nn
 from zoo import batch, build, distilled, mgd, pspnet, retinanet
 
@@ -63,7 +63,7 @@ def test_padding_of_segmentation_batches_is_known():
     data = model.data_preprocessor(batch('mmseg'), True)
     mask = ValidArea(True, ignore_index=-1).cells(Batch(data['inputs'], data['data_samples'], 0), (12, 8))
     assert not mask[:, :, :8].logical_not().any()
-    assert not mask[:, :, 9:].any()
+    assert not mask[:, :, 8:].any()
 
 
 def test_ignored_boxes_do_not_count():
@@ -148,7 +148,6 @@ def test_masked_norm_is_the_norm_of_what_is_valid(norm):
     torch.testing.assert_close(masked[..., :4, :3], norm(feature[..., :4, :3]))
     for buffer, value in zip(norm.buffers(), after):
         torch.testing.assert_close(buffer, value)
-    assert torch.equal(masked_norm(norm.eval(), feature, None), norm(feature))
 
 
 def test_masked_mean():
@@ -159,8 +158,41 @@ def test_masked_mean():
     assert masked_mean(values, valid & False) == 0
 
 
+def test_running_statistics_stay_where_no_cell_is_valid_and_average_without_momentum():
+    norm = nn.BatchNorm2d(2, momentum=None)
+    feature = torch.randn(1, 2, 3, 3) + 5
+    masked_norm(norm, feature, torch.zeros(1, 1, 3, 3, dtype=torch.bool))
+    assert norm.num_batches_tracked == 0
+    assert torch.equal(norm.running_mean, torch.zeros(2))
+    everywhere = torch.ones(1, 1, 3, 3, dtype=torch.bool)
+    for number in (1, 2):
+        masked_norm(norm, feature * number, everywhere)
+    torch.testing.assert_close(norm.running_mean, feature.mean((0, 2, 3)) * 1.5)
+
+
+def test_label_maps_of_detectors_are_known_by_their_own_name():
+    inputs, samples = padded_batch((64, 64), ((64, 64), (64, 64)))
+    for sample in samples:
+        labels = torch.zeros(1, 64, 64, dtype=torch.long)
+        labels[:, :16] = 254
+        sample.gt_sem_seg = PixelData(sem_seg=labels, metainfo=dict(ignore_index=254))
+    mask = ValidArea(None).cells(Batch(inputs, samples, 0), (8, 8))
+    assert not mask[:, :, :2].any()
+    assert mask[:, :, 2:].all()
+
+
+@pytest.mark.parametrize('padded', [True, False])
+def test_sync_bn_is_refused_whether_a_batch_is_padded_or_not(padded):
+    model = detector(mgd=DISTILLERS['batch_norm'])
+    model.distillation.mgd.stages[0].norm = nn.SyncBatchNorm(16)
+    inputs, samples = padded_batch(valid=((64, 40), (48, 64)) if padded else ((64, 256), (64, 256)))
+    with pytest.raises(DistillationError, match="'SyncBN' cannot leave out padding"):
+        model(inputs, samples, mode='loss')
+
+
 def test_what_cannot_be_masked_is_refused():
-    with pytest.raises(DistillationError, match='SyncBN'):
-        masked_norm(nn.SyncBatchNorm(8), torch.randn(1, 8, 2, 2), torch.ones(1, 1, 2, 2, dtype=torch.bool))
+    with pytest.raises(DistillationError, match='mask_padding: True, but the data samples of the batch are a dict'):
+        ValidArea(True).cells(Batch(torch.zeros(1, 3, 8, 8), dict(sup=[]), 0), (4, 4))
+    assert ValidArea(None).cells(Batch(torch.zeros(1, 3, 8, 8), dict(sup=[]), 0), (4, 4)) is None
     with pytest.raises(DistillationError, match="mask_padding: 'yes'"):
         ValidArea('yes')

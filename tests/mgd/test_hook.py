@@ -1,5 +1,6 @@
 """When and how the matching is updated; numbers T18 and T19 of the specification."""
 import gc
+import json
 import math
 import weakref
 
@@ -8,7 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import LinearLR, MultiStepLR
-from mmengine.registry import DATA_SAMPLERS
+from mmengine.registry import DATA_SAMPLERS, DATASETS, init_default_scope
+from PIL import Image
 from torch.utils.data import BatchSampler
 from zoo import build, classifier, distilled, loader, mgd, pspnet, retinanet, run, run_cfg, update_hook
 
@@ -262,3 +264,24 @@ def test_nothing_of_an_update_stays_alive(tmp_path, monkeypatch):
     run(run_cfg(distilled(pspnet()), tmp_path, epochs=2, hooks=[update_hook('mmseg')]))
     assert len(held) == 2 * (2 * (2 + 2 + 2) + 2), 'two updates of two batches, two pairs'
     assert alive == [0, 0]
+
+
+def test_ignored_boxes_of_a_matching_update_are_in_the_coordinates_of_its_images(tmp_path):
+    annotations = dict(images=[dict(id=0, file_name='0.png', width=64, height=64)],
+                       categories=[dict(id=1, name='thing')],
+                       annotations=[dict(id=number, image_id=0, category_id=1, bbox=box, area=64, iscrowd=number)
+                                    for number, box in enumerate([[0, 0, 32, 32], [8, 8, 16, 24]])])
+    (tmp_path / 'coco.json').write_text(json.dumps(annotations))
+    Image.new('RGB', (64, 64)).save(tmp_path / '0.png')
+    dataset = dict(type='CocoDataset', _scope_='mmdet', ann_file=str(tmp_path / 'coco.json'),
+                   metainfo=dict(classes=('thing',)), data_prefix=dict(img=str(tmp_path)))
+    test_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(128, 128), keep_ratio=True),
+                     dict(type='LoadAnnotations', with_bbox=True), dict(type='PackDetInputs')]
+    view = evaluation_view_of_training_data(dict(
+        train_dataloader=dict(dataset=dict(dataset, pipeline=[])),
+        val_dataloader=dict(batch_size=1, dataset=dict(dataset, test_mode=True, pipeline=test_pipeline))))
+    init_default_scope('mmdet')
+    item = DATASETS.build(view['dataset'])[0]
+    assert item['inputs'].shape == (3, 128, 128)
+    assert item['data_samples'].gt_instances.bboxes.tensor.tolist() == [[0, 0, 64, 64]]
+    assert item['data_samples'].ignored_instances.bboxes.tensor.tolist() == [[16, 16, 48, 64]]

@@ -1,6 +1,6 @@
 """Writes CIFAR-100 as a folder of PNG files per class, all classes or the first few.
 
-usage: python tools/dataset_converters/cifar100.py SOURCE [--classes 20] [--out data/cifar100_20]
+usage: python tools/dataset_converters/cifar100.py SOURCE [--classes 20] [--out FOLDER]
 
 SOURCE is the unpacked binary version of CIFAR-100 (cifar-100-binary.tar.gz): train.bin, test.bin, fine_label_names.txt.
 (The Python version is a pickle, which could execute anything.) The result is {train,test}/CC_name/NNN.png.
@@ -40,8 +40,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', type=Path)
     parser.add_argument('--classes', type=int, default=20, help='how many, from the first; 100 for all')
-    parser.add_argument('--out', type=Path, default=Path('data/cifar100_20'))
+    parser.add_argument('--out', type=Path, help='by default data/cifar100_<classes>')
     args = parser.parse_args()
+    args.out = args.out or Path(f'data/cifar100_{args.classes}')
+    if args.out.exists() and any(args.out.iterdir()):
+        parser.error(f'{args.out} is not empty: classes of an earlier call would count as classes')
     if not (args.source / 'train.bin').is_file():
         parser.error(f'{args.source} has no train.bin')
     print(f'{args.out}: {convert(args.source, args.out, args.classes)} images')

@@ -1,0 +1,3 @@
+# The same pathways with equal weights.
+_base_ = './distpro_resnet14x2-resnet8_8e_cifar100-20.py'
+model = dict(distillers=dict(distpro=dict(mode='equal')))
