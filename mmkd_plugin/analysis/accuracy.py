@@ -15,6 +15,7 @@ A table is a small Python config file::
 """
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -71,8 +72,16 @@ class Table:
         names = [row.name for row in self.rows]
         if len(set(names)) < len(names):
             raise DistillationError(f'rows: {names} has a name twice')
-        for row in self.rows:
+        for position, row in enumerate(self.rows):
             row.seeds = row.seeds or list(self.seeds)
+            if not row.seeds:
+                raise DistillationError(f'seeds: {self.seeds!r}, and the row {row.name!r} has none. Accepted: a list of at '
+                                        'least one whole number.')
+            for key, value in row.overrides.items():
+                for wanted in re.findall(r'{([^{}]+)}', value) if isinstance(value, str) else ():
+                    if wanted not in names[:position]:
+                        raise unknown_name(f'rows[{position}].overrides: {{{wanted}}} in {key}', wanted, names[:position],
+                                           'It stands for the checkpoint of an earlier row.')
 
 
 class TableRun:

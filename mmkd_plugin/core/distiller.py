@@ -65,11 +65,13 @@ class Distiller(nn.Module):
         if end is not None:
             check_number('end', end, above=begin, whole=True)
         check_number('log_gradients', log_gradients, least=0, whole=True)
-        if isinstance(loss_scale, str) and loss_scale != 'auto':
-            raise DistillationError(f"loss_scale: {loss_scale!r}. Accepted: a number > 0, or 'auto'.")
         calibration = ScaleCalibration(calibration_iters)
         self.calibration = calibration if loss_scale == 'auto' else None
-        self.fixed_scale = None if loss_scale == 'auto' else check_number('loss_scale', loss_scale, above=0)
+        if self.calibration is None:
+            self.fixed_scale = _checked_scale(loss_scale)
+        elif end is not None and end - begin < calibration_iters:
+            raise DistillationError(f'calibration_iters: {calibration_iters}, but the distiller acts in {end - begin} '
+                                    f"iterations (begin {begin}, end {end}). Accepted: no more, or a number for loss_scale.")
         self.loss_weight, self.begin, self.end, self.warmup = loss_weight, begin, end, warmup
         self.log_gradients = log_gradients
         self.student_taps: List[str] = []
@@ -144,6 +146,13 @@ class Distiller(nn.Module):
     def forward(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], batch: Batch) -> Dict[str, Tensor]:
         """Losses by name, each containing ``loss``, without the weight. Features are by address; autocast is off."""
         raise NotImplementedError
+
+
+def _checked_scale(scale) -> float:
+    try:
+        return check_number('loss_scale', scale, above=0)
+    except DistillationError:
+        raise DistillationError(f"loss_scale: {scale!r}. Accepted: a number > 0, or 'auto'.") from None
 
 
 Pair = Union[str, Sequence[str], Dict[str, str]]

@@ -1,4 +1,5 @@
 """How strong a distiller pulls at the tapped features, compared with the task loss; and scaling it by that."""
+import logging
 import math
 from dataclasses import dataclass
 from typing import Dict, List, Optional
@@ -14,6 +15,8 @@ from .errors import DistillationError, check_number
 # With float16 on the way, gradients of an unscaled loss vanish, those of a scaled one may overflow. Tried in this order; the
 # scale cancels in what is returned.
 HALF_SCALES = (2.0 ** 16, 2.0 ** 8, 1.0)
+# Between batches the scale varies by less than 10 in ordinary trainings.
+SUSPICIOUS_SPREAD = 100.0
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,16 @@ class ScaleCalibration(nn.Module):
         self.counted.fill_(index + 1)
         self._observed.append(float(self.log_scales[index]))
         if self.finished:
-            print_log(f'model.distillers.{name}: loss_scale frozen at {self.scale:.6g} after {len(self._observed)} '
-                      "iterations: with it the gradient at the taps is loss_weight times the task loss's", 'current')
+            self._report(name)
+
+    def _report(self, name: str) -> None:
+        low, high = math.exp(min(self._observed)), math.exp(max(self._observed))
+        print_log(f'model.distillers.{name}: loss_scale frozen at {self.scale:.6g} (in {len(self._observed)} iterations '
+                  f"{low:.3g} to {high:.3g}): with it the gradient at the taps is loss_weight times the task's", 'current')
+        if high > SUSPICIOUS_SPREAD * low:
+            print_log(f'model.distillers.{name}: within its calibration the scale changed by a factor of {high / low:.3g}. '
+                      'Look at the task loss (has it vanished?), or give a larger calibration_iters or a number.', 'current',
+                      level=logging.WARNING)
 
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)

@@ -1,6 +1,7 @@
 """The two places where the Runner meets distillation: the start of training, and checkpoints."""
 import functools
 import gc
+import logging
 from typing import Dict, Optional
 
 from mmengine.hooks import Hook
@@ -140,7 +141,13 @@ class DistillationHook(Hook):
             distillation_of(runner).raise_if_not_finite()
 
     def after_train(self, runner) -> None:
-        distillation_of(runner).raise_if_not_finite()
+        distillation = distillation_of(runner)
+        distillation.raise_if_not_finite()
+        for name, distiller in distillation.distillers.items():
+            if distiller.calibration is not None and not distiller.calibration.finished:
+                print_log(f"model.distillers.{name}: the calibration of loss_scale='auto' was not finished in this run; the "
+                          f'scale, last {distiller.scale:.6g}, was still moving. Give a smaller calibration_iters, or a '
+                          'number.', runner.logger, level=logging.WARNING)
 
 
 def _description(distiller: Distiller) -> str:

@@ -86,4 +86,11 @@ def test_table_files_are_checked(tmp_path):
     path.write_text("metric = 'mIoU'\nseeds = [0]\nsplit = 'tst'\nrows = [dict(name='a', config='x.py')]\n")
     with pytest.raises(DistillationError, match="Did you mean 'test'"):
         Table.from_file(path)
+    path.write_text("metric = 'mIoU'\nseeds = [0]\nrows = [dict(name='alone', config='x.py'), "
+                    "dict(name='b', config='y.py', overrides={'model.teacher.checkpoint': '{alon}'})]\n")
+    with pytest.raises(DistillationError, match="model.teacher.checkpoint: 'alon' is not known. Did you mean 'alone'"):
+        Table.from_file(path)
+    path.write_text("metric = 'mIoU'\nseeds = []\nrows = [dict(name='a', config='x.py')]\n")
+    with pytest.raises(DistillationError, match="the row 'a' has none"):
+        Table.from_file(path)
     assert [row.name for row in Table.from_file(ROOT / 'benchmarks/tables/camvid.py').rows][0] == 'teacher'

@@ -1,4 +1,5 @@
 """``loss_scale='auto'`` and ``log_gradients``: gradients at the taps, against autograd by hand and in real runs."""
+import logging
 import math
 
 import pytest
@@ -127,7 +128,8 @@ def test_a_resumed_calibration_goes_on_as_if_nothing_had_happened(tmp_path):
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (dict(loss_scale='Auto'), "loss_scale: 'Auto'.*'auto'"), (dict(loss_scale=0), 'loss_scale: 0'),
+    (dict(loss_scale='Auto'), "loss_scale: 'Auto'.*'auto'"), (dict(loss_scale=0), "loss_scale: 0.*or 'auto'"),
+    (dict(loss_scale='auto', end=3, calibration_iters=6), 'calibration_iters: 6, but the distiller acts in 3'),
     (dict(log_gradients=-1), 'log_gradients: -1'), (dict(calibration_iters=0), 'calibration_iters: 0')])
 def test_wrong_options_are_named(options, message):
     with pytest.raises(DistillationError, match=message):
@@ -149,6 +151,30 @@ def test_a_scale_pinned_in_the_middle_of_a_run_is_named(tmp_path):
 def test_a_name_that_would_add_its_log_to_the_total_is_refused():
     with pytest.raises(DistillationError, match="model.distillers.feature_loss: .*without 'loss'"):
         build(distilled(STUDENTS['mmseg'](), feature_loss=mgd()))
+
+
+def told(monkeypatch, module):
+    messages = []
+    monkeypatch.setattr(f'mmkd_plugin.core.{module}.print_log',
+                        lambda message, *args, level=logging.INFO, **kwargs: messages.append((level, message)))
+    return messages
+
+
+def test_a_scale_that_jumps_within_its_calibration_is_warned_of(monkeypatch):
+    for tasks, warnings in (((1, 2, 4), 0), ((1, 1e-9, 1e-20), 1)):
+        messages = told(monkeypatch, 'gradients')
+        calibration = ScaleCalibration(3)
+        for task in tasks:
+            calibration.observe(GradientComparison(task=task, distillation=1, inner=0), 'mgd')
+        assert [level for level, _ in messages].count(logging.WARNING) == warnings
+        assert 'loss_scale frozen at' in messages[0][1]
+
+
+def test_a_calibration_that_the_run_did_not_finish_is_warned_of(monkeypatch, tmp_path):
+    messages = told(monkeypatch, 'runner')
+    model = distilled(STUDENTS['mmpretrain'](), mgd=mgd(loss_scale='auto', calibration_iters=6))
+    run(run_cfg(model, tmp_path, hooks=[update_hook('mmpretrain', interval=10)]))
+    assert any(level == logging.WARNING and 'was not finished' in message for level, message in messages)
 
 
 def test_a_reentrant_checkpoint_is_named():
