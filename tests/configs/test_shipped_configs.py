@@ -15,7 +15,9 @@ from zoo import build
 from mmkd_plugin.core.config import find_config, load_config
 from mmkd_plugin.core.distiller import Batch
 from mmkd_plugin.core.launch import replace_sync_bn
+from mmkd_plugin.core.stream import validation_part
 from mmkd_plugin.core.taps import TapInfo
+from mmkd_plugin.distpro import ProcessSearchHook
 from mmkd_plugin.mgd.hook import MatchingUpdateHook, evaluation_view_of_training_data
 
 ROOT = Path(__file__).resolve().parents[2] / 'configs'
@@ -29,7 +31,8 @@ def is_distilled(path):
     return 'mmkd.DistilledModel' in text or (base is not None and is_distilled(path.parent / base[1]))
 
 
-DISTILLED = [name for name in CONFIGS if is_distilled(ROOT / name)]
+SEARCHES = [name for name in CONFIGS if 'distpro' in name and '-search_' in name]
+DISTILLED = [name for name in CONFIGS if is_distilled(ROOT / name) and name not in SEARCHES]
 PUBLISHED = [name for name in DISTILLED if "checkpoint='https:" in (ROOT / name).read_text()]
 
 
@@ -43,6 +46,9 @@ def without_downloads(cfg):
     if cfg.model.get('type') == 'mmkd.DistilledModel':
         cfg.model.teacher.checkpoint = None
         cfg.model.teacher.allow_random_weights = True
+        for distiller in cfg.model.distillers.values():
+            if distiller.get('mode', 'process') == 'process' and 'process' in distiller:
+                distiller.mode = 'equal'
     return cfg
 
 
@@ -60,7 +66,10 @@ def segmentation_batch(model, size):
     from mmseg.structures import SegDataSample
     samples = [SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size)) for _ in range(2)]
     for sample in samples:
-        sample.gt_sem_seg = PixelData(data=torch.randint(0, model.decode_head.num_classes, (1, *size)))
+        if type(model).__name__ == 'DepthEstimator':
+            sample.gt_depth_map = PixelData(data=torch.rand(1, *size) * 9 + .5)
+        else:
+            sample.gt_sem_seg = PixelData(data=torch.randint(0, model.decode_head.num_classes, (1, *size)))
     return samples
 
 
@@ -121,10 +130,10 @@ def with_gradient(model):
 
 def test_there_are_configs_of_every_task():
     assert {name.split('/')[0] for name in CONFIGS} >= {
-        'classification', 'demo', 'detection', 'instance_segmentation', 'segmentation'}
+        'classification', 'demo', 'depth', 'detection', 'instance_segmentation', 'segmentation'}
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', [name for name in CONFIGS if name not in SEARCHES])
 def test_a_shipped_config_builds_and_does_a_training_step(name):
     cfg = without_downloads(Config.fromfile(ROOT / name))
     init_default_scope(cfg.default_scope)
@@ -159,6 +168,20 @@ def test_a_teachers_published_checkpoint_is_that_of_its_config(name):
     metafile = next(path.parent.glob('metafile.y*ml'))
     weights = {Path(entry['Config']).name: entry.get('Weights') for entry in load(metafile)['Models']}
     assert weights[path.name] == teacher.checkpoint
+
+
+@pytest.mark.parametrize('name', SEARCHES)
+def test_a_search_is_its_replay_on_a_part_of_the_data_and_writes_what_that_reads(name):
+    cfg, text = Config.fromfile(ROOT / name), (ROOT / name).read_text()
+    replay = Config.fromfile((ROOT / name).parent / re.search(r"_base_ = '(.+)'", text)[1])
+    assert len(text.splitlines()) <= 40
+    assert cfg.model.distillers.distpro.pop('mode') == 'search'
+    assert without_scope(cfg.model.to_dict()) == without_scope(replay.model.to_dict())
+    assert replay.model.distillers.distpro.process == f'work_dirs/{Path(name).stem}/process.json'
+    whole, part = (without_scope(one.train_dataloader.dataset.to_dict()) for one in (replay, cfg))
+    assert (part['type'], part['part'], part['dataset']) == ('mmkd.SplitDataset', 'train', whole)
+    assert without_scope(validation_part(cfg.train_dataloader, 'test')['dataset'])['part'] == 'val'
+    assert isinstance(HOOKS.build(cfg.custom_hooks[-1]), ProcessSearchHook)
 
 
 @pytest.mark.parametrize('name', DISTILLED)

@@ -1,0 +1,17 @@
+# CIFAR-100: ResNet56 -> ResNet20, the process that distpro-search_resnet56-resnet20_40e_cifar100.py finds.
+_base_ = './resnet20_240e_cifar100.py'
+custom_imports = dict(imports='mmkd_plugin')
+model = dict(
+    _delete_=True,
+    type='mmkd.DistilledModel',
+    student={{_base_.model}},
+    teacher=dict(
+        config='mmkd_plugin::classification/cifar100/resnet56_240e_cifar100.py',
+        checkpoint='work_dirs/resnet56_240e_cifar100/epoch_240.pth'),
+    distillers=dict(
+        distpro=dict(
+            type='mmkd.DistProDistiller',
+            teacher=['backbone.bn1', 'backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
+            student=['backbone.bn1', 'backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
+            process='work_dirs/distpro-search_resnet56-resnet20_40e_cifar100/process.json')),
+    image_shape=(3, 32, 32))
