@@ -1,0 +1,65 @@
+"""Runs a search and then the training that uses what it has found, with `tools/train.py`.
+
+usage: python tools/search_then_train.py SEARCH_CONFIG REPLAY_CONFIG [--search-options KEY=VALUE ...]
+           [--replay-options KEY=VALUE ...] [--work-dir FOLDER] [--gpus N]
+
+Call it again after an interruption: what is finished is not run again, what was begun goes on from its last checkpoint.
+
+The search writes its file into its work dir, FOLDER/<name of the search config>, where the replay config reads it. Where
+FOLDER is not work_dirs, tell the replay: {search} in its options stands for that work dir, e.g.
+--replay-options model.distillers.distpro.process={search}/process.json
+"""
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+TRAIN = Path(__file__).with_name('train.py')
+FINISHED = 'finished'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('search', help='config of the search')
+    parser.add_argument('replay', help='config of the training')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs'), help='folder of the two work dirs')
+    parser.add_argument('--search-options', nargs='+', default=[], help='overrides in the search config')
+    parser.add_argument('--replay-options', nargs='+', default=[], help='overrides in the replay config')
+    parser.add_argument('--gpus', type=int, default=1, help='processes on this machine, by torchrun where it is not 1')
+    args = parser.parse_args()
+    for config in (args.search, args.replay):
+        if not Path(config).is_file():
+            parser.error(f'config {config} not found')
+    if Path(args.search).stem == Path(args.replay).stem:
+        parser.error(f'both configs are called {Path(args.search).stem}: they would share a work dir')
+    return args
+
+
+def train(config: str, work_dir: Path, options: List[str], gpus: int) -> None:
+    """One stage: trains, or goes on, unless it is finished."""
+    if (work_dir / FINISHED).exists():
+        print(f'{config}: finished before, in {work_dir}', flush=True)
+        return
+    command = [sys.executable, str(TRAIN), config, '--work-dir', str(work_dir), '--resume']
+    if gpus != 1:
+        torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={gpus}']
+        command = [command[0], *torchrun, *command[1:], '--launcher', 'pytorch']
+    if options:
+        command += ['--cfg-options', *options]
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        raise SystemExit(f'{config} ended with code {code}. Call this again to go on.')
+    (work_dir / FINISHED).touch()
+
+
+def main() -> None:
+    args = parse_args()
+    search = args.work_dir / Path(args.search).stem
+    train(args.search, search, args.search_options, args.gpus)
+    options = [option.replace('{search}', str(search)) for option in args.replay_options]
+    train(args.replay, args.work_dir / Path(args.replay).stem, options, args.gpus)
+
+
+if __name__ == '__main__':
+    main()
