@@ -4,7 +4,8 @@ usage: python benchmarks/search_overhead.py [--rounds 15] [--threads 2] [--batch
 
 WRN-40-2 -> WRN-16-2 on 32x32 images, 4 levels, 10 pathways, ``conv3_relu``. A search iteration and a distillation step of
 the same model are measured in turn, round by round, and compared by their medians; peak memory comes from a fresh process
-for each. Then the distillation step with fewer and fewer live pathways.
+for each. Then the distillation step with fewer and fewer live pathways. On a CPU the time is that of the process, which
+others on the machine hardly change.
 """
 import argparse
 import multiprocessing
@@ -84,13 +85,15 @@ def steps(batch_size: int, hypergradient: str = 'exact') -> Dict[str, Callable[[
 
 
 def measure(step: Callable[[], None]) -> float:
-    """Seconds of one call."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    """Seconds of one call; on a CPU those of the process, on all its cores."""
+    if not torch.cuda.is_available():
+        started = time.process_time()
+        step()
+        return time.process_time() - started
+    torch.cuda.synchronize()
     started = time.perf_counter()
     step()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    torch.cuda.synchronize()
     return time.perf_counter() - started
 
 

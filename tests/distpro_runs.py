@@ -1,4 +1,5 @@
 """Small DistPro configs and runs that several tests share."""
+import json
 from copy import deepcopy
 
 from zoo import STUDENTS, distilled, loader, run_cfg
@@ -45,3 +46,8 @@ def spread(cfg, ranks):
         cfg.update(launcher='pytorch', model_wrapper_cfg=dict(
             type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False))
     return cfg
+
+
+def scalars(folder):
+    """What the visualiser of the run in a folder has got, record by record."""
+    return [json.loads(line) for line in next(folder.glob('*/vis_data/scalars.json')).read_text().splitlines()]

@@ -5,6 +5,7 @@ every pathway loss at the student's features. So the exact hypergradient takes o
 
 Nothing here changes anything but the importance: passes run on copies of buffers, random generators are put back.
 """
+import copy
 import functools
 from contextlib import nullcontext
 from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Tuple
@@ -190,13 +191,14 @@ class _StudentPass(nn.Module):
 def validation_gradient(model: nn.Module, data: Any, autocast: Autocast = nullcontext, loss_scale: float = 1.0) -> Named:
     """v: gradient of the plain student's loss on a validation batch at the present weights, by parameter name.
 
-    The model keeps its mode; running statistics, gradients in ``.grad`` and DDP's hooks are left alone.
+    The model keeps its mode; running statistics, gradients in ``.grad`` and DDP's hooks are left alone. So is what the
+    preprocessor remembers (the size that batches are resized to): its copy is used.
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     parameters = {name: parameter for name, parameter in model.named_parameters()
                   if parameter.requires_grad and not name.startswith('distillation.')}
     with model.distillation.suspended(), autocast():
-        data = model.data_preprocessor(data, True)
+        data = copy.deepcopy(model.data_preprocessor)(data, True)
         args, kwargs = ((), data) if isinstance(data, dict) else (data, {})
         loss, _ = model.parse_losses(functional_call(model, buffers, tuple(args), {**kwargs, 'mode': 'loss'}))
     gradients = torch.autograd.grad(loss * loss_scale, list(parameters.values()), allow_unused=True)
