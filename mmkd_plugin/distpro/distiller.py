@@ -186,7 +186,7 @@ class DistProDistiller(Distiller):
             raise DistillationError(f"model.distillers.{self.name}: mode 'search' needs dict(type='mmkd.ProcessSearchHook') "
                                     'in custom_hooks.')
         weights = self.weights(batch.iteration)
-        self._gradients = PathwayGradients() if self.keeps_gradients else None
+        self._gradients = PathwayGradients() if self.keeps_gradients and torch.is_grad_enabled() else None
         losses = self.pathway_losses(student, teacher, list(weights), self._gradients)
         total = sum(weight * loss for weight, loss in zip(weights.values(), losses))
         return dict(loss_pathways=total * self._pathway_factor)
