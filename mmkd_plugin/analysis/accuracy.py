@@ -11,7 +11,8 @@ A table is a small Python config file::
         dict(name='MGD', config='configs/.../mgd.py', overrides={'model.teacher.checkpoint': '{teacher}'}),
     ]
 
-``{name}`` in an override stands for the last checkpoint of the first seed of that row, which must come earlier.
+``{name}`` in an override stands for the last checkpoint of the first seed of that row, which must come earlier;
+``{name:file}`` for a file in the same folder, e.g. ``{search:process.json}``.
 """
 import json
 import os
@@ -32,6 +33,7 @@ from ..core.errors import DistillationError, check_known_keys, unknown_name
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = ('val', 'test')
+REFERENCE = re.compile(r'{([^{}:]+)(?::([^{}]+))?}')
 
 
 @dataclass
@@ -41,6 +43,11 @@ class Row:
     config: str
     overrides: Dict[str, Any] = field(default_factory=dict)
     seeds: Optional[List[int]] = None
+
+    @property
+    def references(self) -> List[str]:
+        """Names of the rows whose files it needs."""
+        return [name for value in self.overrides.values() if isinstance(value, str) for name, _ in REFERENCE.findall(value)]
 
     @property
     def slug(self) -> str:
@@ -77,11 +84,10 @@ class Table:
             if not row.seeds:
                 raise DistillationError(f'seeds: {self.seeds!r}, and the row {row.name!r} has none. Accepted: a list of at '
                                         'least one whole number.')
-            for key, value in row.overrides.items():
-                for wanted in re.findall(r'{([^{}]+)}', value) if isinstance(value, str) else ():
-                    if wanted not in names[:position]:
-                        raise unknown_name(f'rows[{position}].overrides: {{{wanted}}} in {key}', wanted, names[:position],
-                                           'It stands for the checkpoint of an earlier row.')
+            for wanted in row.references:
+                if wanted not in names[:position]:
+                    raise unknown_name(f'rows[{position}].overrides', wanted, names[:position],
+                                       'In braces stands an earlier row, for its checkpoint or a file of its.')
 
 
 class TableRun:
@@ -103,11 +109,8 @@ class TableRun:
         """Runs what is missing, row by row; a cell that was interrupted goes on from its last checkpoint."""
         waiting = list(self.table.rows)
         while waiting:
-            # Rows that need no checkpoint of another waiting row may run together.
-            ready = [row for row in waiting if not any(f'{{{other.name}}}' in str(value) for other in waiting
-                                                       for value in row.overrides.values())]
-            if not ready:
-                raise DistillationError(f'rows: {[row.name for row in waiting]} wait for checkpoints of each other')
+            # Rows that need no file of another waiting row may run together; the first always may.
+            ready = [row for row in waiting if not any(other.name in row.references for other in waiting)]
             cells = [(row, seed) for seed in sorted({seed for row in ready for seed in row.seeds}) for row in ready
                      if seed in row.seeds and self._is_missing(row, seed, waiting)]
             jobs = max(1, min(self.jobs, len(cells)))
@@ -121,18 +124,22 @@ class TableRun:
         if str(seed) not in self.results.get(row.name, {}):
             return True
         # Its result is known, but somebody still to be run may want its checkpoint (results travel, checkpoints do not).
-        wanted = any(f'{{{row.name}}}' in str(value) and self._is_missing(other, other_seed, waiting)
-                     for other in waiting if other is not row for value in other.overrides.values()
-                     for other_seed in other.seeds)
+        wanted = any(row.name in other.references and self._is_missing(other, other_seed, waiting)
+                     for other in waiting if other is not row for other_seed in other.seeds)
         return wanted and seed == row.seeds[0] and not (self.folder(row, seed) / 'last_checkpoint').exists()
 
     def folder(self, row: Row, seed: int) -> Path:
         return self.work_dir / f'{row.slug}-seed{seed}'
 
+    def file_of(self, name: str, file: str = '') -> Path:
+        """A file in the folder of a row's first seed; by default its last checkpoint."""
+        row = next(row for row in self.table.rows if row.name == name)
+        folder = self.folder(row, row.seeds[0])
+        return folder / file if file else last_checkpoint(folder)
+
     def checkpoint(self, name: str) -> Path:
         """The last checkpoint of the first seed of a row."""
-        row = next(row for row in self.table.rows if row.name == name)
-        return last_checkpoint(self.folder(row, row.seeds[0]))
+        return self.file_of(name)
 
     def _run_cell(self, row: Row, seed: int, threads: int) -> None:
         folder = self.folder(row, seed)
@@ -165,10 +172,7 @@ class TableRun:
             written.replace(self.path)  # in one go: an interruption leaves the old file or the new one
 
     def _fill(self, value):
-        for row in self.table.rows:
-            if f'{{{row.name}}}' in str(value):
-                value = str(value).replace(f'{{{row.name}}}', str(self.checkpoint(row.name)))
-        return value
+        return REFERENCE.sub(lambda match: str(self.file_of(*match.groups(''))), value) if isinstance(value, str) else value
 
     def markdown(self) -> str:
         """The results as a table: mean, standard deviation (of the sample) and each seed."""

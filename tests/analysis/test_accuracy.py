@@ -78,6 +78,17 @@ def test_tables_show_mean_deviation_and_every_seed(tmp_path):
         '| a | 2.00 | 1.41 | 1.00, 3.00 |', '| b | 5.00 | - | 5.00 |', '| c | | | |']
 
 
+def test_references_stand_for_files_of_earlier_rows(tmp_path):
+    rows = [Row('search', 's.py', seeds=[4]), Row('a b', 't.py'),
+            Row('replay', 'r.py', {'process': '{search:process.json}', 'teacher': 'x/{a b}', 'number': 3})]
+    run = TableRun(Table(rows, seeds=[0], metric='mIoU'), tmp_path, tmp_path / 'results.json')
+    run.folder(rows[1], 0).mkdir()
+    (run.folder(rows[1], 0) / 'last_checkpoint').write_text('/elsewhere/epoch_2.pth')
+    assert rows[2].references == ['search', 'a b']
+    assert [run._fill(value) for value in rows[2].overrides.values()] == [
+        f'{tmp_path}/search-seed4/process.json', f'x/{tmp_path}/a-b-seed0/epoch_2.pth', 3]
+
+
 def test_table_files_are_checked(tmp_path):
     path = tmp_path / 'table.py'
     path.write_text("metric = 'mIoU'\nseeds = [0]\nrows = [dict(name='a', confg='x.py')]\n")
@@ -88,7 +99,7 @@ def test_table_files_are_checked(tmp_path):
         Table.from_file(path)
     path.write_text("metric = 'mIoU'\nseeds = [0]\nrows = [dict(name='alone', config='x.py'), "
                     "dict(name='b', config='y.py', overrides={'model.teacher.checkpoint': '{alon}'})]\n")
-    with pytest.raises(DistillationError, match="model.teacher.checkpoint: 'alon' is not known. Did you mean 'alone'"):
+    with pytest.raises(DistillationError, match="rows.1..overrides: 'alon' is not known. Did you mean 'alone'"):
         Table.from_file(path)
     path.write_text("metric = 'mIoU'\nseeds = []\nrows = [dict(name='a', config='x.py')]\n")
     with pytest.raises(DistillationError, match="the row 'a' has none"):
