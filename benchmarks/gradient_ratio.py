@@ -51,7 +51,7 @@ def main() -> None:
     args = parser.parse_args()
     cfg = read_config(args)
     for distiller in cfg.model.distillers.values():
-        distiller.update(loss_scale='auto', log_gradients=1)
+        distiller.update(loss_scale='auto', calibration_iters=None, log_gradients=1)
     runner = Runner.from_cfg(cfg)
     ratios = Ratios(args.iterations)
     runner.register_hook(ratios)

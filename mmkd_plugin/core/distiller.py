@@ -47,7 +47,8 @@ class Distiller(nn.Module):
         warmup: iterations over which the weight rises linearly from 0, starting at ``begin``.
         loss_scale: a second factor. ``'auto'``: found in the first iterations so that with weight 1 the gradient at the
             student's taps is as strong as the task loss's, then frozen, logged, and kept in the checkpoint.
-        calibration_iters: how many iterations ``'auto'`` takes.
+        calibration_iters: how many iterations ``'auto'`` takes; None: until the ratio has settled (100 to 1000). See
+            :class:`~mmkd_plugin.core.gradients.ScaleCalibration`.
         log_gradients: every how many iterations the ratio of the gradients (distiller's, weighted, to task loss's) and
             their cosine are logged, together and per tap; 0 for never. An iteration with it costs a second and third
             backward pass down to the taps.
@@ -57,7 +58,7 @@ class Distiller(nn.Module):
     """
 
     def __init__(self, loss_weight: float = 1.0, begin: int = 0, end: Optional[int] = None, warmup: int = 0,
-                 loss_scale: Union[float, str] = 1.0, calibration_iters: int = 50, log_gradients: int = 0):
+                 loss_scale: Union[float, str] = 1.0, calibration_iters: Optional[int] = None, log_gradients: int = 0):
         super().__init__()
         check_number('loss_weight', loss_weight, least=0)
         check_number('begin', begin, least=0, whole=True)
@@ -69,9 +70,10 @@ class Distiller(nn.Module):
         self.calibration = calibration if loss_scale == 'auto' else None
         if self.calibration is None:
             self.fixed_scale = _checked_scale(loss_scale)
-        elif end is not None and end - begin < calibration_iters:
-            raise DistillationError(f'calibration_iters: {calibration_iters}, but the distiller acts in {end - begin} '
-                                    f"iterations (begin {begin}, end {end}). Accepted: no more, or a number for loss_scale.")
+        elif end is not None and end - begin < len(calibration.log_scales):
+            raise DistillationError(f"calibration_iters: 'auto' takes {len(calibration.log_scales)} iterations at least, but "
+                                    f'the distiller acts in {end - begin} (begin {begin}, end {end}). Accepted: no more, '
+                                    'or a number for loss_scale.')
         self.loss_weight, self.begin, self.end, self.warmup = loss_weight, begin, end, warmup
         self.log_gradients = log_gradients
         self.student_taps: List[str] = []

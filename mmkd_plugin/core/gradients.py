@@ -15,6 +15,8 @@ from .errors import DistillationError, check_number
 # With float16 on the way, gradients of an unscaled loss vanish, those of a scaled one may overflow. Tried in this order; the
 # scale cancels in what is returned.
 HALF_SCALES = (2.0 ** 16, 2.0 ** 8, 1.0)
+SETTLING_WINDOW, SETTLING_LIMIT = 100, 1000
+SETTLED = 0.1  # of the logarithm: 10 %
 # Between batches the scale varies by less than 10 in ordinary trainings.
 SUSPICIOUS_SPREAD = 100.0
 
@@ -94,29 +96,45 @@ class ScaleCalibration(nn.Module):
     """``loss_scale='auto'``: the factor that makes a distiller's gradient as strong as the task loss's.
 
     The geometric mean of ``||g_task|| / ||g_distillation||``, both taken at all of the distiller's student taps together,
-    over the later half of the first iterations (the gradients of both change fastest at the very start); then frozen.
-    Until then the later half of what has been seen is used. Its buffers are part of the distiller's state.
+    over the later half of a window of iterations; then frozen. Until then the later half of the window so far is used.
+    Its buffers are part of the distiller's state.
+
+    At the start of a training from scratch both gradients change by orders of magnitude within a hundred iterations. So the
+    window moves on until the means of its two halves agree within 10 %.
 
     Args:
-        iterations: how many there are.
+        iterations: the window is the first so many iterations. None: it holds 100 and moves on until the ratio has
+            settled, for 1000 at most.
     """
 
-    def __init__(self, iterations: int):
+    def __init__(self, iterations: Optional[int] = None):
         super().__init__()
-        check_number('calibration_iters', iterations, above=0, whole=True)
-        self.register_buffer('log_scales', torch.zeros(iterations))
+        if iterations is not None:
+            check_number('calibration_iters', iterations, above=0, whole=True)
+        self.iterations = iterations
+        self.limit = iterations or SETTLING_LIMIT
+        self.register_buffer('log_scales', torch.zeros(iterations or SETTLING_WINDOW))
         self.register_buffer('counted', torch.zeros((), dtype=torch.long))
-        self._observed: List[float] = []  # the buffers' content on the host, so that asking costs no sync
-        self._rejected = 0
+        self.register_buffer('frozen', torch.zeros((), dtype=torch.bool))
+        self.finished = False
+        # The buffers' content on the host, so that asking costs no sync.
+        self._window: List[float] = []
+        self._counted = self._rejected = 0
 
-    @property
-    def finished(self) -> bool:
-        return len(self._observed) == len(self.log_scales)
+    def describe(self) -> str:
+        """For how long it goes on, in words."""
+        return 'until it settles' if self.iterations is None else f'over {self.iterations} iterations'
 
     @property
     def scale(self) -> float:
-        later = self._observed[len(self._observed) // 2:]
-        return math.exp(math.fsum(later) / len(later)) if later else 1.0
+        return math.exp(_mean(self._window[len(self._window) // 2:])) if self._window else 1.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether the window is full and its halves agree."""
+        half = len(self.log_scales) // 2
+        full = len(self._window) == len(self.log_scales)
+        return full and abs(_mean(self._window[half:]) - _mean(self._window[:half])) < SETTLED
 
     def observe(self, comparison: GradientComparison, name: str) -> None:
         """Takes one iteration into account, unless a gradient was 0 or not finite in it.
@@ -126,28 +144,37 @@ class ScaleCalibration(nn.Module):
         """
         if comparison.ratio is None:
             self._rejected += 1
-            if self._rejected >= len(self.log_scales):
+            if self._rejected >= self.limit:
                 raise DistillationError(
                     f"model.distillers.{name}.loss_scale: 'auto' found no scale: in {self._rejected} iterations a gradient "
                     f'at its taps was 0 or not finite (squared norms in the last: task loss {comparison.task:g}, distiller '
                     f'{comparison.distillation:g}). Accepted: a number, or taps that both losses reach.')
             return
-        index = len(self._observed)
-        self.log_scales[index] = -math.log(comparison.ratio)
-        self.counted.fill_(index + 1)
-        self._observed.append(float(self.log_scales[index]))
+        length = len(self.log_scales)
+        # Rounded as the buffer is: a resumed run has the same numbers.
+        rounded = float(torch.tensor(-math.log(comparison.ratio), dtype=torch.float32))
+        self._window = [*self._window, rounded][-length:]
+        self._counted += 1
+        self.finished = self._counted >= self.limit or (self.iterations is None and self.settled)
+        self.log_scales[:len(self._window)] = torch.tensor(self._window, device=self.log_scales.device)
+        self.counted.fill_(self._counted)
+        self.frozen.fill_(self.finished)
         if self.finished:
             self._report(name)
 
     def _report(self, name: str) -> None:
-        low, high = math.exp(min(self._observed)), math.exp(max(self._observed))
-        print_log(f'model.distillers.{name}: loss_scale frozen at {self.scale:.6g} (in {len(self._observed)} iterations '
-                  f"{low:.3g} to {high:.3g}): with it the gradient at the taps is loss_weight times the task's", 'current')
-        if high > SUSPICIOUS_SPREAD * low:
-            print_log(f'model.distillers.{name}: within its calibration the scale changed by a factor of {high / low:.3g}. '
-                      'Look at the task loss (has it vanished?), or give a larger calibration_iters or a number.', 'current',
-                      level=logging.WARNING)
+        low, high = math.exp(min(self._window)), math.exp(max(self._window))
+        print_log(f'model.distillers.{name}: loss_scale frozen at {self.scale:.6g} after {self._counted} iterations '
+                  f"({low:.3g} to {high:.3g}): with it the gradient at the taps is loss_weight times the task's", 'current')
+        if not self.settled or high > SUSPICIOUS_SPREAD * low:
+            print_log(f'model.distillers.{name}: the scale had not settled then. Look at log_gradients, and at the task '
+                      'loss (has it vanished?); give another calibration_iters or a number.', 'current', level=logging.WARNING)
 
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)
-        self._observed = self.log_scales[:int(self.counted)].tolist()
+        self._counted, self.finished = int(self.counted), bool(self.frozen)
+        self._window = self.log_scales[:min(self._counted, len(self.log_scales))].tolist()
+
+
+def _mean(values: List[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -146,14 +146,13 @@ class DistillationHook(Hook):
         for name, distiller in distillation.distillers.items():
             if distiller.calibration is not None and not distiller.calibration.finished:
                 print_log(f"model.distillers.{name}: the calibration of loss_scale='auto' was not finished in this run; the "
-                          f'scale, last {distiller.scale:.6g}, was still moving. Give a smaller calibration_iters, or a '
-                          'number.', runner.logger, level=logging.WARNING)
+                          f'scale, last {distiller.scale:.6g}, was still moving. Give a smaller calibration_iters, or '
+                          'a number.', runner.logger, level=logging.WARNING)
 
 
 def _description(distiller: Distiller) -> str:
     """What has to be the same in a run that is resumed."""
-    scale = '' if distiller.calibration is None else (
-        f", loss_scale 'auto' over {len(distiller.calibration.log_scales)} iterations")
+    scale = '' if distiller.calibration is None else f", loss_scale 'auto' {distiller.calibration.describe()}"
     return distiller.describe() + scale
 
 

@@ -129,7 +129,8 @@ def test_a_resumed_calibration_goes_on_as_if_nothing_had_happened(tmp_path):
 
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(loss_scale='Auto'), "loss_scale: 'Auto'.*'auto'"), (dict(loss_scale=0), "loss_scale: 0.*or 'auto'"),
-    (dict(loss_scale='auto', end=3, calibration_iters=6), 'calibration_iters: 6, but the distiller acts in 3'),
+    (dict(loss_scale='auto', end=3, calibration_iters=6),
+     "calibration_iters: 'auto' takes 6 iterations at least, but the distiller acts in 3"),
     (dict(log_gradients=-1), 'log_gradients: -1'), (dict(calibration_iters=0), 'calibration_iters: 0')])
 def test_wrong_options_are_named(options, message):
     with pytest.raises(DistillationError, match=message):
@@ -160,10 +161,36 @@ def told(monkeypatch, module):
     return messages
 
 
+def test_without_a_length_it_goes_on_until_the_ratio_has_settled():
+    """As in a training from scratch: the ratio falls by 50 within 150 iterations and then stays, but for the batches."""
+    generator = torch.Generator().manual_seed(0)
+    calibration, iteration = ScaleCalibration(), 0
+    while not calibration.finished:
+        ratio = 0.1 + 5 * math.exp(-iteration / 25)
+        noise = math.exp(0.3 * torch.randn((), generator=generator).item())
+        calibration.observe(GradientComparison(task=1, distillation=(ratio * noise) ** 2, inner=0), 'mgd')
+        iteration += 1
+    assert 150 < iteration < 400
+    assert calibration.scale == pytest.approx(10, rel=0.15)
+    copy = ScaleCalibration()
+    copy.load_state_dict(calibration.state_dict())
+    assert (copy.scale, copy.finished) == (calibration.scale, True)
+
+
+def test_what_never_settles_ends_with_a_warning(monkeypatch):
+    messages = told(monkeypatch, 'gradients')
+    calibration = ScaleCalibration()
+    for iteration in range(1000):
+        assert not calibration.finished
+        calibration.observe(GradientComparison(task=math.exp(iteration / 100), distillation=1, inner=0), 'mgd')
+    assert calibration.finished
+    assert messages[-1][0] == logging.WARNING
+
+
 def test_a_scale_that_jumps_within_its_calibration_is_warned_of(monkeypatch):
-    for tasks, warnings in (((1, 2, 4), 0), ((1, 1e-9, 1e-20), 1)):
+    for tasks, warnings in (((1, 1, 1, 1), 0), ((1, 1, 1e-20, 1e-20), 1)):
         messages = told(monkeypatch, 'gradients')
-        calibration = ScaleCalibration(3)
+        calibration = ScaleCalibration(4)
         for task in tasks:
             calibration.observe(GradientComparison(task=task, distillation=1, inner=0), 'mgd')
         assert [level for level, _ in messages].count(logging.WARNING) == warnings

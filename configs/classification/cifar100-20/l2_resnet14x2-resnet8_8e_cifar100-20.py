@@ -12,5 +12,6 @@ model = dict(
         l2=dict(
             type='mmkd.FeatureDistiller',
             pairs=['backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
-            loss_scale='auto')),
+            loss_scale='auto',
+            calibration_iters=50)),
     image_shape=(3, 32, 32))

@@ -14,5 +14,6 @@ model = dict(
             pairs=['backbone.layer2@preact', 'backbone.layer3@preact', 'backbone.layer4@preact'],
             norm='GN',
             reduction='mean',
-            loss_scale='auto')))
+            loss_scale='auto',
+            calibration_iters=50)))
 custom_hooks = [dict(type='mmkd.MatchingUpdateHook', by_epoch=False, interval=100, num_images=128)]
