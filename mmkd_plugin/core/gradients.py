@@ -168,7 +168,8 @@ class ScaleCalibration(nn.Module):
                   f"({low:.3g} to {high:.3g}): with it the gradient at the taps is loss_weight times the task's", 'current')
         if not self.settled or high > SUSPICIOUS_SPREAD * low:
             print_log(f'model.distillers.{name}: the scale had not settled then. Look at log_gradients, and at the task '
-                      'loss (has it vanished?); give another calibration_iters or a number.', 'current', level=logging.WARNING)
+                      'loss (has it vanished?); give another calibration_iters or a number.', 'current',
+                      level=logging.WARNING)
 
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)
