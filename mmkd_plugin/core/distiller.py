@@ -72,8 +72,8 @@ class Distiller(nn.Module):
             self.fixed_scale = _checked_scale(loss_scale)
         elif end is not None and end - begin < len(calibration.log_scales):
             raise DistillationError(f"calibration_iters: 'auto' takes {len(calibration.log_scales)} iterations at least, "
-                                    f'but the distiller acts in {end - begin} (begin {begin}, end {end}). Accepted: no more, '
-                                    'or a number for loss_scale.')
+                                    f'but the distiller acts in {end - begin} (begin {begin}, end {end}). Accepted: no '
+                                    'more, or a number for loss_scale.')
         self.loss_weight, self.begin, self.end, self.warmup = loss_weight, begin, end, warmup
         self.log_gradients = log_gradients
         self.student_taps: List[str] = []
