@@ -38,37 +38,48 @@ class ActivationSearch:
     Args:
         module: the tapped module.
         label: what it is called in messages.
+        closing: only an activation whose output *is* the module's output counts, and there need not be one.
 
     Raises:
         DistillationError: if there is no activation module inside.
     """
 
-    def __init__(self, module: nn.Module, label: str):
-        self.module, self.label = module, label
+    def __init__(self, module: nn.Module, label: str, closing: bool = False):
+        self.module, self.label, self.closing = module, label, closing
         self.found = False
         self._running = False
         self._calls: Dict[nn.Module, int] = {}
         self._seen: List[FoundActivation] = []
         self._norm: Optional[_BatchNorm] = None
         self._output_shape: Optional[tuple] = None
+        self._last_output: Optional[Tensor] = None
+        self._closes = False
 
     def hook(self) -> list:
         """Registers what watches; returns the handles."""
         activations = [child for child in self.module.modules() if isinstance(child, ACTIVATIONS)]
-        if not activations:
+        if not activations and not self.closing:
             raise DistillationError(f'{self.label}: there is no activation module inside {type(self.module).__name__}')
         # The norm of a shortcut branch may run last, but it normalises the identity, not the block's own output.
         norms = [child for name, child in self.module.named_modules()
                  if isinstance(child, _BatchNorm) and not re.search(r'(^|\.)(downsample|shortcut)(\.|$)', name)]
         handles = [self.module.register_forward_pre_hook(self._enter), self.module.register_forward_hook(self._leave)]
-        handles += [child.register_forward_pre_hook(self._before_activation) for child in activations]
+        for child in activations:
+            handles += [child.register_forward_pre_hook(self._before_activation),
+                        child.register_forward_hook(self._after_activation)]
         handles += [child.register_forward_hook(self._after_norm) for child in norms]
         return handles
 
-    def result(self) -> FoundActivation:
-        """The activation. Raises :class:`DistillationError` if the module did not run, or none fits its output."""
+    def result(self) -> Optional[FoundActivation]:
+        """The activation; None if it has to close the module and none does.
+
+        Raises:
+            DistillationError: if the module did not run, or none fits its output.
+        """
         if not self.found:
             raise DistillationError(f'{self.label} was never reached in the forward.')
+        if self.closing:
+            return self._seen[-1] if self._closes else None
         if not self._seen:
             raise DistillationError(f'{self.label}: no activation module ran inside {type(self.module).__name__}')
         if self._output_shape is None or len(self._output_shape) != 4:
@@ -86,7 +97,7 @@ class ActivationSearch:
                                 f'of its output {tuple(size)}; tap a module that has one, or the output')
 
     def _enter(self, module, args):
-        self._running, self._norm = True, None
+        self._running, self._norm, self._last_output = True, None, None
         self._calls.clear()
         self._seen.clear()
 
@@ -94,12 +105,17 @@ class ActivationSearch:
         outputs = output if isinstance(output, (list, tuple)) else [output]
         tensors = [item for item in outputs if isinstance(item, Tensor)]
         self._output_shape = tuple(tensors[0].shape) if tensors else None
-        self._running, self.found = False, True
+        self._closes = self._last_output is not None and output is self._last_output
+        self._running, self.found, self._last_output = False, True, None
 
     def _before_activation(self, activation, args):
         if self._running:
             self._calls[activation] = self._calls.get(activation, 0) + 1
             self._seen.append(FoundActivation(activation, self._calls[activation], tuple(args[0].shape), self._norm))
+
+    def _after_activation(self, activation, args, output):
+        if self._running:
+            self._last_output = output
 
     def _after_norm(self, norm, args, output):
         self._norm = norm

@@ -1,15 +1,35 @@
 """Making features comparable."""
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import DistillationError
 
 
-def as_map(feature: Tensor) -> Tensor:
-    """(B, C, H, W) as it is, (B, C) as (B, C, 1, 1)."""
+def as_map(feature: Tensor, image_size: Optional[Tuple[int, int]] = None) -> Tensor:
+    """(B, C, H, W) as it is, (B, C) as (B, C, 1, 1); tokens (B, L, C) of images of that size as their grid."""
+    if feature.dim() == 3:
+        return tokens_to_map(feature, image_size)
     return feature if feature.dim() == 4 else feature[:, :, None, None]
+
+
+def widened(feature: Tensor) -> Tensor:
+    """The feature in float32 at least: half precision widened, anything else as it is."""
+    return feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
+
+
+def map_like(feature: Tensor, like: Tensor) -> Tensor:
+    """A map (B, C, H, W) in the form of ``like``: (B, C), (B, C, H, W), or tokens (B, L, C).
+
+    Extra leading tokens (class, distillation) are those of ``like``, detached.
+    """
+    if like.dim() == 3:
+        tokens = feature.flatten(2).transpose(1, 2)
+        extra = like.shape[1] - tokens.shape[1]
+        return torch.cat([like[:, :extra].detach(), tokens], 1) if extra > 0 else tokens
+    return feature.flatten(1) if like.dim() == 2 else feature
 
 
 def match_size(feature: Tensor, size: Sequence[int]) -> Tensor:

@@ -5,24 +5,27 @@ An address is ``module.path[index]@port``:
 * ``backbone.layer3``          the output of a module; a negative number indexes a list (``backbone.layer4.-1``);
 * ``neck[0]``                  one item of an output that is a list or tuple;
 * ``backbone.layer4@preact``   the input of the last activation inside a module, before that activation;
+* ``backbone.layer4.0@end``    what a block ends with, before the activation that closes it; the output where none does
+                               (pre-activation networks, linear bottlenecks);
 * ``decode_head.conv_seg@in``  the first input of a module.
+
+A feature can be replaced as well as read, and features can be summed up as they arrive: see :meth:`FeatureTaps.record`.
 
 Hooks exist only while a forward is recorded, so nothing stays on the model and nothing is held after the step.
 """
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .activations import ActivationSearch
 from .errors import DistillationError, unknown_name
-from .shapes import tokens_to_map
+from .recording import FeatureSum, Recording, TapsComplete
 
-PORTS = ('out', 'in', 'preact')
+PORTS = ('out', 'in', 'preact', 'end')
 
 _ADDRESS = re.compile(r'(?P<path>[^\[\]@\s]+)(?:\[(?P<index>-?\d+)\])?(?:@(?P<port>[^\[\]@\s]+))?')
 
@@ -71,10 +74,6 @@ def resolve_module(model: nn.Module, path: str, role: str) -> nn.Module:
     return module
 
 
-class TapsComplete(Exception):
-    """Stops a forward once every wanted tap has been recorded; never leaves this package."""
-
-
 @dataclass(frozen=True)
 class TapInfo:
     """What the dry run found out about a tap.
@@ -109,10 +108,14 @@ class Tap:
     def __str__(self):
         return f'tap {self.address!r} of the {self.role}'
 
-    def hook(self, add: Callable[['Tap', Tensor], None]) -> list:
-        """Registers what records this tap: calls ``add(tap, feature)``. Returns the handles."""
-        if self.port == 'out':
-            return [self.module.register_forward_hook(lambda module, args, output: add(self, self._select(output)))]
+    def hook(self, add: Callable[['Tap', Tensor], Optional[Tensor]]) -> list:
+        """Registers what records this tap: calls ``add(tap, feature)``, and goes on with what that returns, if anything.
+
+        Returns the handles.
+        """
+        if self.port == 'out' or (self.port == 'end' and self.activation is None):
+            return [self.module.register_forward_hook(
+                lambda module, args, output: self._put(output, add(self, self._select(output))))]
         if self.port == 'in':
             return [self.module.register_forward_pre_hook(
                 lambda module, args, kwargs: add(self, self._select(next(iter((*args, *kwargs.values()))))),
@@ -132,13 +135,22 @@ class Tap:
 
         def before_activation(module, args):
             if calls[0] is None:
-                return
+                return None
             calls[0] += 1
-            if calls[0] == self.activation_call:
-                add(self, args[0].permute(0, 3, 1, 2) if self.channels_last else args[0])
+            if calls[0] != self.activation_call:
+                return None
+            replacement = add(self, args[0].permute(0, 3, 1, 2) if self.channels_last else args[0])
+            if replacement is None:
+                return None
+            return (replacement.permute(0, 2, 3, 1) if self.channels_last else replacement,)
 
         return [self.module.register_forward_pre_hook(enter), self.module.register_forward_hook(leave),
                 self.activation.register_forward_pre_hook(before_activation)]
+
+    def close(self, feature: Tensor) -> Tensor:
+        """What the module returns where ``feature`` is what it has at the tap: it goes through the closing activation."""
+        # Past the hooks, which would take this for a call of the model's own.
+        return feature if self.activation is None else self.activation.forward(feature)
 
     def _select(self, output):
         if self.index is not None:
@@ -158,80 +170,14 @@ class Tap:
             raise DistillationError(f'{self}: is a {type(output).__name__}, not a tensor')
         return output
 
-
-class Recording:
-    """The features of one forward, valid until :meth:`FeatureTaps.record` is left.
-
-    Attributes:
-        edges: where each feature that has a gradient stands in the autograd graph, by address; holds also where the
-            feature was cloned, or is changed in place later.
-    """
-
-    def __init__(self, taps: Sequence[Tap], role: str, stop_when_complete: bool):
-        self.role = role
-        self._taps = taps
-        self._stop = stop_when_complete
-        self._features: Dict[str, Tensor] = {}
-        self._versions: Dict[str, int] = {}
-        self.edges: Dict[str, GradientEdge] = {}
-
-    def add(self, tap: Tap, feature: Tensor) -> None:
-        if tap.address in self._features:
-            raise DistillationError(f'{tap} was reached twice in one forward (a module that is shared, or run again). '
-                                    'Tap a module that runs once.')
-        if feature.requires_grad:
-            self.edges[tap.address] = get_gradient_edge(feature)
-        if tap.needs_clone:
-            feature = feature.clone()
-        self._features[tap.address] = feature
-        self._versions[tap.address] = feature._version
-        if self._stop and self.complete:
-            raise TapsComplete
-
-    @property
-    def complete(self) -> bool:
-        return len(self._features) == len(self._taps)
-
-    def overwritten(self) -> List[Tap]:
-        """The taps whose tensor an in-place operation has changed since it was recorded."""
-        return [tap for tap in self._taps
-                if tap.address in self._features and self._features[tap.address]._version != self._versions[tap.address]]
-
-    def features(self, inputs: Tensor) -> Dict[str, Tensor]:
-        """Feature by address: (B, C, H, W), or (B, C). Tokens become maps.
-
-        Args:
-            inputs: the images (B, C, H, W) of the forward.
-
-        Raises:
-            DistillationError: for a tap that was not reached, was overwritten in place, or is no feature of the images.
-        """
-        missing = [tap for tap in self._taps if tap.address not in self._features]
-        if missing:
-            raise DistillationError(
-                f'{missing[0]} was never reached in the forward. A module that its parent does not call, or calls as '
-                '`module.forward(...)`, cannot be tapped: tap a module inside or around it (for mmseg heads '
-                "'decode_head.conv_seg'). Heads that only training runs (auxiliary_head) cannot be tapped either.")
-        changed = self.overwritten()
-        if changed:
-            raise DistillationError(f'{changed[0]} was changed in place after it was recorded. '
-                                    "Tap the block's output, or '@preact' of the block.")
-        return {tap.address: self._as_map(tap, inputs) for tap in self._taps}
-
-    def _as_map(self, tap: Tap, inputs: Tensor) -> Tensor:
-        feature = self._features[tap.address]
-        if feature.dim() and len(feature) != len(inputs):
-            raise DistillationError(f'{tap}: has {len(feature)} items for {len(inputs)} images; regions and queries '
-                                    'cannot be compared, features of whole images can')
-        if feature.dim() == 3:
-            try:
-                return tokens_to_map(feature, tuple(inputs.shape[2:]))
-            except DistillationError as error:
-                raise DistillationError(f'{tap}: {error}') from None
-        if feature.dim() not in (2, 4):
-            raise DistillationError(f'{tap}: has shape {tuple(feature.shape)}; a feature is (B, C), (B, L, C) or '
-                                    '(B, C, H, W)')
-        return feature
+    def _put(self, output, replacement: Optional[Tensor]):
+        """``output`` with the tapped feature replaced; None where nothing is."""
+        if replacement is None or isinstance(output, Tensor):
+            return replacement
+        tensors = [number for number, item in enumerate(output) if isinstance(item, Tensor)]
+        items = list(output)
+        items[tensors[0] if self.index is None else self.index] = replacement
+        return tuple(items) if isinstance(output, tuple) else items
 
 
 class FeatureTaps:
@@ -253,15 +199,20 @@ class FeatureTaps:
         self.info: Dict[str, TapInfo] = {}
 
     @contextmanager
-    def record(self, addresses: Optional[Sequence[str]] = None, stop_when_complete: bool = False):
+    def record(self, addresses: Optional[Sequence[str]] = None, stop_when_complete: bool = False,
+               sums: Sequence[FeatureSum] = (), replace: Optional[Mapping[str, Callable[[Tensor], Tensor]]] = None):
         """Records the forward that runs inside the context; yields a :class:`Recording`.
 
         Args:
             addresses: which taps; all by default.
             stop_when_complete: end the forward (and the context) when the last tap has been reached.
+            sums: weighted sums to make of features while they arrive.
+            replace: by address (not ``@in``), what the model goes on with: a function of the feature as the model has it.
         """
-        taps = [self.taps[address] for address in dict.fromkeys(addresses)] if addresses else list(self.taps.values())
-        recording = Recording(taps, self.role, stop_when_complete)
+        wanted = list(dict.fromkeys(self.taps if addresses is None else addresses))
+        summed = [address for total in sums for address in total.addresses]
+        taps = [self.taps[address] for address in dict.fromkeys([*wanted, *summed])]
+        recording = Recording(taps, self.role, stop_when_complete, wanted, sums, replace or {})
         handles, in_place = [], []
         try:
             for tap in taps:
@@ -318,8 +269,8 @@ class FeatureTaps:
         return norm if norm is not None and norm.affine and norm.num_features == channels else None
 
     def _find_activations_and_norms(self, forward) -> None:
-        preact = [tap for tap in self.taps.values() if tap.port == 'preact']
-        searches = [ActivationSearch(tap.module, str(tap)) for tap in preact]
+        sought = [tap for tap in self.taps.values() if tap.port in ('preact', 'end')]
+        searches = [ActivationSearch(tap.module, str(tap), closing=tap.port == 'end') for tap in sought]
         handles = [handle for search in searches for handle in search.hook()]
         for tap in self.taps.values():
             if tap.port == 'out' and isinstance(tap.module, _BatchNorm):
@@ -331,14 +282,16 @@ class FeatureTaps:
             if all(search.found for search in searches):
                 raise TapsComplete
 
-        handles += [tap.module.register_forward_hook(finished) for tap in preact]
+        handles += [tap.module.register_forward_hook(finished) for tap in sought]
         try:
             with suppress(TapsComplete):
                 forward()
         finally:
             for handle in handles:
                 handle.remove()
-        for tap, search in zip(preact, searches):
+        for tap, search in zip(sought, searches):
             found = search.result()
+            if found is None:
+                continue
             tap.activation, tap.activation_call, tap.norm = found.activation, found.call, found.norm
             tap.channels_last = found.channels_last

@@ -7,6 +7,7 @@ from torch import nn
 from zoo import batch, build, classifier, distilled, mgd, pspnet, retinanet
 
 from mmkd_plugin.core import DistillationError, FeatureTaps, TapAddress
+from mmkd_plugin.core.recording import FeatureSum
 from mmkd_plugin.core.shapes import tokens_to_map
 
 
@@ -238,3 +239,61 @@ def test_a_tap_whose_items_are_not_the_images_is_refused_by_name():
 
     with pytest.raises(DistillationError, match=r"tap '1' of the student: has 3 items for 1 images"):
         settled(nn.Sequential(nn.Conv2d(3, 4, 1), Regions()), ['1'], torch.randn(1, 3, 8, 8))
+
+
+def test_end_is_before_the_activation_that_closes_a_block_and_the_output_where_none_does():
+    image = torch.randn(2, 3, 64, 64)
+    for cfg, block, closes in ((dict(type='mmdet.ResNet', depth=50, base_channels=8), 'layer2.0', True),
+                               (dict(type='mmdet.ResNet', depth=18, base_channels=8), 'layer2', True),
+                               (dict(type='mmkd.WideResNet', depth=16, widen_factor=1), 'layer2.blocks.0', False),
+                               (dict(type='mmpretrain.MobileNetV2', widen_factor=.25), 'layer3.1', False),
+                               (dict(type='mmpretrain.ShuffleNetV2', widen_factor=.5), 'layers.1.0', False)):
+        backbone = MODELS.build(cfg)
+        taps = settled(backbone, [f'{block}@end', block], image)
+        with torch.no_grad(), taps.record() as recording:
+            backbone(image)
+        end, output = recording.features(image).values()
+        assert torch.equal(end.relu() if closes else end, output), cfg
+        assert not closes or end.min() < 0
+
+
+@pytest.mark.parametrize('port', ['', '@end', '@preact'])
+def test_a_feature_can_be_replaced_on_its_way(port):
+    backbone = MODELS.build(dict(type='mmdet.ResNet', depth=18, base_channels=8, stem_channels=8))
+    image = torch.randn(2, 3, 64, 64)
+    taps = settled(backbone, [f'layer2{port}'], image)
+    other = torch.randn(2, 16, 8, 8)
+    with torch.no_grad(), taps.record(replace={f'layer2{port}': lambda feature: other}) as recording:
+        outputs = backbone(image)
+    entering = other.relu() if port else other
+    with torch.no_grad():
+        expected = backbone.layer4(backbone.layer3(entering))
+    assert torch.equal(outputs[1], entering)
+    assert torch.equal(outputs[3], expected)
+    assert not torch.equal(recording.features(image)[f'layer2{port}'], other), 'what is recorded is the model\'s own'
+
+
+def test_sums_are_those_of_the_features_and_keep_none_of_them():
+    backbone = MODELS.build(dict(type='mmdet.ResNet', depth=34, base_channels=8, stem_channels=8))
+    image = torch.randn(2, 3, 64, 64)
+    addresses = [f'layer2.{block}@end' for block in range(4)]
+    taps = settled(backbone, addresses, image)
+    total = FeatureSum('group', dict(zip(addresses, [.125, 0, .375, .5])))
+    with torch.no_grad(), taps.record() as all_of_them:
+        backbone(image)
+    with torch.no_grad(), taps.record([], sums=[total], stop_when_complete=True) as recording:
+        backbone(image)
+    features = all_of_them.features(image)
+    expected = sum(features[address] * weight for address, weight in total.weights.items())
+    assert list(recording.features(image)) == ['group']
+    torch.testing.assert_close(recording.features(image)['group'], expected, rtol=1e-6, atol=1e-6)
+    assert total.addresses == [addresses[0], addresses[2], addresses[3]]
+
+
+def test_features_of_several_shapes_are_not_summed():
+    backbone = MODELS.build(dict(type='mmdet.ResNet', depth=18, base_channels=8, stem_channels=8))
+    image = torch.randn(2, 3, 64, 64)
+    taps = settled(backbone, ['layer1@end', 'layer2@end'], image)
+    with torch.no_grad(), pytest.raises(DistillationError, match='only features of one shape can be summed'), \
+            taps.record([], sums=[FeatureSum('group', {'layer1@end': .5, 'layer2@end': .5})]):
+        backbone(image)
