@@ -16,7 +16,9 @@ from .distiller import Batch, Distiller
 from .errors import DistillationError, check_known_keys, unknown_name
 from .gradients import compare_gradients, feature_gradients
 from .isolation import get_rng_state
-from .taps import FeatureTaps, Recording
+from .recording import Recording
+from .rerouting import Rerouting, check_paths
+from .taps import FeatureTaps
 from .teacher import Teacher, dry_run
 
 # Attributes that are set after the distillers have got their names.
@@ -63,6 +65,9 @@ class Distillation(nn.Module):
             if hasattr(self, name) or name in RESERVED_NAMES:
                 raise DistillationError(f'model.distillers.{name}: the name {name!r} is taken. Accepted: any other.')
             self.add_module(name, build_distiller(name, cfg))
+        self._check_rerouting()
+        for name, distiller in self.distillers.items():
+            distiller.find_taps(student, teacher, name)
         self._check_addresses(student, 'student')
         self._check_addresses(teacher.model, 'teacher')
         image = torch.zeros(1, *image_shape, device=next(student.parameters()).device)
@@ -79,10 +84,18 @@ class Distillation(nn.Module):
         self.keeps_forward = self.is_suspended = False
         self._rng_before: Optional[dict] = None
         self._kept: Optional[KeptForward] = None
+        self._unreached: Dict[str, List[nn.Parameter]] = {}
 
     @property
     def distillers(self) -> Dict[str, Distiller]:
         return dict(self.named_children())
+
+    def _check_rerouting(self) -> None:
+        rerouting = [name for name, distiller in self.distillers.items() if distiller.reroutes]
+        if rerouting and len(self.distillers) > 1:
+            others = ', '.join(name for name in self.distillers if name != rerouting[0])
+            raise DistillationError(f'model.distillers.{rerouting[0]} injects features into the student; what {others} '
+                                    'would compare are not the features of one forward. Accepted: this distiller alone.')
 
     def _check_addresses(self, model: nn.Module, role: str) -> None:
         for name, distiller in self.distillers.items():
@@ -125,12 +138,34 @@ class Distillation(nn.Module):
         weights = {name: distiller.weight_at(iteration) for name, distiller in self.distillers.items()}
         return {name: weight for name, weight in weights.items() if weight > 0}
 
-    def record_student(self, names: Sequence[str], stop_when_complete: bool = False):
+    @contextmanager
+    def record_student(self, names: Sequence[str], rerouting: Optional[Rerouting] = None, stop_when_complete: bool = False):
         """Context that records the student's features for the named distillers; see :meth:`FeatureTaps.record`."""
-        return self.student_taps.record(self._active_addresses('student', names), stop_when_complete)
+        addresses = self._active_addresses('student', names)
+        if rerouting is None:
+            with self.student_taps.record(addresses, stop_when_complete) as recording:
+                yield recording
+            return
+        with rerouting.applied(self.student_taps) as replace, \
+                self.student_taps.record(addresses, replace=replace) as recording:
+            yield recording
+
+    def reroute(self, inputs: Tensor, data_samples: Any, weights: Dict[str, float]) -> Optional[Rerouting]:
+        """How the coming forward is rerouted: None, unless a distiller that acts does so. The teacher runs here then."""
+        names = [name for name in weights if self.distillers[name].reroutes]
+        if not names:
+            return None
+        teacher = self._teacher_features(inputs, data_samples, names)
+        rerouting = self.distillers[names[0]].reroute(teacher, Batch(inputs, data_samples, current_iteration()))
+        rerouting.teacher = teacher
+        return rerouting
+
+    def _teacher_features(self, inputs: Tensor, data_samples: Any, names: Sequence[str]) -> Dict[str, Tensor]:
+        sums = [total for name in names for total in self.distillers[name].teacher_sums()]
+        return self.teacher.features(inputs, data_samples, self._active_addresses('teacher', names), sums)
 
     def losses(self, recording: Recording, inputs: Tensor, data_samples: Any, weights: Dict[str, float],
-               task_loss: Callable[[], Tensor]) -> Dict[str, Tensor]:
+               task_loss: Callable[[], Tensor], rerouting: Optional[Rerouting] = None) -> Dict[str, Tensor]:
         """Weighted losses ``<distiller>.<loss>`` for a batch whose student forward has been recorded.
 
         Args:
@@ -138,11 +173,15 @@ class Distillation(nn.Module):
             inputs, data_samples: the batch as the student's preprocessor left it.
             weights: of the distillers that act.
             task_loss: gives the student's own loss, a scalar, for those that compare gradients with it.
+            rerouting: of that forward, if it was rerouted.
+
+        Raises:
+            DistillationError: for a feature that cannot be used.
         """
         batch = Batch(inputs, data_samples, current_iteration())
         student = recording.features(inputs)
         self._check_gradients(student)
-        teacher = self.teacher.features(inputs, data_samples, self._active_addresses('teacher', list(weights)))
+        teacher = rerouting.teacher if rerouting else self._teacher_features(inputs, data_samples, list(weights))
         if self._rng_before is not None:
             self._kept = KeptForward(inputs, data_samples, teacher, self._rng_before)
         self._non_finite.look(dict(student=student, teacher=teacher), batch.iteration)
@@ -175,6 +214,22 @@ class Distillation(nn.Module):
                 logged[f'{name}.{key}'] = torch.tensor(value)
         return logged
 
+    def paths_kept_apart(self, student: nn.Module, rerouting: Rerouting, task: Dict[str, Any],
+                         ours: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Checks, once per label of a rerouting, that its two paths are apart; see :func:`~.rerouting.check_paths`.
+
+        Returns:
+            Under DDP, which wants a gradient for every parameter, a zero that depends on those that neither path reaches.
+        """
+        if not torch.is_grad_enabled():
+            return {}
+        if rerouting.label not in self._unreached:
+            self._unreached[rerouting.label] = check_paths(student, rerouting, task, ours)
+        unreached = self._unreached[rerouting.label]
+        if not unreached or not is_distributed():
+            return {}
+        return {'distillation.loss_unreached': sum(parameter.sum() for parameter in unreached) * 0}
+
     def idle_losses(self, weights: Dict[str, float]) -> Dict[str, Tensor]:
         """What stands in for the losses of distillers, or parts of them, that do not act (are not in ``weights``).
 
@@ -201,8 +256,7 @@ class Distillation(nn.Module):
         """
         with torch.no_grad(), self.record_student(names, stop_when_complete=True) as recording:
             model(inputs, data_samples, mode='tensor')
-        return (recording.features(inputs),
-                self.teacher.features(inputs, data_samples, self._active_addresses('teacher', names)))
+        return recording.features(inputs), self._teacher_features(inputs, data_samples, names)
 
     def raise_if_not_finite(self) -> None:
         """Raises :class:`DistillationError` if a feature has held NaN or infinity; names tap and iteration."""

@@ -6,7 +6,10 @@ from torch import Tensor, nn
 
 from .errors import DistillationError, check_number
 from .gradients import GradientComparison, ScaleCalibration
+from .recording import FeatureSum
+from .rerouting import Rerouting
 from .taps import TapInfo
+from .teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class Distiller(nn.Module):
     A sub-class names its taps in ``student_taps`` and ``teacher_taps``, makes what depends on shapes in
     :meth:`prepare`, and returns its losses from :meth:`forward`. Its parameters (adapters) are trained by the run's
     optimiser and its ``state_dict`` is kept under ``mmkd`` in the checkpoint.
+
+    What most distillers leave as it is: :meth:`find_taps` where the taps follow from the models, :meth:`taps_at` and
+    :meth:`teacher_sums` where an iteration needs less than all features, :meth:`reroute` (with ``reroutes`` set) where the
+    student is to go on from another feature.
 
     Args:
         loss_weight: factor of all its losses. At 0 the distiller costs nothing.
@@ -78,6 +85,27 @@ class Distiller(nn.Module):
         self.log_gradients = log_gradients
         self.student_taps: List[str] = []
         self.teacher_taps: List[str] = []
+        self.reroutes = False
+
+    def find_taps(self, student: nn.Module, teacher: Teacher, name: str) -> None:
+        """Sets ``student_taps`` and ``teacher_taps`` where they follow from the models. Called first of all.
+
+        Args:
+            student: the model that is trained.
+            teacher: its ``model`` is the teacher, its ``identity`` says which one it is.
+            name: the distiller's name in the config, for messages.
+        """
+
+    def teacher_sums(self) -> List[FeatureSum]:
+        """Weighted sums of teacher features that this iteration needs, made while the teacher runs; by default none."""
+        return []
+
+    def reroute(self, teacher: Dict[str, Tensor], batch: Batch) -> Rerouting:
+        """Where ``reroutes`` is set: from which feature on the student goes on with another in this iteration.
+
+        The teacher runs first then. A distiller that reroutes is the only one of its model.
+        """
+        raise NotImplementedError
 
     def weight_at(self, iteration: int) -> float:
         """The factor of the losses at a global iteration: a function of it alone, so it survives resuming."""

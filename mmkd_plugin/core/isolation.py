@@ -60,3 +60,19 @@ def evaluation_mode(model: nn.Module):
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def preserved_buffers(model: nn.Module):
+    """Every buffer (the running statistics of batch norms) has inside what it has, and afterwards what it had before.
+
+    Backward passes of what is computed inside belong inside: they may want the buffers as they were used.
+    """
+    buffers = list(model.buffers())
+    before = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(buffers, before):
+                buffer.copy_(value)

@@ -4,6 +4,7 @@ An overlay, not a wrapper: what comes out is the student object itself, its clas
 Attributes, parameter names, ``isinstance`` and checkpoints stay the student's own.
 """
 import inspect
+from dataclasses import replace
 from functools import cache
 from typing import Optional, Sequence
 
@@ -107,11 +108,19 @@ class DistilledMixin:
         idle = self.distillation.idle_losses(weights)
         if not weights:
             return {**super().forward(*args, **kwargs), **idle}
+        inputs, data_samples = _inputs_and_samples(call)
+        rerouting = self.distillation.reroute(inputs, data_samples, weights)
         self.distillation.start_forward()
-        with self.distillation.record_student(list(weights)) as recording:
+        with self.distillation.record_student(list(weights), rerouting) as recording:
             losses = super().forward(*args, **kwargs)
-        ours = self.distillation.losses(recording, *_inputs_and_samples(call), weights,
-                                        task_loss=lambda: self.parse_losses(losses)[0])
+        ours = self.distillation.losses(recording, inputs, data_samples, weights,
+                                        lambda: self.parse_losses(losses)[0], rerouting)
+        if rerouting is not None:
+            losses = rerouting.weighed(losses)
+            ours.update(self.distillation.paths_kept_apart(self, rerouting, losses, ours))
+            if rerouting.whole_weight:
+                ours.update({f'whole.{name}': value for name, value in replace(
+                    rerouting, task_weight=rerouting.whole_weight).weighed(super().forward(*args, **kwargs)).items()})
         # Classifiers call their loss `loss`, which would hide the total of that name in the log.
         losses = {'student.loss' if name == 'loss' else name: value for name, value in losses.items()}
         return {**losses, **ours, **idle}

@@ -14,6 +14,7 @@ from .config import load_config
 from .errors import DistillationError, check_known_keys, unknown_name
 from .files import load_weights
 from .isolation import evaluation_mode, preserved_rng
+from .recording import FeatureSum
 from .taps import FeatureTaps
 
 TEACHER_KEYS = ('config', 'checkpoint', 'overrides', 'allow_random_weights')
@@ -57,18 +58,20 @@ class Teacher:
         dry_run(self.model, self.taps, image)
         return self.taps
 
-    def features(self, inputs: Tensor, data_samples=None, addresses: Optional[Sequence[str]] = None) -> Dict[str, Tensor]:
-        """Features of the student's batch, without gradient; stops at the deepest tap.
+    def features(self, inputs: Tensor, data_samples=None, addresses: Optional[Sequence[str]] = None,
+                 sums: Sequence[FeatureSum] = ()) -> Dict[str, Tensor]:
+        """Features of the student's batch by address, sums of them by name, without gradient; stops at the deepest tap.
 
         Args:
             inputs: (B, C, H, W), the batch as the student's preprocessor made it.
             data_samples: the batch's data samples, for teachers that want them (DETR).
             addresses: which taps; all by default.
+            sums: weighted sums to make while the teacher runs.
         """
         self._move_to(inputs.device)
         if self._renormalise is not None:
             inputs = self._renormalise(inputs)
-        with torch.no_grad(), self.taps.record(addresses, stop_when_complete=True) as recording:
+        with torch.no_grad(), self.taps.record(addresses, stop_when_complete=True, sums=sums) as recording:
             self.model(inputs, data_samples, mode='tensor')
         return recording.features(inputs)
 

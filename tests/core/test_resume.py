@@ -1,8 +1,7 @@
 """Resuming: bit-equal to a run that was not interrupted, and refused where it would mix two runs."""
 import pytest
 import torch
-from mmengine.hooks import Hook
-from zoo import STUDENTS, classifier, distilled, mgd, pspnet, run, run_cfg, update_hook
+from zoo import STUDENTS, Stop, classifier, distilled, mgd, pspnet, run, run_cfg, update_hook
 
 from mmkd_plugin.core import DistillationError
 
@@ -44,22 +43,6 @@ def test_resume_of_an_iteration_based_run_is_bit_equal(tmp_path):
     resumed, later = run(cfg('half', 6, resume=True))
     assert later == losses[3:]
     assert all(torch.equal(value, resumed.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
-
-
-class Stop(Hook):
-    """Ends training after an epoch or an iteration, once its checkpoint has been saved."""
-    priority = 'LOWEST'
-
-    def __init__(self, epoch=None, iteration=None):
-        self.epoch, self.iteration = epoch, iteration
-
-    def after_train_epoch(self, runner):
-        if runner.epoch + 1 == self.epoch:
-            runner.train_loop.stop_training = True
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 == self.iteration:
-            runner.train_loop.stop_training = True
 
 
 def test_resuming_with_other_taps_of_equal_width_is_refused(tmp_path):
