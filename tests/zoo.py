@@ -4,6 +4,7 @@ from copy import deepcopy
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
@@ -27,6 +28,17 @@ def pspnet(base_channels=8, depth=18, num_classes=5, norm_eval=False):
                             num_convs=1, norm_cfg=BN, num_classes=num_classes, align_corners=False,
                             loss_decode=dict(type='CrossEntropyLoss', loss_weight=.4)),
         train_cfg=dict(), test_cfg=dict(mode='whole'))
+
+
+def deeplabv3plus(base_channels=8, depth=18):
+    """A segmentor with a skip connection: its head reads the first stage beside the last."""
+    model = pspnet(base_channels, depth)
+    expansion = 1 if depth in (18, 34) else 4
+    model['decode_head'] = dict(
+        type='DepthwiseSeparableASPPHead', in_channels=base_channels * 8 * expansion, in_index=3, channels=8,
+        dilations=(1, 2), c1_in_channels=base_channels * expansion, c1_channels=4, norm_cfg=BN, num_classes=5,
+        align_corners=False, dropout_ratio=0.1, loss_decode=dict(type='CrossEntropyLoss'))
+    return model
 
 
 def retinanet(base_channels=8, depth=18):
@@ -66,6 +78,10 @@ STUDENTS = dict(mmseg=pspnet, mmdet=retinanet, mmpretrain=classifier)
 def mgd(*pairs, **options):
     return dict(type='mmkd.MatchingGuidedDistiller', **{
         'pairs': list(pairs) or ['backbone.layer3@preact', 'backbone.layer4@preact'], 'reduction': 'mean', **options})
+
+
+def dfa(mode='search', groups=('backbone.layer2', 'backbone.layer3', 'backbone.layer4'), **options):
+    return dict(type='mmkd.FeatureAggregationDistiller', mode=mode, groups=list(groups), **options)
 
 
 def distilled(student, teacher=None, teacher_options=None, **distillers):
@@ -155,12 +171,26 @@ def update_hook(scope, **options):
     return {**UPDATE, 'dataloader': loader(scope, 4), **options}
 
 
+class Stop(Hook):
+    """Ends training after an epoch or an iteration, once its checkpoint has been saved."""
+    priority = 'LOWEST'
+
+    def __init__(self, epoch=None, iteration=None):
+        self.epoch, self.iteration = epoch, iteration
+
+    def after_train_epoch(self, runner):
+        if runner.epoch + 1 == self.epoch:
+            runner.train_loop.stop_training = True
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.iteration:
+            runner.train_loop.stop_training = True
+
+
 class LossRecorder:
     """A hook, made on the spot, that keeps the losses of every iteration."""
 
     def __new__(cls):
-        from mmengine.hooks import Hook
-
         class Recorder(Hook):
             def __init__(self):
                 self.losses = []

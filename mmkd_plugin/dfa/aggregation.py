@@ -1,0 +1,60 @@
+"""Feature aggregation: several layers of one teacher as one target (equations 2 and 6 of DFA, ECCV 2020)."""
+from typing import List, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core.shapes import widened
+
+ABLATIONS = ('last', 'average', 'random')
+
+
+def aggregation_weights(beta: Tensor) -> Tensor:
+    """``alpha_j = exp(beta_j) / sum_k exp(beta_k)`` (equation 6): (N,) from (N,), positive, summing to 1."""
+    return torch.softmax(beta, 0)
+
+
+def aggregate(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """``A = sum_j alpha_j T_j`` (equation 2), in float32 at least.
+
+    Args:
+        maps: N features of equal shape (B, C, H, W).
+        weights: (N,); gradients flow into them. Theirs is ``<dL/dA, T_j>``, so besides the maps nothing is kept.
+
+    Returns:
+        (B, C, H, W).
+    """
+    total = widened(maps[0]) * weights[0]
+    for feature, weight in zip(maps[1:], weights[1:]):
+        total = total + widened(feature) * weight
+    return total
+
+
+def fit_size(aggregation: Tensor, size: Sequence[int]) -> Tensor:
+    """A (B, C, H, W) at the student's resolution (h, w), bilinearly: linear, so it commutes with the sum over layers."""
+    if tuple(aggregation.shape[2:]) == tuple(size):
+        return aggregation
+    return F.interpolate(aggregation, tuple(size), mode='bilinear', align_corners=False)
+
+
+def ablation_weights(kind: str, count: int, seed: int = 0) -> List[float]:
+    """Weights that were not searched.
+
+    Args:
+        kind: ``'last'`` (one-hot at the last layer: conventional feature distillation), ``'average'``, or ``'random'``
+            (softmax of standard normal numbers).
+        count: N.
+        seed: of ``'random'``.
+    """
+    if kind == 'last':
+        return [0.0] * (count - 1) + [1.0]
+    if kind == 'average':
+        return [1 / count] * count
+    beta = torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return aggregation_weights(beta).tolist()
+
+
+def every_kth(count: int, every: int) -> List[int]:
+    """Every k-th of ``count`` blocks, counted back from the last, which is always there; in order."""
+    return sorted(range(count - 1, -1, -every))

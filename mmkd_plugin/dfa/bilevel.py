@@ -1,0 +1,91 @@
+"""Gradients of a validation loss with respect to what a training loss depends on (DARTS, Liu et al., ICLR 2019)."""
+from dataclasses import dataclass
+from typing import Callable, List, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+PROBE = 0.01
+
+
+@dataclass(frozen=True)
+class VirtualStep:
+    """What the next training step does to a weight: ``w' = w - rate * (momentum * buffer + grad + decay * w)``."""
+    weight: Tensor
+    rate: float
+    decay: float = 0.0
+    momentum: float = 0.0
+    buffer: Optional[Tensor] = None
+
+
+def first_order_gradient(val_loss: Tensor, beta: Tensor) -> Tensor:
+    """dL_val/dbeta at the present weights; 0 where the loss does not depend on ``beta``. No weight gets a gradient."""
+    return _or_zero(torch.autograd.grad(val_loss, beta, allow_unused=True)[0], beta)
+
+
+def unrolled_gradient(val_loss: Callable[[], Tensor], train_loss: Callable[[], Tensor], beta: Tensor,
+                      steps: Sequence[VirtualStep]) -> Tensor:
+    """dL_val(w', beta)/dbeta where ``w'`` is one training step from w, and depends on ``beta`` itself.
+
+    ``dL_val(w', beta)/dbeta - (dL_train(w+)/dbeta - dL_train(w-)/dbeta) / (2 eps)`` with ``w+- = w +- eps * rate * v``,
+    ``v = dL_val/dw'`` and ``eps = 0.01 / |rate * v|``: the second-order term of DARTS by finite differences. Weights are put
+    back bit for bit.
+
+    Args:
+        val_loss, train_loss: compute the loss anew, from the weights and ``beta`` as they are when called.
+        beta: (N,), a leaf that requires grad.
+        steps: the virtual step of each weight.
+    """
+    weights = [step.weight for step in steps]
+    start = [weight.detach().clone() for weight in weights]
+    try:
+        slopes = torch.autograd.grad(train_loss(), weights, allow_unused=True)
+        for step, slope in zip(steps, slopes):
+            _move(step, _or_zero(slope, step.weight))
+        direct, *outward = torch.autograd.grad(val_loss(), [beta, *weights], allow_unused=True)
+        direct = _or_zero(direct, beta)
+        probe = [step.rate * _or_zero(gradient, step.weight) for step, gradient in zip(steps, outward)]
+        norm = torch.stack([direction.norm() for direction in probe]).norm()
+        if float(norm) == 0:
+            return direct
+        epsilon = PROBE / norm
+        ahead = _beta_gradient_at(train_loss, beta, weights, start, probe, epsilon)
+        behind = _beta_gradient_at(train_loss, beta, weights, start, probe, -epsilon)
+        return direct - (ahead - behind) / (2 * epsilon)
+    finally:
+        _put(weights, start)
+
+
+def virtual_steps(optimizer: torch.optim.Optimizer) -> List[VirtualStep]:
+    """The optimiser's next step for each of its weights: as SGD takes it; for others, plain descent at their rate."""
+    steps = []
+    for group in optimizer.param_groups:
+        momentum = float(group.get('momentum', 0) or 0)
+        for weight in group['params']:
+            if weight.requires_grad:
+                buffer = optimizer.state.get(weight, {}).get('momentum_buffer') if momentum else None
+                steps.append(VirtualStep(weight, float(group['lr']), float(group.get('weight_decay', 0)), momentum, buffer))
+    return steps
+
+
+@torch.no_grad()
+def _move(step: VirtualStep, slope: Tensor) -> None:
+    change = slope + step.decay * step.weight
+    if step.buffer is not None:
+        change = change + step.momentum * step.buffer
+    step.weight.sub_(step.rate * change)
+
+
+@torch.no_grad()
+def _put(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for weight, value in zip(weights, values):
+        weight.copy_(value)
+
+
+def _beta_gradient_at(train_loss, beta, weights, start, probe, epsilon) -> Tensor:
+    _put(weights, [value + epsilon * direction for value, direction in zip(start, probe)])
+    return first_order_gradient(train_loss(), beta)
+
+
+def _or_zero(gradient: Optional[Tensor], like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if gradient is None else gradient

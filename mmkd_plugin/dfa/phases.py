@@ -1,0 +1,66 @@
+"""Which group is searched at which iteration: the groups one after the other, shallow to deep (algorithm 1 of DFA)."""
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence, Union
+
+from ..core.errors import DistillationError, check_number
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The iterations of one group.
+
+    Attributes:
+        group: its index.
+        begin: first iteration.
+        end: first iteration after it.
+        beta_begin: first iteration in which beta is trained too.
+    """
+    group: int
+    begin: int
+    end: int
+    beta_begin: int
+
+
+def phases_of(sizes: Dict[int, str], total: int, iterations: Union[int, Sequence[int], None] = None,
+              weights_first: float = 0.0) -> List[Phase]:
+    """The phases of a search.
+
+    Args:
+        sizes: name of every group that is searched, by its index, in order.
+        total: iterations of the run.
+        iterations: I_s: of every group, or a list of each group's; by default the run in equal parts (the last group has the
+            rest).
+        weights_first: fraction of each phase in which only weights are trained.
+
+    Raises:
+        DistillationError: if the run has too few iterations, or not those that are given.
+    """
+    key = 'AggregationSearchHook.iterations'
+    if iterations is None:
+        lengths = [total // len(sizes)] * len(sizes)
+        lengths[-1] += total - sum(lengths)
+    else:
+        lengths = [iterations] * len(sizes) if isinstance(iterations, int) else list(iterations)
+    if len(lengths) != len(sizes):
+        raise DistillationError(f'{key}: {len(lengths)} numbers for {len(sizes)} groups with more than one layer '
+                                f'({", ".join(sizes.values())})')
+    for length in lengths:
+        check_number(key, length, above=0, whole=True)
+    if sum(lengths) != total:
+        raise DistillationError(f'{key}: the phases take {sum(lengths)} iterations ({" + ".join(map(str, lengths))} for '
+                                f'{", ".join(sizes.values())}), the run has {total} (train_cfg). Both must be the same.')
+    phases, begin = [], 0
+    for group, length in zip(sizes, lengths):
+        phases.append(Phase(group, begin, begin + length, begin + int(weights_first * length)))
+        begin += length
+    return phases
+
+
+def phase_at(phases: Sequence[Phase], iteration: int) -> Optional[Phase]:
+    """The phase an iteration belongs to."""
+    return next((phase for phase in phases if phase.begin <= iteration < phase.end), None)
+
+
+def beta_steps_before(phases: Sequence[Phase], iteration: int) -> int:
+    """How many steps of beta the iterations before this one have."""
+    return sum(max(0, min(phase.end, iteration) - phase.beta_begin) for phase in phases)
