@@ -18,10 +18,11 @@ def _check_environment() -> None:
 
 _check_environment()
 
-from . import backbones, baselines, core, datasets, distpro, losses, mgd  # noqa: E402 (what they import has just been checked)
+# Only now: what they import has just been checked.
+from . import backbones, baselines, core, datasets, dfa, distpro, losses, mgd  # noqa: E402
 from .core.files import register_safe_globals  # noqa: E402
 
 register_safe_globals()
 core.extend_runner()
 
-__all__ = ["__version__", "backbones", "baselines", "core", "datasets", "distpro", "losses", "mgd"]
+__all__ = ["__version__", "backbones", "baselines", "core", "datasets", "dfa", "distpro", "losses", "mgd"]

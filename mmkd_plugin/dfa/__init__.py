@@ -1,0 +1,4 @@
+from .distiller import FeatureAggregationDistiller
+from .hook import AggregationSearchHook
+
+__all__ = ['AggregationSearchHook', 'FeatureAggregationDistiller']

@@ -1,0 +1,135 @@
+"""A layer group while it is searched or distilled: its 1x1 connectors and its aggregation weights."""
+import math
+from contextlib import contextmanager
+from typing import Dict, List, Optional, Sequence
+
+import torch
+from mmcv.cnn import build_norm_layer
+from torch import Tensor, nn
+
+from ..core.errors import DistillationError
+from ..core.recording import FeatureSum
+from ..core.shapes import as_map
+from ..core.taps import TapInfo
+from .aggregation import aggregate, aggregation_weights, fit_size
+from .groups import LayerGroup
+
+CONNECTOR_NORMS = ('BN', 'SyncBN')
+BETA_SCALE = 1e-3
+
+
+def connector(inputs: int, outputs: int, norm: Optional[str]) -> nn.Sequential:
+    """A 1x1 convolution and a norm; without one the convolution has a bias. Weights are N(0, 2 / outputs) (Heo et al.)."""
+    convolution = nn.Conv2d(inputs, outputs, 1, bias=norm is None)
+    nn.init.normal_(convolution.weight, 0, math.sqrt(2 / outputs))
+    return nn.Sequential(convolution) if norm is None else nn.Sequential(
+        convolution, build_norm_layer(dict(type=norm), outputs)[1])
+
+
+class ConnectedGroup(nn.Module):
+    """One group with its connectors and its weights.
+
+    ``beta`` is a buffer and not a parameter: the run's optimiser, DDP's reducer and weight decay never see it.
+
+    Args:
+        group: the group.
+        student, teacher: what the dry run found out about its taps.
+        norm: of the connectors, or None.
+        resize: whether an aggregation of another resolution is resized to the student's.
+        weights: the fixed aggregation weights; None to search them.
+        seed: of the first beta, N(0, 1e-6).
+
+    Raises:
+        DistillationError: for teacher layers of several shapes, or another resolution than the student's.
+    """
+
+    def __init__(self, group: LayerGroup, student: TapInfo, teacher: Sequence[TapInfo], norm: Optional[str], resize: bool,
+                 weights: Optional[Sequence[float]], seed: int):
+        super().__init__()
+        self.name, self.student, self.teacher = group.name, group.student, group.teacher
+        self.sum_name = f'aggregation of {group.name}'
+        self.resize = resize
+        _check_shapes(group, student, teacher, resize)
+        self.channels = teacher[0].channels
+        self.to_teacher = connector(student.channels, self.channels, norm)
+        if weights is None:
+            self.to_student = connector(self.channels, student.channels, norm)
+            generator = torch.Generator().manual_seed(seed)
+            self.register_buffer('beta', torch.randn(len(teacher), generator=generator) * BETA_SCALE)
+        else:
+            self.register_buffer('alpha', torch.tensor(weights, dtype=torch.float64))
+        self._live: Optional[Tensor] = None
+        self._weights: Optional[List[float]] = None
+
+    def __len__(self) -> int:
+        return len(self.teacher)
+
+    @property
+    def searched(self) -> bool:
+        """Whether there is anything to search: one layer alone has weight 1."""
+        return hasattr(self, 'beta') and len(self) > 1
+
+    @property
+    def is_live(self) -> bool:
+        return self._live is not None
+
+    def weights(self) -> List[float]:
+        """The aggregation weights (N,), as numbers."""
+        if self._weights is None:
+            alpha = self.alpha if hasattr(self, 'alpha') else aggregation_weights(self.beta.double())
+            self._weights = alpha.tolist()
+        return self._weights
+
+    def forget_weights(self) -> None:
+        """Call it when beta has changed: :meth:`weights` remembers its numbers."""
+        self._weights = None
+
+    @contextmanager
+    def live(self):
+        """Inside, aggregations carry gradients to the leaf (N,) that is yielded: beta itself, as a tensor of its own."""
+        self._live = self.beta.detach().clone().requires_grad_()
+        try:
+            yield self._live
+        finally:
+            self._live = None
+
+    def sums(self) -> FeatureSum:
+        """The aggregation as a sum to be made while the teacher runs."""
+        return FeatureSum(self.sum_name, dict(zip(self.teacher, self.weights())))
+
+    def aggregation(self, teacher: Dict[str, Tensor]) -> Tensor:
+        """A (B, C_t, H, W) from the teacher's features: of the layers where beta is live, of the sum elsewhere."""
+        if self._live is None:
+            return as_map(teacher[self.sum_name])
+        return aggregate([as_map(teacher[address]) for address in self.teacher], aggregation_weights(self._live))
+
+    def fitted(self, aggregation: Tensor, student: Tensor) -> Tensor:
+        """The aggregation at the resolution of the student's feature. Raises :class:`DistillationError` if not allowed."""
+        if self.resize or aggregation.shape[2:] == student.shape[2:]:
+            return fit_size(aggregation, student.shape[2:])
+        raise DistillationError(_size_message(self, tuple(student.shape[2:]), tuple(aggregation.shape[2:])))
+
+    def describe(self) -> str:
+        layers = self.teacher[0] if len(self) == 1 else f'{self.teacher[0]} ... {self.teacher[-1]} ({len(self)} layers)'
+        fixed = f', weights {" ".join(f"{weight:.4f}" for weight in self.weights())}' if hasattr(self, 'alpha') else ''
+        return f'{self.name}: student {self.student} with {layers}{fixed}'
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        self.forget_weights()
+
+
+def _check_shapes(group: LayerGroup, student: TapInfo, teacher: Sequence[TapInfo], resize: bool) -> None:
+    shapes = [(info.channels, *(info.size or ())) for info in teacher]
+    if len(set(shapes)) > 1:
+        listed = ', '.join(f'{info.address} {shape}' for info, shape in zip(teacher, shapes))
+        raise DistillationError(f'groups: {group.name} mixes shapes, which cannot be summed (channels, height, width): '
+                                f'{listed}. Accepted: layers of one shape; list those that belong together.')
+    if student.size is not None and teacher[0].size is not None and student.size != teacher[0].size and not resize:
+        raise DistillationError(_size_message(group, student.size, teacher[0].size))
+
+
+def _size_message(group, student, teacher) -> str:
+    return (f'groups: {group.name}: the student ({group.student}) has resolution {student}, the teacher '
+            f"({group.teacher[0]}) {teacher}. Accepted: the same; with resize=True the aggregation is resized to the "
+            "student's.")

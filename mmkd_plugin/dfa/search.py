@@ -1,0 +1,170 @@
+"""The architecture side of a search: beta of the group at hand, its optimiser, the balance of the two paths, the course."""
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.optim import OPTIMIZERS
+from torch import Tensor
+
+from ..core.errors import DistillationError
+from .bilevel import VirtualStep, first_order_gradient, unrolled_gradient
+from .bridge import balance, bridge_loss
+from .connectors import ConnectedGroup
+
+BALANCE_BATCHES = 50
+
+
+@dataclass(frozen=True)
+class PathLosses:
+    """The losses of both paths of one forward, without their gammas.
+
+    Attributes:
+        ts: scalar, the student's own loss from the injected aggregation on.
+        st: scalar, the distance of the student's feature and the aggregation.
+    """
+    ts: Tensor
+    st: Tensor
+
+
+class Gammas:
+    """Weights of the two paths. ``'auto'`` sets the first so that both pull at beta equally hard, and then leaves it."""
+
+    def __init__(self, st: Union[float, str], ts: float):
+        self.auto = st == 'auto'
+        self.st, self.ts = 1.0 if self.auto else float(st), float(ts)
+        self._norms, self._seen = [0.0, 0.0], 0
+
+    @property
+    def measuring(self) -> bool:
+        return self.auto and self._seen < BALANCE_BATCHES
+
+    def restart(self) -> None:
+        """For a new group."""
+        self._norms, self._seen = [0.0, 0.0], 0
+
+    def measure(self, gradient_ts: Tensor, gradient_st: Tensor) -> None:
+        """Takes the gradients of one batch with respect to beta into account."""
+        self._norms = [self._norms[0] + float(gradient_ts.norm()), self._norms[1] + float(gradient_st.norm())]
+        self._seen += 1
+        self.st = self.ts * balance(*self._norms)
+
+    def state(self) -> dict:
+        return dict(st=self.st, norms=list(self._norms), seen=self._seen)
+
+    def load(self, state: dict) -> None:
+        self.st, self._norms, self._seen = state['st'], list(state['norms']), state['seen']
+
+
+class AggregationSearch:
+    """Trains beta, one group at a time.
+
+    Args:
+        groups: all groups, shallow to deep.
+        gammas: of the bridge loss.
+        optimizer: config of the optimiser of beta; every group gets a new one, so that no momentum or decay of one group's
+            moves another's beta.
+        regularisation: lambda; the gradient of ``lambda / 2 * |beta|^2`` is added.
+    """
+
+    def __init__(self, groups: Sequence[ConnectedGroup], gammas: Gammas, optimizer: dict, regularisation: float):
+        self.groups, self.gammas = groups, gammas
+        self.regularisation = regularisation
+        self.index: Optional[int] = None
+        self.course: Dict[str, List[list]] = {}
+        self._optimizer_cfg = optimizer
+        self._optimizer: Optional[torch.optim.Optimizer] = None
+
+    @property
+    def group(self) -> ConnectedGroup:
+        return self.groups[self.index]
+
+    def enter(self, index: int) -> None:
+        """Begins the search of a group, unless it is in progress."""
+        if index != self.index:
+            self.index = index
+            self._build_optimizer()
+            self.gammas.restart()
+
+    def _build_optimizer(self) -> None:
+        try:
+            self._optimizer = OPTIMIZERS.build({**self._optimizer_cfg, 'params': [self.group.beta]})
+        except (TypeError, KeyError, ValueError) as error:
+            raise DistillationError(f'AggregationSearchHook.optimizer: {self._optimizer_cfg!r} cannot be built: '
+                                    f'{error}') from None
+
+    def gradient(self, val: Callable[[], PathLosses], train: Optional[Callable[[], PathLosses]] = None,
+                 steps: Callable[[], List[VirtualStep]] = list, scale: Optional[Tensor] = None) -> Optional[Tensor]:
+        """The gradient (N,) of the present group's beta, averaged over ranks, regularisation included. Changes nothing.
+
+        Args:
+            val: computes the losses of the validation batch, from the present beta.
+            train: of the training batch; given, the gradient is that at the weights of the next training step.
+            steps: that step, of every weight; needed with ``train``.
+            scale: factor that losses in half precision are scaled by.
+
+        Returns:
+            The gradient; None where the scaled losses have overflown.
+
+        Raises:
+            DistillationError: if it is not finite.
+        """
+        with self.group.live() as beta:
+            gradient = self._bridge_gradient(beta, val, train, steps, 1.0 if scale is None else scale)
+        if bool(gradient.isfinite().all()):
+            return gradient + self.regularisation * self.group.beta
+        if scale is not None:
+            return None
+        raise DistillationError(f'search of {self.group.name}: the gradient of beta is not finite. Lower the learning rate, '
+                                'or check the validation data.')
+
+    def step(self, gradient: Optional[Tensor]) -> None:
+        """One step of the present group's beta. No weight and no other beta changes."""
+        if gradient is not None:
+            self.group.beta.grad = gradient
+            self._optimizer.step()
+            self.group.beta.grad = None
+            self.group.forget_weights()
+
+    def _bridge_gradient(self, beta, val, train, steps, scale) -> Tensor:
+        def total(losses: PathLosses) -> Tensor:
+            return bridge_loss(losses.st, losses.ts, self.gammas.st, self.gammas.ts) * scale
+
+        if self.gammas.measuring:
+            losses = val()
+            ts, st = (_averaged(gradient) / scale for gradient in _separately(losses, beta, scale))
+            if bool((ts + st).isfinite().all()):
+                self.gammas.measure(ts, st)
+            return self.gammas.st * st + self.gammas.ts * ts
+        if train is None:
+            return _averaged(first_order_gradient(total(val()), beta)) / scale
+        return _averaged(unrolled_gradient(lambda: total(val()), lambda: total(train()) / scale, beta, steps())) / scale
+
+    def note(self, iteration: int) -> None:
+        """Adds the present weights of the group to the course."""
+        self.course.setdefault(self.group.name, []).append(
+            [iteration, *(round(weight, 5) for weight in self.group.weights())])
+
+    def state(self) -> dict:
+        """Everything resuming needs, beside the betas."""
+        return dict(index=self.index, optimizer=self._optimizer.state_dict() if self._optimizer else None,
+                    gammas=self.gammas.state(), course=self.course)
+
+    def load(self, state: dict) -> None:
+        """Takes back what :meth:`state` returned."""
+        self.index, self.course = state['index'], state['course']
+        self.gammas.load(state['gammas'])
+        if self.index is not None:
+            self._build_optimizer()
+            self._optimizer.load_state_dict(state['optimizer'])
+
+
+def _separately(losses: PathLosses, beta: Tensor, scale) -> Tuple[Tensor, Tensor]:
+    ts, = torch.autograd.grad(losses.ts * scale, beta, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(beta) if ts is None else ts, first_order_gradient(losses.st * scale, beta)
+
+
+def _averaged(gradient: Tensor) -> Tensor:
+    """Over ranks, before it is used: every rank takes the same step."""
+    all_reduce(gradient, op='mean')
+    return gradient

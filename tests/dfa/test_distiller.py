@@ -1,0 +1,157 @@
+"""Stage 2: equation 3 with fixed weights, its ablations, and the keys of both modes."""
+import pytest
+import torch
+import torch.nn.functional as F
+from zoo import batch, build, classifier, dfa, distilled, pspnet, run, run_cfg
+
+from mmkd_plugin.core import DistillationError
+from mmkd_plugin.dfa.bridge import directional_distance
+
+STAGES = ('backbone.layer3', 'backbone.layer4')
+
+
+def stage_two(student=None, teacher=None, stages=STAGES, **options):
+    distiller = dfa('distill', stages, **{'aggregation': 'average', **options})
+    return build(distilled(student or classifier(), teacher or classifier(16, depth=34), dfa=distiller))
+
+
+def features(model, data, names=('dfa',)):
+    """The student's features, and every block of the teacher's stages by address."""
+    taps = model.distillation.teacher.taps
+    with torch.no_grad(), taps.record() as recording:
+        model.distillation.teacher.model(data['inputs'], mode='tensor')
+    with model.distillation.record_student(names) as student:
+        model(**data, mode='tensor')
+    return student.features(data['inputs']), recording.features(data['inputs'])
+
+
+def data_of(model, scope='mmpretrain'):
+    return model.data_preprocessor(batch(scope), True)
+
+
+def test_the_losses_are_those_of_the_equations():
+    model = stage_two(aggregation='random', loss_weight=.5).eval()
+    data = data_of(model)
+    losses = model(**data, mode='loss')
+    student, teacher = features(model, data)
+    for group in model.distillation.dfa.groups:
+        stacked = torch.stack([teacher[address] for address in group.teacher])
+        target = torch.tensordot(torch.tensor(group.weights()), stacked, 1)
+        expected = F.mse_loss(group.to_teacher(student[group.student]), target)
+        torch.testing.assert_close(losses[f'dfa.loss_{group.name}'], expected * .5)
+
+
+@pytest.mark.parametrize('distance', ['sum', 'normalized'])
+def test_other_distances(distance):
+    model = stage_two(distance=distance).eval()
+    data = data_of(model)
+    losses = model(**data, mode='loss')
+    student, teacher = features(model, data)
+    for group, weight in zip(model.distillation.dfa.groups, (.5, 1)):
+        target = torch.stack([teacher[address] for address in group.teacher]).mean(0)
+        adapted = group.to_teacher(student[group.student])
+        expected = directional_distance(adapted, target) if distance == 'normalized' else (
+            (adapted - target).square().sum() / 2 * weight)
+        torch.testing.assert_close(losses[f'dfa.loss_{group.name}'], expected)
+
+
+def test_P5_last_is_plain_feature_distillation_bit_for_bit():
+    model = stage_two(aggregation='last').eval()
+    data = data_of(model)
+    losses = model(**data, mode='loss')
+    student, teacher = features(model, data)
+    for group in model.distillation.dfa.groups:
+        adapted = group.to_teacher(student[group.student])
+        assert torch.equal(losses[f'dfa.loss_{group.name}'], F.mse_loss(adapted, teacher[group.teacher[-1]]))
+        assert group.sums().addresses == [group.teacher[-1]], 'the others are not looked at'
+
+
+def test_P14_the_sum_on_the_fly_is_the_stacked_one():
+    model = stage_two(aggregation='random')
+    data = data_of(model)
+    _, teacher = features(model, data)
+    found = model.distillation._teacher_features(data['inputs'], None, ['dfa'])
+    assert list(found) == [f'aggregation of {name}' for name in ('layer3', 'layer4')], 'no layer is kept'
+    for group in model.distillation.dfa.groups:
+        stacked = torch.tensordot(torch.tensor(group.weights()), torch.stack([teacher[tap] for tap in group.teacher]), 1)
+        torch.testing.assert_close(found[group.sum_name], stacked, rtol=1e-5, atol=1e-6)
+
+
+def test_P13_weights_are_fixed_and_the_head_is_not_reached():
+    model = stage_two().train()
+    losses = model(**data_of(model), mode='loss')
+    sum(value for name, value in losses.items() if name.startswith('dfa')).backward()
+    assert model.head.fc.weight.grad is None
+    assert model.backbone.layer4[-1].conv2.weight.grad.abs().sum() > 0
+    assert {name for name, _ in model.distillation.dfa.named_parameters()} == {
+        f'groups.{number}.to_teacher.{layer}' for number in (0, 1) for layer in ('0.weight', '1.weight', '1.bias')}
+    assert all(parameter.grad is None for parameter in model.distillation.teacher.model.parameters())
+
+
+def test_P13_at_weight_zero_it_is_plain_training(tmp_path):
+    plain, losses = run(run_cfg(classifier(), tmp_path / 'plain', length=4))
+    cfg = distilled(classifier(), dfa=dfa('distill', STAGES, aggregation='average', loss_weight=0))
+    model, ours = run(run_cfg(cfg, tmp_path / 'dfa', length=4))
+    assert [loss['loss'] for loss in ours] == [loss['loss'] for loss in losses]
+    assert all(torch.equal(value, model.model.state_dict()[name]) for name, value in plain.model.state_dict().items())
+
+
+def test_P9_the_teacher_does_not_change(tmp_path):
+    cfg = run_cfg(distilled(pspnet(), dfa=dfa('distill', STAGES, aggregation='average')), tmp_path, length=4)
+    before = {}
+
+    def remember(runner):
+        runner.model.attach_distillation()
+        teacher = runner.model.distillation.teacher.model
+        before.update({name: value.clone() for name, value in teacher.state_dict().items()})
+
+    runner, _ = run(cfg, before=remember)
+    teacher = runner.model.distillation.teacher.model
+    assert not any(module.training for module in teacher.modules())
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+def test_a_teacher_of_another_resolution_is_resized():
+    groups = [dict(student='backbone.layer3', teacher='backbone.layer2')]
+    model = stage_two(stages=groups, resize=True).eval()
+    data = data_of(model)
+    loss = model(**data, mode='loss')['dfa.loss_layer3']
+    student, teacher = features(model, data)
+    group = model.distillation.dfa.groups[0]
+    mean = torch.stack([teacher[tap] for tap in group.teacher]).mean(0)
+    target = F.interpolate(mean, (16, 16), mode='bilinear', align_corners=False)
+    torch.testing.assert_close(loss, F.mse_loss(group.to_teacher(student[group.student]), target))
+
+
+def test_resuming_with_other_weights_is_refused(tmp_path):
+    def cfg(aggregation, epochs, **options):
+        distiller = dfa('distill', STAGES, aggregation=aggregation)
+        return run_cfg(distilled(classifier(), dfa=distiller), tmp_path, epochs=epochs, length=2, **options)
+
+    run(cfg('average', 1))
+    with pytest.raises(DistillationError, match=r'Checkpoint: .*weights 0.5000 0.5000.* Config: .*weights 0.0000 1.0000'):
+        run(cfg('last', 2, resume=True))
+
+
+def test_connectors_without_a_norm_have_a_bias():
+    group = stage_two(connector_norm=None).distillation.dfa.groups[0]
+    assert [name for name, _ in group.named_parameters()] == ['to_teacher.0.weight', 'to_teacher.0.bias']
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(mode='searching'), "mode: 'searching' is not known. Did you mean 'search'"),
+    (dict(mode='search', aggregation='last'), "aggregation: has no meaning with mode='search'"),
+    (dict(mode='search', loss_weight=2.0), "loss_weight: has no meaning with mode='search'"),
+    (dict(mode='distill', aggregation='last', gamma_st=1), "gamma_st: has no meaning with mode='distill'"),
+    (dict(mode='distill'), 'aggregation: None. Accepted: the path of a file'),
+    (dict(mode='distill', aggregation='latest'), "aggregation: file 'latest' not found"),
+    (dict(mode='distill', aggregation='last', distance='median'), "distance: 'median' is not known. Did you mean 'mean'"),
+    (dict(mode='distill', aggregation='last', connector_norm='LN'), "connector_norm: 'LN' is not known"),
+    (dict(mode='search', skip='none'), "skip: 'none' is not known"),
+    (dict(mode='search', st_form='square'), "st_form: 'square' is not known. Did you mean 'sq'"),
+    (dict(mode='search', gamma_st='automatic'), 'gamma_st: .automatic.. Accepted: a number >= 0'),
+    (dict(mode='search', gamma_ts=-1), 'gamma_ts: -1. Accepted: a number >= 0'),
+    (dict(mode='search', seed=.5), 'seed: 0.5. Accepted: a whole number >= 0')])
+def test_wrong_keys_and_values_are_refused(options, message):
+    with pytest.raises(DistillationError, match=f'model.distillers.dfa.*{message}'):
+        build(distilled(classifier(), dfa=dfa(**options)))

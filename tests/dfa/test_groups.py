@@ -1,0 +1,98 @@
+"""Which layers of real networks make up a group."""
+import pytest
+from mmengine.registry import MODELS
+from torch import nn
+from zoo import build, classifier, dfa, distilled, pspnet
+
+from mmkd_plugin.core import DistillationError
+from mmkd_plugin.dfa.groups import find_groups
+
+
+def network(**cfg):
+    model = nn.Module()
+    model.backbone = MODELS.build(cfg)
+    return model
+
+
+def wide(depth, factor=1):
+    return network(type='mmkd.WideResNet', depth=depth, widen_factor=factor)
+
+
+def test_a_stage_is_its_blocks_and_the_student_is_read_at_its_last():
+    teacher, student = (network(type='mmdet.ResNet', depth=depth, base_channels=4) for depth in (50, 18))
+    group, = find_groups(['backbone.layer3'], 1, student, teacher)
+    assert (group.name, group.student) == ('layer3', 'backbone.layer3.1@end')
+    assert group.teacher == tuple(f'backbone.layer3.{block}@end' for block in range(6))
+
+
+def test_a_stage_may_keep_its_blocks_inside():
+    groups = find_groups(['backbone.layer1', 'backbone.layer2', 'backbone.layer3'], 1, wide(16), wide(28))
+    assert [group.student for group in groups] == [f'backbone.layer{stage}.blocks.1@end' for stage in (1, 2, 3)]
+    assert groups[2].teacher == tuple(f'backbone.layer3.blocks.{block}@end' for block in range(4))
+    swin = network(type='mmdet.SwinTransformer', depths=(1, 1, 2, 1), embed_dims=12, num_heads=(1, 1, 1, 1))
+    group, = find_groups(['backbone.stages.2'], 1, swin, swin)
+    assert group.teacher == ('backbone.stages.2.blocks.0@end', 'backbone.stages.2.blocks.1@end')
+
+
+def test_long_stages_can_be_thinned_out():
+    group, = find_groups(['backbone.layer3'], 4, network(type='mmdet.ResNet', depth=18, base_channels=4),
+                         network(type='mmdet.ResNet', depth=101, base_channels=4))
+    assert [int(tap.split('.')[2].split('@')[0]) for tap in group.teacher] == [2, 6, 10, 14, 18, 22]
+    one, other = find_groups([dict(student='backbone.layer1', every=3), 'backbone.layer2'], 1, wide(16), wide(28))
+    assert (len(one.teacher), len(other.teacher)) == (2, 4)
+
+
+def test_addresses_with_a_port_and_lists_are_taken_as_they_are():
+    group, = find_groups([dict(student='backbone.layer2.blocks.0@out', teacher=['backbone.layer2.blocks.3',
+                                                                               'backbone.layer2@preact'])],
+                         1, wide(16), wide(28))
+    assert group.student == 'backbone.layer2.blocks.0@out'
+    assert group.teacher == ('backbone.layer2.blocks.3', 'backbone.layer2@preact')
+    assert find_groups([('backbone.layer2', 'backbone.layer3@out')], 1, wide(16), wide(28))[0].teacher == (
+        'backbone.layer3@out',)
+
+
+@pytest.mark.parametrize(('groups', 'message'), [
+    ('backbone.layer1', 'is not a list of groups'), ([], 'is not a list of groups'), ([3], r'groups\[0\]: 3 is not a group'),
+    ([dict(student='backbone.layer1', weight=2)], r"groups\[0\].weight: 'weight' is not known"),
+    ([dict(student='backbone.layer1', teacher=[])], r'groups\[0\].teacher: \[\] is neither a stage nor a list'),
+    ([dict(student='backbone.layer1', every=0)], r'groups\[0\].every: 0. Accepted: a whole number > 0'),
+    (['backbone.layer7'], r"'backbone.layer7' is not known. Did you mean"),
+    ([('backbone.layer1', 'backbone.conv1')], "the teacher's 'backbone.conv1' is a Conv2d, not a list of blocks")])
+def test_what_is_no_group_is_refused(groups, message):
+    with pytest.raises(DistillationError, match=message):
+        find_groups(groups, 1, wide(16), wide(28))
+
+
+def test_mistakes_name_the_distiller():
+    for cfg, message in ((dfa(groups=['backbone.layer9']), "model.distillers.dfa: tap 'backbone.layer9' of the student"),
+                         (dfa(groups=[3]), r'model.distillers.dfa.groups\[0\]: 3 is not a group')):
+        with pytest.raises(DistillationError, match=message):
+            build(distilled(classifier(), dfa=cfg))
+
+
+def test_a_group_of_mixed_shapes_is_refused():
+    cfg = dfa(groups=[dict(student='backbone.layer3', teacher=['backbone.layer2.0@end', 'backbone.layer3.0@end'])])
+    with pytest.raises(DistillationError, match=r'layer3 mixes shapes, which cannot be summed .*backbone.layer2.0@end '
+                                                r'\(32, 8, 8\), backbone.layer3.0@end \(64, 8, 8\)'):
+        build(distilled(pspnet(), dfa=cfg))
+
+
+def test_another_resolution_is_refused_unless_allowed():
+    groups = [dict(student='backbone.layer3', teacher='backbone.layer2')]
+    message = r'the student \(backbone.layer3.1@end\) has resolution \(16, 16\), the teacher .* \(32, 32\).*resize=True'
+    with pytest.raises(DistillationError, match=message):
+        build(distilled(classifier(), dfa=dfa(groups=groups)))
+    build(distilled(classifier(), dfa=dfa(groups=groups, resize=True)))
+
+
+def test_a_stage_that_the_students_forward_does_not_reach_is_refused():
+    student = pspnet()
+    student['backbone'].update(num_stages=3, strides=(1, 2, 1), dilations=(1, 1, 2), out_indices=(0, 1, 2))
+    student['decode_head'].update(in_index=2, in_channels=32)
+    student['auxiliary_head'].update(in_index=1, in_channels=16)
+    model = build(distilled(student, pspnet(16), dfa=dfa(groups=['backbone.layer3'])), attach=False)
+    model.backbone.layer4 = nn.Sequential(*(block for block in build(pspnet()).backbone.layer4))
+    model.distillation_cfg['distillers']['dfa']['groups'] = ['backbone.layer4']
+    with pytest.raises(DistillationError, match="tap 'backbone.layer4.1@end' of the student was never reached"):
+        model.attach_distillation()

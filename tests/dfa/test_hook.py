@@ -1,0 +1,304 @@
+"""The search on the training loop: what it changes and what not, resuming, its file, and what it refuses."""
+import json
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from zoo import (
+    Stop,
+    ToyDataset,
+    build,
+    classifier,
+    deeplabv3plus,
+    dfa,
+    distilled,
+    loader,
+    mgd,
+    pspnet,
+    retinanet,
+    run,
+    run_cfg,
+)
+
+from mmkd_plugin.core import DistillationError
+from mmkd_plugin.dfa import AggregationSearchHook
+from mmkd_plugin.dfa.result import read_aggregation
+
+TWO_STAGES = ('backbone.layer3', 'backbone.layer4')
+
+
+def hook(scope='mmpretrain', **options):
+    return dict(type='mmkd.AggregationSearchHook', dataloader=loader(scope, 6), **options)
+
+
+def searching(student=classifier, stages=TWO_STAGES, **options):
+    return distilled(student(), student(16, depth=34), dfa=dfa('search', stages, **options))
+
+
+def search_run(folder, model=None, hooks=None, epochs=2, before=None, length=4, lr=.01):
+    model = model or searching()
+    cfg = run_cfg(model, folder, epochs, hooks or [hook(model['student']['_scope_'])], length)
+    cfg.optim_wrapper.optimizer.lr = lr
+    return run(cfg, before)
+
+
+class Watch(Hook):
+    """Keeps what is there before and after every step of beta, and after every step of the weights."""
+    priority = 'VERY_HIGH'
+
+    def __init__(self):
+        self.seen = []
+
+    def state(self, runner):
+        dfa_ = runner.model.distillation.dfa
+        return dict(
+            weights={name: value.clone() for name, value in runner.model.named_parameters()},
+            buffers={name: value.clone() for name, value in runner.model.named_buffers() if not name.endswith('beta')},
+            betas=[group.beta.clone() for group in dfa_.groups], index=dfa_.search.index, rng=torch.get_rng_state())
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen.append([self.state(runner)])
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.seen[-1].append(self.state(runner))
+
+
+class AfterBeta(Hook):
+    priority = 'LOW'
+
+    def __init__(self, watch):
+        self.watch = watch
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.watch.seen[-1].append(self.watch.state(runner))
+
+
+def watched(folder, **options):
+    watch = Watch()
+
+    def before(runner):
+        runner.register_hook(watch)
+        runner.register_hook(AfterBeta(watch))
+
+    runner, _ = search_run(folder, before=before, **options)
+    return runner, watch.seen
+
+
+def equal(one, other):
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_P10_P11_a_step_of_beta_changes_the_present_beta_alone_and_the_other_step_weights_alone(tmp_path):
+    _, seen = watched(tmp_path)
+    for start, after_beta, after_weights in seen:
+        index = after_beta['index']
+        assert equal(start['weights'], after_beta['weights'])
+        assert equal(start['buffers'], after_beta['buffers'])
+        assert torch.equal(start['rng'], after_beta['rng'])
+        for number, (old, new) in enumerate(zip(start['betas'], after_beta['betas'])):
+            assert torch.equal(old, new) == (number != index)
+        assert not equal(after_beta['weights'], after_weights['weights'])
+        assert all(torch.equal(old, new) for old, new in zip(after_beta['betas'], after_weights['betas']))
+    assert [after['index'] for _, after, _ in seen] == [0, 0, 1, 1]
+
+
+def test_P11_without_learning_rates_nothing_moves(tmp_path):
+    _, seen = watched(tmp_path / 'beta', hooks=[hook(optimizer=dict(type='Adam', lr=0.0))])
+    assert all(torch.equal(old, new) for old, new in zip(seen[0][0]['betas'], seen[-1][2]['betas']))
+    _, seen = watched(tmp_path / 'weights', lr=0.0)
+    assert equal(seen[0][0]['weights'], seen[-1][2]['weights'])
+    assert not torch.equal(seen[0][0]['betas'][0], seen[-1][2]['betas'][0])
+
+
+def test_P9_the_teacher_does_not_change(tmp_path):
+    before = {}
+
+    def remember(runner):
+        model = runner.model.attach_distillation().teacher.model
+        before.update({name: value.clone() for name, value in model.state_dict().items()})
+
+    runner, _ = search_run(tmp_path, before=remember)
+    teacher = runner.model.distillation.teacher.model
+    assert equal(teacher.state_dict(), before)
+    assert not teacher.training
+
+
+def test_the_teacher_stops_at_the_present_group_and_keeps_no_list_for_the_weights(tmp_path):
+    calls, kept = [], []
+
+    def before(runner):
+        distillation = runner.model.attach_distillation()
+        distillation.teacher.model.backbone.layer4.register_forward_hook(lambda *_: calls.append(runner.iter))
+        original = distillation.teacher.features
+
+        def features(*args, **kwargs):
+            found = original(*args, **kwargs)
+            kept.append(len(found))
+            return found
+
+        distillation.teacher.features = features
+
+    search_run(tmp_path, before=before)
+    # A beta step has the group's 6 (3) layers at hand, a weight step the sum alone.
+    assert kept == [6, 1, 6, 1, 3, 1, 3, 1]
+    assert set(calls) <= {2, 3}
+
+
+def test_the_file_says_what_was_found_and_distils(tmp_path):
+    runner, _ = search_run(tmp_path / 'search')
+    path = tmp_path / 'search' / 'aggregation.json'
+    content = read_aggregation(str(path), 'key')
+    distillation = runner.model.distillation
+    assert [group['weights'] for group in content['groups']] == [group.weights() for group in distillation.dfa.groups]
+    assert content['teacher'] == dict(model='ImageClassifier', sha256=distillation.teacher.identity['sha256'])
+    assert [point[0] for point in content['course']['layer4']] == [2, 3, 4]
+    assert content['course']['layer3'][-1][1:] == pytest.approx(content['groups'][0]['weights'], abs=1e-5)
+    assert content['search']['iterations'] == 4
+    stage_two = distilled(classifier(), classifier(16, depth=34),
+                          dfa=dfa('distill', TWO_STAGES, aggregation=str(path), transfer=True))
+    runner, losses = run(run_cfg(stage_two, tmp_path / 'distil', length=4))
+    assert runner.model.distillation.dfa.groups[1].weights() == content['groups'][1]['weights']
+    assert set(losses[0]) == {'loss', 'student.loss', 'dfa.loss_layer3', 'dfa.loss_layer4'}
+
+
+@pytest.mark.parametrize(('student', 'options', 'stop'), [
+    (classifier, {}, 1), (classifier, dict(gamma_st='auto'), 3), (deeplabv3plus, {}, 2),
+    (retinanet, dict(skip='teacher'), 3)])
+def test_a_search_that_was_interrupted_is_the_uninterrupted_one(student, options, stop, tmp_path):
+    model = searching(student, **options)
+    scope = model['student']['_scope_']
+
+    def cfg(folder, **others):
+        cfg = run_cfg(model, tmp_path / folder, length=6, hooks=[hook(scope)], **others)
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=5)
+        cfg.train_dataloader.sampler = dict(type='InfiniteSampler', _scope_='mmengine')
+        cfg.train_dataloader.dataset.noise = cfg.custom_hooks[0].dataloader.dataset.noise = True
+        cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1)
+        return cfg
+
+    whole, losses = run(cfg('whole'))
+    run(cfg('half'), before=lambda runner: runner.register_hook(Stop(iteration=stop)))
+    assert not (tmp_path / 'half/aggregation.json').exists()
+    resumed, later = run(cfg('half', resume=True))
+    assert later == losses[stop:]
+    assert equal(whole.model.state_dict(), resumed.model.state_dict())
+    assert equal(whole.model.distillation.state_dict(), resumed.model.distillation.state_dict())
+    files = [json.loads((tmp_path / folder / 'aggregation.json').read_text()) for folder in ('whole', 'half')]
+    assert [file['groups'] for file in files] == [files[0]['groups']] * 2
+    assert files[0]['course'] == files[1]['course']
+
+
+def test_the_second_order_takes_another_step(tmp_path):
+    betas = {}
+    for unrolled in (False, True):
+        _, seen = watched(tmp_path / str(unrolled), hooks=[hook(unrolled=unrolled)])
+        betas[unrolled] = seen[0][1]['betas'][0]
+        assert equal(seen[0][0]['weights'], seen[0][1]['weights']), 'weights are put back bit for bit'
+        assert equal(seen[0][0]['buffers'], seen[0][1]['buffers'])
+    assert not torch.equal(betas[False], betas[True])
+
+
+def test_weights_may_go_first(tmp_path):
+    _, seen = watched(tmp_path, hooks=[hook(weights_first=.5)])
+    moved = [not torch.equal(start['betas'][after['index']], after['betas'][after['index']]) for start, after, _ in seen]
+    assert moved == [False, True, False, True]
+
+
+def test_a_group_of_one_layer_is_left_out(tmp_path):
+    stages = ('backbone.layer3', dict(student='backbone.layer4', teacher='backbone.layer4.2@end'))
+    runner, _ = search_run(tmp_path, searching(stages=stages))
+    assert [group['weights'] for group in json.loads((tmp_path / 'aggregation.json').read_text())['groups']][1] == [1.0]
+    with pytest.raises(DistillationError, match='every group has one layer of the teacher; there is nothing to search'):
+        search_run(tmp_path, searching(stages=stages[1:]))
+
+
+def test_gammas_are_balanced_once_and_then_left(tmp_path):
+    runner, _ = search_run(tmp_path, searching(gamma_st='auto', gamma_ts=2.0))
+    gammas = runner.model.distillation.dfa.search.gammas
+    assert .2 <= gammas.st <= 20
+    assert gammas.measuring  # two batches of the group so far
+    gammas._seen = 50
+    before = gammas.st
+    assert not gammas.measuring
+    assert gammas.st == before
+
+
+def test_P17_batches_of_both_steps_are_disjoint(tmp_path, monkeypatch):
+    from mmengine.dataset import BaseDataset
+    from mmengine.registry import DATASETS
+    from zoo import sample
+
+    @DATASETS.register_module(force=True)
+    class Paths(BaseDataset):
+        def load_data_list(self):
+            return [dict(img_path=f'{number}.png', number=number) for number in range(12)]
+
+        def __getitem__(self, index):
+            return sample('mmpretrain', self.get_data_info(index)['number'])
+
+    cfg = run_cfg(searching(), tmp_path, 2, [dict(type='mmkd.AggregationSearchHook')], 4)
+    images = dict(type='Paths', _scope_='mmengine', ann_file='')
+    cfg.train_dataloader.dataset = dict(type='mmkd.SplitDataset', dataset=images, part='train', ratio=.6)
+    used = dict(train=set(), val=set())
+    original = AggregationSearchHook._losses
+
+    def losses(self, runner, model, data):
+        used['val'] |= {sample.img_id for sample in data['data_samples']}
+        return original(self, runner, model, data)
+
+    monkeypatch.setattr(AggregationSearchHook, '_losses', losses)
+
+    class Look(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            used['train'] |= {sample.img_id for sample in data_batch['data_samples']}
+
+    run(cfg, before=lambda runner: runner.register_hook(Look()))
+    assert len(used['train']) > 5
+    assert len(used['val']) == 5
+    assert not used['train'] & used['val']
+
+
+@pytest.mark.parametrize(('model', 'hooks', 'message'), [
+    (searching(), [dict(type='mmkd.AggregationSearchHook')],
+     'AggregationSearchHook.dataloader: the search needs validation data that training does not see'),
+    (searching(), [hook(iterations=3)], r'the phases take 6 iterations \(3 \+ 3 for layer3, layer4\), the run has 4'),
+    (searching(), [hook(optimizer=dict(type='Adam', rate=1))], "AggregationSearchHook.optimizer: .* cannot be built"),
+    (searching(), [dict(type='EMAHook')], "nothing says which group. Add dict.type='mmkd.AggregationSearchHook'"),
+    (distilled(classifier(), dfa=dfa('distill', TWO_STAGES, aggregation='last')), [hook()],
+     "has mode='distill'; AggregationSearchHook needs 'search'"),
+    (distilled(classifier(), mgd=mgd()), [hook()], "the model has no distiller of type 'mmkd.FeatureAggregationDistiller'")])
+def test_what_cannot_be_searched_is_refused(model, hooks, message, tmp_path):
+    with pytest.raises(DistillationError, match=message):
+        search_run(tmp_path, model, hooks)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(weights_first=1), 'weights_first: 1. Accepted: a fraction'), (dict(regularisation=-1), 'regularisation: -1'),
+    (dict(dataloader='train'), "dataloader: 'train'. Accepted: a dataloader config, or None"),
+    (dict(optimizer='Adam'), "optimizer: 'Adam'. Accepted: a config"), (dict(seed=1.5), 'seed: 1.5'),
+    (dict(unroled=True), "AggregationSearchHook.unroled: 'unroled' is not known. Did you mean 'unrolled'")])
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(DistillationError, match=message):
+        AggregationSearchHook(**options)
+
+
+def test_nan_in_the_validation_data_is_named(tmp_path):
+    class Poison(ToyDataset):
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            item['inputs'] = item['inputs'].float() * float('nan')
+            return item
+
+    from mmengine.registry import DATASETS
+    DATASETS.register_module(module=Poison, name='Poison', force=True)
+    bad = hook()
+    bad['dataloader']['dataset']['type'] = 'Poison'
+    with pytest.raises(DistillationError, match='held NaN or infinity in iteration 0'):
+        search_run(tmp_path, hooks=[bad])
+
+
+def test_the_search_ends_with_a_checkpoint_that_is_the_students(tmp_path):
+    search_run(tmp_path, searching(pspnet))
+    checkpoint = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)
+    build(pspnet()).load_state_dict(checkpoint['state_dict'])
+    assert checkpoint['mmkd']['hooks']['aggregation_search']['index'] == 1
