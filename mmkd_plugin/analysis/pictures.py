@@ -15,9 +15,7 @@ def draw_segmentations(rows: Sequence[Dict[str, np.ndarray]], palette: Sequence[
         path: the PNG to write.
         background: label that is drawn black.
     """
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
+    pyplot = agg_pyplot()
     titles = list(rows[0])
     height, width = rows[0][titles[0]].shape[:2]
     figure, axes = pyplot.subplots(len(rows), len(titles), squeeze=False,
@@ -32,6 +30,14 @@ def draw_segmentations(rows: Sequence[Dict[str, np.ndarray]], palette: Sequence[
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
+
+
+def agg_pyplot():
+    """matplotlib's pyplot, drawing into files."""
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    return pyplot
 
 
 def colourise(labels: np.ndarray, palette: Sequence[Sequence[int]], background: int = 255) -> np.ndarray:

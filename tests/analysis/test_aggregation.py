@@ -1,0 +1,62 @@
+"""Pictures of a search, and the tool that draws them."""
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmkd_plugin.analysis.aggregation import draw_course, draw_weights, weight_matrix
+from mmkd_plugin.dfa.result import read_aggregation, write_aggregation
+
+TOOL = Path(__file__).resolve().parents[2] / 'tools/plot_aggregation.py'
+
+
+@pytest.fixture
+def file(tmp_path):
+    groups = [dict(name=f'layer{stage}', student='s', teacher=['t'] * len(weights), weights=weights)
+              for stage, weights in ((1, [.7, .2, .1]), (2, [.25] * 4))]
+    course = {group['name']: [[0, *[1 / len(group['weights'])] * len(group['weights'])], [10, *group['weights']]]
+              for group in groups}
+    write_aggregation(tmp_path / 'aggregation.json', groups, dict(model='M', sha256='x'), {}, course)
+    return tmp_path / 'aggregation.json'
+
+
+def test_groups_of_different_depth_are_aligned_at_their_shallow_end(file):
+    matrix = weight_matrix(read_aggregation(str(file), 'key')['groups'])
+    np.testing.assert_allclose(matrix[0, :3], [.7, .2, .1])
+    assert np.isnan(matrix[0, 3])
+    np.testing.assert_allclose(matrix[1], [.25] * 4)
+
+
+def test_larger_weights_are_brighter(file, tmp_path):
+    draw_weights(read_aggregation(str(file), 'key'), tmp_path / 'a.png')
+    pixels = np.asarray(Image.open(tmp_path / 'a.png').convert('RGB')).astype(int)
+    yellow = np.argwhere((abs(pixels - (253, 231, 37)) < 8).all(2))  # the largest weight: layer1 (lower row), first column
+    map_height, map_width = pixels.shape[0], pixels.shape[1] * .75
+    inside = yellow[yellow[:, 1] < map_width]
+    assert len(inside)
+    assert inside[:, 0].mean() > map_height * .35
+    assert inside[:, 1].mean() < map_width * .4
+
+
+def test_the_tool_writes_png_and_svg(file, tmp_path):
+    done = subprocess.run([sys.executable, str(TOOL), str(file), '--out', str(tmp_path / 'out')], capture_output=True,
+                          text=True, check=True)
+    names = {path.name for path in (tmp_path / 'out').iterdir()}
+    assert names == {f'aggregation_{kind}.{suffix}' for kind in ('weights', 'course') for suffix in ('png', 'svg')}
+    assert 'aggregation_weights.svg' in done.stdout
+    svg = (tmp_path / 'out/aggregation_course.svg').read_text()
+    assert svg.count('<g id="axes_') == 2
+
+
+def test_a_file_that_is_none_is_one_error(tmp_path):
+    done = subprocess.run([sys.executable, str(TOOL), str(tmp_path / 'none.json')], capture_output=True, text=True,
+                          check=False)
+    assert done.stderr.strip().splitlines()[-1].startswith('error: file: file')
+
+
+def test_the_course_has_a_panel_for_each_group(file, tmp_path):
+    draw_course(read_aggregation(str(file), 'key'), tmp_path / 'c.png')
+    assert Image.open(tmp_path / 'c.png').size[0] > Image.open(tmp_path / 'c.png').size[1] * 2
