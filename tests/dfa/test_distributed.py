@@ -1,0 +1,42 @@
+"""Two gloo processes: the same beta on both ranks, that of one process on the same global batches."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+WORKER = Path(__file__).parent / 'distributed_worker.py'
+
+
+def launch(processes, out):
+    port = 33600 + (os.getpid() * 2 + processes) % 4000
+    command = [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={processes}', f'--master_port={port}',
+               str(WORKER), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(out / f'rank{rank}.pt', weights_only=True) for rank in range(processes)]
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    return {processes: launch(processes, tmp_path_factory.mktemp(f'ranks{processes}')) for processes in (1, 2)}
+
+
+def test_both_ranks_hold_the_same_beta_and_weights(runs):
+    first, second = runs[2]
+    assert all(torch.equal(one, other) for one, other in zip(first['betas'], second['betas']))
+    assert all(torch.equal(value, second['weights'][name]) for name, value in first['weights'].items())
+
+
+def test_beta_and_losses_are_those_of_one_process_on_the_same_batches(runs):
+    alone, ranks = runs[1][0], runs[2]
+    for one, other in zip(alone['betas'], ranks[0]['betas']):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+    assert alone['betas'][0].std() > 1e-3, 'beta has moved'
+    for step, losses in enumerate(json.loads(alone['losses'])):
+        for name, value in losses.items():
+            mean = sum(json.loads(rank['losses'])[step][name] for rank in ranks) / 2
+            assert mean == pytest.approx(value, rel=1e-3), (step, name)
