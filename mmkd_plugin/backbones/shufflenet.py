@@ -4,10 +4,13 @@ from typing import Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import DistillationError
 from ..registry import MODELS
 from .stages import CIFARBackbone
 
 STEM_WIDTH = 24
+# Of the stages and the last convolution, by width (table 5 of the paper).
+V2_CHANNELS = {0.5: (48, 96, 192, 1024), 1.0: (116, 232, 464, 1024), 1.5: (176, 352, 704, 1024), 2.0: (244, 488, 976, 2048)}
 
 
 class ShuffleBackbone(CIFARBackbone):
@@ -72,25 +75,32 @@ class GroupedBlock(nn.Module):
 
 @MODELS.register_module()
 class CIFARShuffleNetV2(ShuffleBackbone):
-    """ShuffleNetV2 (Ma et al., ECCV 2018) at width 1: stages of 4, 8 and 4 blocks at 16x16, 8x8 and 4x4, then a convolution.
+    """ShuffleNetV2 (Ma et al., ECCV 2018): stages of 4, 8 and 4 blocks at 16x16, 8x8 and 4x4, then a convolution.
 
-    The stages have 116, 232 and 464 channels; ``layer4``, the convolution, has 1024. ``backbone.layer1@preact`` is the last
-    block's output before its ReLU. The half of a block that is passed on is not negative, so that one ReLU after the shuffle
-    is the published network.
+    At width 1 the stages have 116, 232 and 464 channels, and ``layer4``, the convolution, has 1024.
+    ``backbone.layer1@preact`` is the last block's output before its ReLU. The half of a block that is passed on is not
+    negative, so that one ReLU after the shuffle is the published network.
 
     Args:
+        widen_factor: 0.5, 1.0, 1.5 or 2.0, as published.
         out_indices: stages whose output is returned, counted from 0; 3, or -1, is the convolution.
         init_cfg: see :class:`~mmkd_plugin.backbones.stages.CIFARBackbone`.
+
+    Raises:
+        DistillationError: for another width.
     """
 
-    def __init__(self, out_indices: Sequence[int] = (-1,), init_cfg=None):
+    def __init__(self, widen_factor: float = 1.0, out_indices: Sequence[int] = (-1,), init_cfg=None):
         super().__init__(out_indices, 4, init_cfg)
+        if widen_factor not in V2_CHANNELS:
+            raise DistillationError(f'widen_factor: {widen_factor!r}. Accepted: {", ".join(map(str, V2_CHANNELS))}.')
+        *widths, last = V2_CHANNELS[widen_factor]
         channels = STEM_WIDTH
-        for stage, (width, depth) in enumerate(((116, 4), (232, 8), (464, 4))):
+        for stage, (width, depth) in enumerate(zip(widths, (4, 8, 4))):
             blocks = [DownBlock(channels, width), *(SplitBlock(width) for _ in range(depth - 1))]
             self.add_module(f'layer{stage + 1}', nn.Sequential(*blocks))
             channels = width
-        self.layer4 = nn.Sequential(*pointwise(channels, 1024))
+        self.layer4 = nn.Sequential(*pointwise(channels, last))
 
 
 class SplitBlock(nn.Module):

@@ -4,6 +4,7 @@ import torch
 from mmengine.registry import MODELS
 
 from mmkd_plugin.backbones.shufflenet import SplitBlock, shuffle
+from mmkd_plugin.core import DistillationError
 from mmkd_plugin.core.taps import FeatureTaps
 
 
@@ -50,3 +51,16 @@ def test_one_activation_after_the_shuffle_is_the_published_block():
     passed, used = x.chunk(2, 1)
     published = shuffle(torch.cat([passed, block.branch(used).relu()], 1), 2)
     assert torch.equal(block(x), published)
+
+
+@pytest.mark.parametrize(('factor', 'widths'), [(.5, [48, 96, 192, 1024]), (1.0, [116, 232, 464, 1024]),
+                                                (2.0, [244, 488, 976, 2048])])
+def test_widths_of_V2(factor, widths):
+    backbone = MODELS.build(dict(type='mmkd.CIFARShuffleNetV2', widen_factor=factor, out_indices=(0, 1, 2, 3)))
+    outputs = backbone(torch.zeros(1, 3, 32, 32))
+    assert [tuple(output.shape[1:]) for output in outputs] == list(zip(widths, (16, 8, 4, 4), (16, 8, 4, 4)))
+
+
+def test_another_width_is_refused():
+    with pytest.raises(DistillationError, match='widen_factor: 3. Accepted: 0.5, 1.0, 1.5, 2.0'):
+        MODELS.build(dict(type='mmkd.CIFARShuffleNetV2', widen_factor=3))

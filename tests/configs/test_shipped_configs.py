@@ -32,12 +32,14 @@ def is_distilled(path):
 
 
 SEARCHES = [name for name in CONFIGS if 'distpro' in name and '-search_' in name]
-DISTILLED = [name for name in CONFIGS if is_distilled(ROOT / name) and name not in SEARCHES]
+AGGREGATION_SEARCHES = [name for name in CONFIGS if name.split('/')[-1].startswith('dfa-search')]
+DISTILLED = [name for name in CONFIGS
+             if is_distilled(ROOT / name) and name not in SEARCHES + AGGREGATION_SEARCHES]
 PUBLISHED = [name for name in DISTILLED if "checkpoint='https:" in (ROOT / name).read_text()]
 
 
 def without_downloads(cfg):
-    """Random weights instead of files, BN instead of SyncBN; nothing else changes."""
+    """Random weights and equal weighting instead of files, BN instead of SyncBN; nothing else changes."""
     replace_sync_bn(cfg._cfg_dict)
     student = cfg.model.get('student', cfg.model)
     drop_pretrained(student)
@@ -49,6 +51,8 @@ def without_downloads(cfg):
         for distiller in cfg.model.distillers.values():
             if distiller.get('mode', 'process') in ('process', 'final') and 'process' in distiller:
                 distiller.mode = 'equal'
+            if str(distiller.get('aggregation')).endswith('.json'):
+                distiller.aggregation = 'average'
     return cfg
 
 
@@ -133,7 +137,7 @@ def test_there_are_configs_of_every_task():
         'classification', 'demo', 'depth', 'detection', 'instance_segmentation', 'segmentation'}
 
 
-@pytest.mark.parametrize('name', [name for name in CONFIGS if name not in SEARCHES])
+@pytest.mark.parametrize('name', [name for name in CONFIGS if name not in AGGREGATION_SEARCHES])
 def test_a_shipped_config_builds_and_does_a_training_step(name):
     cfg = without_downloads(Config.fromfile(ROOT / name))
     init_default_scope(cfg.default_scope)
@@ -159,6 +163,32 @@ def test_a_shipped_config_builds_and_does_a_training_step(name):
     for hook in cfg.get('custom_hooks', ()):
         if isinstance(HOOKS.build(hook), MatchingUpdateHook):
             evaluation_view_of_training_data(cfg)
+
+
+@pytest.mark.parametrize('name', AGGREGATION_SEARCHES)
+def test_a_search_config_reaches_every_weight_and_writes_what_its_distillation_reads(name):
+    path = ROOT / name
+    assert len(path.read_text().splitlines()) <= 40
+    cfg = without_downloads(Config.fromfile(path))
+    init_default_scope(cfg.default_scope)
+    model = build(cfg.model).train()
+    hook = HOOKS.build(next(hook for hook in cfg.custom_hooks if hook.type == 'mmkd.AggregationSearchHook'))
+    search = model.distillation.dfa.start_search(hook.optimizer, hook.regularisation)
+    batch = training_batch(cfg, model, tuple(cfg.model.get('image_shape', (3, 64, 128)))[1:])
+    for index, group in enumerate(search.groups):
+        assert group.searched
+        search.enter(index)
+        model.zero_grad()
+        log = training_step(model, batch)
+        assert all(torch.isfinite(value).all() for value in log.values())
+        used = [f'distillation.dfa.groups.{index}.to_{side}.' for side in ('student', 'teacher')]
+        without = {key for key, parameter in trainable(model).items() if parameter.grad is None}
+        assert not [key for key in without if not key.startswith('distillation') or key.startswith(tuple(used))]
+    assert validation_part(cfg.train_dataloader, 'test') if hook.dataloader_cfg is None else hook.dataloader_cfg.dataset
+    base = re.search(r"_base_ = '(.+)'", path.read_text())[1]
+    second = Config.fromfile(path.parent / base)
+    assert second.model.distillers.dfa.aggregation == f'work_dirs/{path.stem}/aggregation.json'
+    assert second.model.distillers.dfa.groups == cfg.model.distillers.dfa.groups
 
 
 @pytest.mark.parametrize('name', PUBLISHED)

@@ -1,0 +1,15 @@
+# ResNet14x2 -> ResNet8: the search, 2 epochs of seven tenths of the training set for each group.
+_base_ = './dfa_resnet14x2-resnet8_8e_cifar100-20.py'
+model = dict(distillers=dict(dfa=dict(mode='search', aggregation=None)))
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='mmkd.SplitDataset',
+        dataset={{_base_.train_dataloader.dataset}},
+        part='train',
+        ratio=0.7))
+train_cfg = dict(max_epochs=6)
+optim_wrapper = dict(optimizer=dict(lr=0.025), clip_grad=dict(max_norm=5))
+param_scheduler = None
+val_cfg = val_dataloader = val_evaluator = None  # what is searched with is no student to be used
+custom_hooks = [dict(type='mmkd.AggregationSearchHook', optimizer=dict(type='Adam', lr=1e-2, betas=(0.5, 0.999)))]
