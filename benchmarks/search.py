@@ -1,0 +1,185 @@
+"""What DFA costs: a search iteration against one of the second run, that against student and teacher, and memory.
+
+usage: python benchmarks/search.py [PAIR] [--rounds 9] [--threads 2]
+
+A search iteration is a step of beta on one batch and a step of the weights on another, of each group in turn (they take
+equal parts of a search). All are measured in turn, round by round, and compared by their medians, since shared machines are
+noisy. The memory of a group is what a step of beta adds at its peak with all blocks, less what it adds with two, in fresh
+processes.
+"""
+import argparse
+import multiprocessing
+import os
+import statistics
+from pathlib import Path
+from typing import Callable, Dict
+
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from overhead import make_batch, measure, resident_kib, without_downloads
+from torch import nn
+
+import mmkd_plugin  # noqa: F401 (registers everything)
+from mmkd_plugin.core.config import load_config
+from mmkd_plugin.core.isolation import preserved_buffers, preserved_rng
+from mmkd_plugin.core.launch import replace_sync_bn
+from mmkd_plugin.dfa.search import PathLosses
+
+CLASSIFICATION = 'mmkd_plugin::classification/cifar100/'
+CITYSCAPES = 'mmkd_plugin::segmentation/cityscapes/'
+PAIRS = {
+    'wrn': dict(search=f'{CLASSIFICATION}dfa-search_wrn28-4-wrn16-2_40e_cifar100.py', image=(32, 32), batch=64, group=0),
+    'pspnet': dict(search=f'{CITYSCAPES}dfa-search_pspnet_r101-r18-d8_4xb2-8k_cityscapes-512x1024.py', image=(128, 256),
+                   batch=2, group=2),
+}
+
+
+def build(pair: dict, mode: str, **changes) -> nn.Module:
+    """The student of a pair, plain, in a search, or distilled with averages; with random weights."""
+    cfg = load_config(pair['search'], 'benchmark')
+    init_default_scope(cfg.default_scope)
+    model = cfg.model.to_dict()
+    if cfg.get('data_preprocessor') is not None:
+        model['student'].setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())
+    teacher = load_config(model['teacher']['config'], 'benchmark')._cfg_dict.to_dict()
+    for node in (model['student'], teacher):
+        without_downloads(node)
+    for node in (model, teacher):
+        replace_sync_bn(node)
+    model['teacher'] = dict(config=teacher, allow_random_weights=True)
+    groups = model['distillers']['dfa']['groups']
+    options = dict(mode='search') if mode == 'search' else dict(mode='distill', aggregation='average', distance='normalized')
+    model['distillers'] = dict(dfa=dict(type='mmkd.FeatureAggregationDistiller', groups=groups, **options, **changes))
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    built = MODELS.build(model['student'] if mode == 'plain' else model).to(device).train()
+    if mode != 'plain':
+        built.attach_distillation()
+    if mode == 'search':
+        built.distillation.dfa.start_search(dict(type='Adam', lr=3e-3), 1e-3)
+    return built
+
+
+def training_step(model: nn.Module, data: dict) -> Callable[[], None]:
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=.9)
+
+    def step():
+        losses = model(**data, mode='loss')
+        optimiser.zero_grad()
+        model.parse_losses(losses)[0].backward()
+        optimiser.step()
+    return step
+
+
+def beta_step(model: nn.Module, data: dict, index: int) -> Callable[[], None]:
+    """A step of beta of one group, as AggregationSearchHook takes it."""
+    search = model.distillation.dfa.search
+
+    def losses() -> PathLosses:
+        found = model(**data, mode='loss')
+        st = found.pop('dfa.loss_st')
+        return PathLosses(ts=model.parse_losses(found)[0], st=st)
+
+    def step():
+        search.enter(index)
+        with preserved_rng(), preserved_buffers(model):
+            gradient = search.gradient(losses)
+        search.step(gradient)
+    return step
+
+
+def steps(pair: dict) -> Dict[str, Callable[[], None]]:
+    """What is measured, by name: each callable is one step."""
+    plain, distilled, searched = (build(pair, mode) for mode in ('plain', 'distill', 'search'))
+    data, validation = make_batch(plain, pair), make_batch(plain, pair)
+    distillation = distilled.distillation
+    found = dict(student=training_step(plain, data), distilled=training_step(distilled, data),
+                 teacher=lambda: distillation._teacher_features(data['inputs'], data['data_samples'], ['dfa']))
+    weights = training_step(searched, data)
+    for index, group in enumerate(searched.distillation.dfa.groups):
+        beta = beta_step(searched, validation, index)
+
+        def both(beta=beta):
+            beta()
+            weights()
+
+        found[f'search {group.name} ({len(group)} blocks)'] = both
+    return found
+
+
+def report_times(pair: dict, rounds: int) -> None:
+    callables = steps(pair)
+    measured = {name: [] for name in callables}
+    for number in range(rounds + 1):
+        for name, step in callables.items():
+            seconds = measure(step)
+            if number:  # the first round warms up
+                measured[name].append(seconds)
+    medians = {name: statistics.median(values) for name, values in measured.items()}
+    print('| step | median ms |\n|---|---|')
+    for name, seconds in medians.items():
+        print(f'| {name} | {seconds * 1e3:.1f} |')
+    searches = [name for name in medians if name.startswith('search')]
+    second = [of[0] / (of[1] + of[2]) for of in zip(*(measured[name] for name in ('distilled', 'student', 'teacher')))]
+    whole = [sum(measured[name][number] for name in searches) / len(searches) / measured['distilled'][number]
+             for number in range(rounds)]
+    for label, ratios in (('distilled / (student + teacher)', second), ('search / distilled', whole)):
+        print(f'\nratio {label}: {statistics.median(ratios):.3f} (median of {rounds} rounds), {min(ratios):.3f} to '
+              f'{max(ratios):.3f}')
+
+
+def peak_of_beta(pair: dict, threads: int, every: int, answer) -> None:
+    """Puts what steps of beta of the pair's group add to the memory at their peak (MiB) into ``answer``."""
+    torch.set_num_threads(threads)
+    model = build(pair, 'search', every=every)
+    step = beta_step(model, make_batch(model, pair), pair['group'])
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        answer.put((torch.cuda.max_memory_allocated() - before) / 2 ** 20)
+        return
+    Path('/proc/self/clear_refs').write_text('5')  # the peak counts anew, without what building took
+    before = resident_kib('VmRSS')
+    step()
+    answer.put((resident_kib('VmHWM') - before) / 2 ** 10)
+
+
+def report_memory(pair: dict, threads: int) -> None:
+    """A group's memory in the search: measured, and N maps of its shape."""
+    model = build(pair, 'search')
+    group = model.distillation.dfa.groups[pair['group']]
+    count, info = len(group), model.distillation.teacher.taps.info[group.teacher[0]]
+    stride = model.distillation_cfg['image_shape'][1] // info.size[0]
+    area = pair['image'][0] // stride * (pair['image'][1] // stride)
+    one = pair['batch'] * info.channels * area * 4 / 2 ** 20
+    # What is freed goes back to the system at once, so that resident memory is memory in use.
+    os.environ['MALLOC_MMAP_THRESHOLD_'] = os.environ['MALLOC_TRIM_THRESHOLD_'] = '65536'
+    context, peaks = multiprocessing.get_context('spawn'), []
+    for every in (1, count - 1):
+        answer = context.Queue()
+        process = context.Process(target=peak_of_beta, args=(pair, threads, every, answer))
+        process.start()
+        peaks.append(answer.get())
+        process.join()
+    print(f'\n{group.name}: a step of beta adds {peaks[0]:.0f} MiB with {count} blocks, {peaks[1]:.0f} with 2: '
+          f'{peaks[0] - peaks[1]:.0f} for {count - 2} maps of {one:.1f} MiB, {one * (count - 2):.0f} predicted')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('pair', nargs='?', choices=PAIRS, default='wrn')
+    parser.add_argument('--rounds', type=int, default=9)
+    parser.add_argument('--threads', type=int, default=2)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(args.threads)
+    pair = PAIRS[args.pair]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {args.threads} threads'
+    print(f'{args.pair}: {pair["image"][0]}x{pair["image"][1]}, batch {pair["batch"]}; torch {torch.__version__}, '
+          f'{device}\n')
+    report_times(pair, args.rounds)
+    report_memory(pair, args.threads)
+
+
+if __name__ == '__main__':
+    main()
