@@ -200,6 +200,25 @@ def test_the_gradient_of_beta_is_that_of_the_bridge_by_finite_differences():
         assert (values[0] - values[1]) / 2e-2 == pytest.approx(float(gradient[number]), rel=2e-2, abs=1e-6)
 
 
+def test_in_half_precision_losses_are_wide_and_scaling_cancels():
+    model, search = searching(deeplabv3plus, 1)
+    model.eval()
+
+    def bridge():
+        with torch.autocast('cpu', torch.bfloat16):
+            ts, st = losses(model)
+        return PathLosses(ts=ts, st=st)
+
+    assert bridge().st.dtype == torch.float32
+    gradient = search.gradient(bridge)
+    torch.testing.assert_close(search.gradient(bridge, scale=torch.tensor(1024.)), gradient, rtol=1e-2, atol=1e-4)
+    model.eval()
+    assert search.gradient(bridge, scale=torch.tensor(float('inf'))) is None, 'what overflows is left out'
+    before = search.group.beta.clone()
+    search.step(None)
+    assert torch.equal(search.group.beta, before)
+
+
 def test_an_injected_vision_transformer_keeps_its_form():
     from mmengine.registry import init_default_scope
     init_default_scope('mmpretrain')
