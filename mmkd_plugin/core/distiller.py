@@ -54,7 +54,7 @@ class Distiller(nn.Module):
         warmup: iterations over which the weight rises linearly from 0, starting at ``begin``.
         loss_scale: a second factor. ``'auto'``: found in the first iterations so that with weight 1 the gradient at the
             student's taps is as strong as the task loss's, then frozen, logged, and kept in the checkpoint.
-        calibration_iters: how many iterations ``'auto'`` takes; None: until the ratio has settled (100 to 1000). See
+        calibration_iters: how many iterations ``'auto'`` takes; None: until the ratio has settled (200 to 2000). See
             :class:`~mmkd_plugin.core.gradients.ScaleCalibration`.
         log_gradients: every how many iterations the ratio of the gradients (distiller's, weighted, to task loss's) and
             their cosine are logged, together and per tap; 0 for never. An iteration with it costs a second and third

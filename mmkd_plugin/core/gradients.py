@@ -15,7 +15,7 @@ from .errors import DistillationError, check_number
 # With float16 on the way, gradients of an unscaled loss vanish, those of a scaled one may overflow. Tried in this order; the
 # scale cancels in what is returned.
 HALF_SCALES = (2.0 ** 16, 2.0 ** 8, 1.0)
-SETTLING_WINDOW, SETTLING_LIMIT = 100, 1000
+SETTLING_WINDOW, SETTLING_LIMIT = 200, 2000
 SETTLED = 0.1  # of the logarithm: 10 %
 # Between batches the scale varies by less than 10 in ordinary trainings.
 SUSPICIOUS_SPREAD = 100.0
@@ -103,8 +103,8 @@ class ScaleCalibration(nn.Module):
     window moves on until the means of its two halves agree within 10 %.
 
     Args:
-        iterations: the window is the first so many iterations. None: it holds 100 and moves on until the ratio has
-            settled, for 1000 at most.
+        iterations: the window is the first so many iterations. None: it holds 200 and moves on until the ratio has
+            settled, for 2000 at most.
     """
 
     def __init__(self, iterations: Optional[int] = None):
