@@ -16,7 +16,7 @@ from .errors import DistillationError, check_number
 # scale cancels in what is returned.
 HALF_SCALES = (2.0 ** 16, 2.0 ** 8, 1.0)
 SETTLING_WINDOW, SETTLING_LIMIT = 200, 2000
-SETTLED = 0.1  # of the logarithm: 10 %
+SETTLED = 0.15  # of the logarithm: 15 %
 # Between batches the scale varies by less than 10 in ordinary trainings.
 SUSPICIOUS_SPREAD = 100.0
 
@@ -100,7 +100,7 @@ class ScaleCalibration(nn.Module):
     Its buffers are part of the distiller's state.
 
     At the start of a training from scratch both gradients change by orders of magnitude within a hundred iterations. So the
-    window moves on until the means of its two halves agree within 10 %.
+    window moves on until the means of its four quarters agree within 15 %.
 
     Args:
         iterations: the window is the first so many iterations. None: it holds 200 and moves on until the ratio has
@@ -131,10 +131,13 @@ class ScaleCalibration(nn.Module):
 
     @property
     def settled(self) -> bool:
-        """Whether the window is full and its halves agree."""
-        half = len(self.log_scales) // 2
-        full = len(self._window) == len(self.log_scales)
-        return full and abs(_mean(self._window[half:]) - _mean(self._window[:half])) < SETTLED
+        """Whether the window is full and its quarters agree."""
+        length = len(self.log_scales)
+        if len(self._window) < length:
+            return False
+        step = max(1, length // 4)
+        means = [_mean(self._window[begin:begin + step]) for begin in range(0, length - step + 1, step)]
+        return max(means) - min(means) < SETTLED
 
     def observe(self, comparison: GradientComparison, name: str) -> None:
         """Takes one iteration into account, unless a gradient was 0 or not finite in it.

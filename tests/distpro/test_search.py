@@ -120,7 +120,7 @@ def test_all_passes_over_the_training_batch_have_the_masks_of_the_training_forwa
 
 
 @DATASETS.register_module(force=True)
-class PlantedImages(Dataset):
+class LabelledImages(Dataset):
     """Images whose first channel carries the class, the others noise."""
 
     def __init__(self, length, start=0):
@@ -138,7 +138,7 @@ class PlantedImages(Dataset):
 
 
 @MODELS.register_module(force=True)
-class PlantedTeacher(BaseModel):
+class LabellingTeacher(BaseModel):
     """Three features that look like class scores: one has the class, two have noise."""
 
     def __init__(self):
@@ -154,7 +154,7 @@ class PlantedTeacher(BaseModel):
 
 
 @MODELS.register_module(force=True)
-class PlantedStudent(BaseModel):
+class ScoringStudent(BaseModel):
     """Its feature is a map of class scores."""
 
     def __init__(self):
@@ -178,9 +178,9 @@ class AsItIs(nn.Module):
 def test_T9_the_pathway_that_carries_the_labels_wins(tmp_path):
     def planted(length, start):
         return dict(batch_size=16, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
-                    dataset=dict(type='PlantedImages', length=length, start=start), collate_fn=dict(type='default_collate'))
+                    dataset=dict(type='LabelledImages', length=length, start=start), collate_fn=dict(type='default_collate'))
 
-    model = dict(distilled(dict(type='PlantedStudent', _scope_='mmengine'), dict(type='PlantedTeacher'), distpro=distpro(
+    model = dict(distilled(dict(type='ScoringStudent', _scope_='mmengine'), dict(type='LabellingTeacher'), distpro=distpro(
         teacher=['label', 'noise1', 'noise2'], student=['scores'], connections='all', transforms='as_it_is')))
     model['image_shape'] = (3, 8, 8)
     cfg = run_cfg(model, tmp_path, hooks=[dict(type='mmkd.ProcessSearchHook', dataloader=planted(160, 1000))], epochs=2)
