@@ -8,14 +8,11 @@ are measured in turn, round by round, and compared by their medians, since share
 from a fresh process for each (resident memory on a CPU, allocated memory on a GPU). Then the matching update.
 """
 import argparse
-import multiprocessing
-import re
 import statistics
-import time
-from pathlib import Path
 from typing import Callable, Dict, Tuple
 
 import torch
+from measuring import device_name, in_fresh_process, in_turn, measure, peak_memory
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
@@ -115,58 +112,19 @@ def steps(pair: dict) -> Dict[str, Callable[[], None]]:
             'distilled': training_step(distilled)}
 
 
-def measure(step: Callable[[], None]) -> float:
-    """Seconds of one call."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    step()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def peak_memory(name: str, pair: dict, threads: int, answer) -> None:
-    """Puts the peak memory (MiB) that three steps add to a process with both networks built into ``answer``."""
+def peak_of_step(name: str, pair: dict, threads: int) -> float:
+    """MiB that steps of this name add at most; both networks are built before."""
     torch.set_num_threads(threads)
-    step = steps(pair)[name]
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        for _ in range(3):
-            step()
-        answer.put((torch.cuda.max_memory_allocated() - before) / 2 ** 20)
-        return
-    Path('/proc/self/clear_refs').write_text('5')  # the peak counts anew, without what building took
-    before = resident_kib('VmRSS')
-    for _ in range(3):
-        step()
-    answer.put((resident_kib('VmHWM') - before) / 2 ** 10)
-
-
-def resident_kib(field: str) -> int:
-    """A field of this process's status: VmRSS, its resident memory, or VmHWM, the peak of it."""
-    return int(re.search(rf'{field}:\s+(\d+)', Path('/proc/self/status').read_text())[1])
+    return peak_memory(steps(pair)[name])
 
 
 def report_steps(pair: dict, rounds: int, threads: int) -> None:
-    measured = {name: [] for name in ('student', 'teacher', 'distilled')}
-    callables = steps(pair)
-    for number in range(rounds + 2):
-        for name, step in callables.items():
-            seconds = measure(step)
-            if number >= 2:  # the first two warm up
-                measured[name].append(seconds)
+    measured = in_turn(steps(pair), rounds)
     medians = {name: statistics.median(values) for name, values in measured.items()}
     ratios = [d / (s + t) for s, t, d in zip(measured['student'], measured['teacher'], measured['distilled'])]
-    context = multiprocessing.get_context('spawn')
     print('| step | median ms | peak MiB |\n|---|---|---|')
     for name, seconds in medians.items():
-        answer = context.Queue()
-        process = context.Process(target=peak_memory, args=(name, pair, threads, answer))
-        process.start()
-        memory = answer.get()
-        process.join()
+        memory = in_fresh_process(peak_of_step, name, pair, threads)
         print(f'| {name} | {seconds * 1e3:.1f} | {memory:.0f} |')
     ratio = medians['distilled'] / (medians['student'] + medians['teacher'])
     print(f'\nratio distilled / (student + teacher): {ratio:.3f} (by medians); per round: median '
@@ -211,9 +169,8 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     pair = PAIRS[args.pair]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {args.threads} threads'
     print(f'{args.pair}: {pair["image"][0]}x{pair["image"][1]}, batch {pair["batch"]}; torch {torch.__version__}, '
-          f'{device}\n')
+          f'{device_name(args.threads)}\n')
     report_steps(pair, args.rounds, args.threads)
     report_matching(max(3, args.rounds // 3))
 

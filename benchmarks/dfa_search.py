@@ -1,6 +1,6 @@
 """What DFA costs: a search iteration against one of the second run, that against student and teacher, and memory.
 
-usage: python benchmarks/search.py [PAIR] [--rounds 9] [--threads 2]
+usage: python benchmarks/dfa_search.py [PAIR] [--rounds 9] [--threads 2]
 
 A search iteration is a step of beta on one batch and a step of the weights on another, of each group in turn (they take
 equal parts of a search). All are measured in turn, round by round, and compared by their medians, since shared machines are
@@ -8,15 +8,14 @@ noisy. The memory of a group is what a step of beta adds at its peak with all bl
 processes.
 """
 import argparse
-import multiprocessing
 import os
 import statistics
-from pathlib import Path
 from typing import Callable, Dict
 
 import torch
+from measuring import device_name, in_fresh_process, in_turn, peak_memory
 from mmengine.registry import MODELS, init_default_scope
-from overhead import make_batch, measure, resident_kib, without_downloads
+from overhead import make_batch, without_downloads
 from torch import nn
 
 import mmkd_plugin  # noqa: F401 (registers everything)
@@ -107,13 +106,7 @@ def steps(pair: dict) -> Dict[str, Callable[[], None]]:
 
 
 def report_times(pair: dict, rounds: int) -> None:
-    callables = steps(pair)
-    measured = {name: [] for name in callables}
-    for number in range(rounds + 1):
-        for name, step in callables.items():
-            seconds = measure(step)
-            if number:  # the first round warms up
-                measured[name].append(seconds)
+    measured = in_turn(steps(pair), rounds, warmup=1)
     medians = {name: statistics.median(values) for name, values in measured.items()}
     print('| step | median ms |\n|---|---|')
     for name, seconds in medians.items():
@@ -127,21 +120,11 @@ def report_times(pair: dict, rounds: int) -> None:
               f'{max(ratios):.3f}')
 
 
-def peak_of_beta(pair: dict, threads: int, every: int, answer) -> None:
-    """Puts what steps of beta of the pair's group add to the memory at their peak (MiB) into ``answer``."""
+def peak_of_beta(pair: dict, threads: int, every: int) -> float:
+    """MiB that a step of beta of the pair's group adds at most."""
     torch.set_num_threads(threads)
     model = build(pair, 'search', every=every)
-    step = beta_step(model, make_batch(model, pair), pair['group'])
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        answer.put((torch.cuda.max_memory_allocated() - before) / 2 ** 20)
-        return
-    Path('/proc/self/clear_refs').write_text('5')  # the peak counts anew, without what building took
-    before = resident_kib('VmRSS')
-    step()
-    answer.put((resident_kib('VmHWM') - before) / 2 ** 10)
+    return peak_memory(beta_step(model, make_batch(model, pair), pair['group']), times=1)
 
 
 def report_memory(pair: dict, threads: int) -> None:
@@ -154,13 +137,7 @@ def report_memory(pair: dict, threads: int) -> None:
     one = pair['batch'] * info.channels * area * 4 / 2 ** 20
     # What is freed goes back to the system at once, so that resident memory is memory in use.
     os.environ['MALLOC_MMAP_THRESHOLD_'] = os.environ['MALLOC_TRIM_THRESHOLD_'] = '65536'
-    context, peaks = multiprocessing.get_context('spawn'), []
-    for every in (1, count - 1):
-        answer = context.Queue()
-        process = context.Process(target=peak_of_beta, args=(pair, threads, every, answer))
-        process.start()
-        peaks.append(answer.get())
-        process.join()
+    peaks = [in_fresh_process(peak_of_beta, pair, threads, every) for every in (1, count - 1)]
     print(f'\n{group.name}: a step of beta adds {peaks[0]:.0f} MiB with {count} blocks, {peaks[1]:.0f} with 2: '
           f'{peaks[0] - peaks[1]:.0f} for {count - 2} maps of {one:.1f} MiB, {one * (count - 2):.0f} predicted')
 
@@ -174,9 +151,8 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     pair = PAIRS[args.pair]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {args.threads} threads'
     print(f'{args.pair}: {pair["image"][0]}x{pair["image"][1]}, batch {pair["batch"]}; torch {torch.__version__}, '
-          f'{device}\n')
+          f'{device_name(args.threads)}\n')
     report_times(pair, args.rounds)
     report_memory(pair, args.threads)
 

@@ -1,6 +1,6 @@
 """What a search and a replay of DistPro cost, as ratios inside one run.
 
-usage: python benchmarks/search_overhead.py [--rounds 15] [--threads 2] [--batch 64] [--hypergradient exact]
+usage: python benchmarks/distpro_search.py [--rounds 15] [--threads 2] [--batch 64] [--hypergradient exact]
 
 WRN-40-2 -> WRN-16-2 on 32x32 images, 4 levels, 10 pathways, ``conv3_relu``. A search iteration and a distillation step of
 the same model are measured in turn, round by round, and compared by their medians; peak memory comes from a fresh process
@@ -8,14 +8,11 @@ for each. Then the distillation step with fewer and fewer live pathways. On a CP
 others on the machine hardly change.
 """
 import argparse
-import multiprocessing
-import re
 import statistics
-import time
-from pathlib import Path
 from typing import Callable, Dict
 
 import torch
+from measuring import device_name, in_fresh_process, in_turn, peak_memory
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -84,65 +81,18 @@ def steps(batch_size: int, hypergradient: str = 'exact') -> Dict[str, Callable[[
     return dict(distillation=plain, search=search_iteration)
 
 
-def measure(step: Callable[[], None]) -> float:
-    """Seconds of one call; on a CPU those of the process, on all its cores."""
-    if not torch.cuda.is_available():
-        started = time.process_time()
-        step()
-        return time.process_time() - started
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    step()
-    torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def peak_memory(name: str, arguments: argparse.Namespace, answer) -> None:
-    """Puts the peak memory (MiB) of a process that does three steps into ``answer``, and what building took."""
-    torch.set_num_threads(arguments.threads)
-    step = steps(arguments.batch, arguments.hypergradient)[name]
-    if torch.cuda.is_available():
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        for _ in range(3):
-            step()
-        answer.put((before / 2 ** 20, torch.cuda.max_memory_allocated() / 2 ** 20))
-        return
-    Path('/proc/self/clear_refs').write_text('5')  # the peak counts anew
-    before = resident_kib('VmRSS')
-    for _ in range(3):
-        step()
-    answer.put((before / 2 ** 10, resident_kib('VmHWM') / 2 ** 10))
-
-
-def resident_kib(field: str) -> int:
-    """A field of this process's status: VmRSS, its resident memory, or VmHWM, the peak of it."""
-    return int(re.search(rf'{field}:\s+(\d+)', Path('/proc/self/status').read_text())[1])
-
-
-def in_turn(callables: Dict[str, Callable[[], None]], rounds: int) -> Dict[str, list]:
-    """Seconds of each callable, round by round; the first two rounds warm up."""
-    measured = {name: [] for name in callables}
-    for number in range(rounds + 2):
-        for name, step in callables.items():
-            seconds = measure(step)
-            if number >= 2:
-                measured[name].append(seconds)
-    return measured
+def peak_of_step(name: str, batch_size: int, hypergradient: str, threads: int) -> float:
+    """MiB that steps of this name add at most; both networks are built before."""
+    torch.set_num_threads(threads)
+    return peak_memory(steps(batch_size, hypergradient)[name])
 
 
 def report_search(arguments: argparse.Namespace) -> None:
-    measured = in_turn(steps(arguments.batch, arguments.hypergradient), arguments.rounds)
-    context = multiprocessing.get_context('spawn')
+    measured = in_turn(steps(arguments.batch, arguments.hypergradient), arguments.rounds, own_time=True)
     memory = {}
     print('| step | median ms | peak MiB beyond the built networks |\n|---|---|---|')
     for name in STEPS:
-        answer = context.Queue()
-        process = context.Process(target=peak_memory, args=(name, arguments, answer))
-        process.start()
-        built, peak = answer.get()
-        process.join()
-        memory[name] = peak - built
+        memory[name] = in_fresh_process(peak_of_step, name, arguments.batch, arguments.hypergradient, arguments.threads)
         print(f'| {name} | {statistics.median(measured[name]) * 1e3:.1f} | {memory[name]:.0f} |')
     ratios = [search / plain for plain, search in zip(measured['distillation'], measured['search'])]
     medians = [statistics.median(measured[name]) for name in STEPS]
@@ -157,7 +107,7 @@ def report_pruning(arguments: argparse.Namespace) -> None:
         model = build(live, searched=False)
         optimiser = torch.optim.SGD(model.parameters(), lr=1e-4)
         callables[live] = lambda model=model, optimiser=optimiser: distillation_step(model, batch, optimiser)
-    measured = in_turn(callables, arguments.rounds)
+    measured = in_turn(callables, arguments.rounds, own_time=True)
     whole = statistics.median(measured[PATHWAYS])
     print('| live pathways | median ms | of all |\n|---|---|---|')
     for live, seconds in measured.items():
@@ -173,9 +123,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {arguments.threads} threads'
     print(f'WRN-40-2 -> WRN-16-2, {PATHWAYS} pathways, batch {arguments.batch}, {arguments.hypergradient}; torch '
-          f'{torch.__version__}, {device}\n')
+          f'{torch.__version__}, {device_name(arguments.threads)}\n')
     report_search(arguments)
     report_pruning(arguments)
 
