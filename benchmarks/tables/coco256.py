@@ -2,6 +2,7 @@
 folder = 'configs/detection/coco256/'
 taught = {name: {'model.teacher.checkpoint': '{teacher, ' + name + '}'} for name in ('RetinaNet', 'Faster R-CNN')}
 metric = 'coco/bbox_mAP_50'
+scale = 100
 split = 'val'
 seeds = [0]
 rows = [

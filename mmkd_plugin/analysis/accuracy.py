@@ -4,6 +4,7 @@ A table is a small Python config file::
 
     metric = 'mIoU'                  # name of the metric, as the evaluator logs it
     split = 'test'                   # 'test': tools/test.py on the last checkpoint; 'val': the last validation of training
+    scale = 1                        # the table shows values times this: 100 where the evaluator logs fractions
     seeds = [0, 1, 2]
     rows = [
         dict(name='teacher', config='configs/.../teacher.py', seeds=[0]),
@@ -61,12 +62,13 @@ class Table:
     seeds: List[int]
     metric: str
     split: str = 'test'
+    scale: float = 1
 
     @classmethod
     def from_file(cls, path: Path) -> 'Table':
         """Reads a table file. Raises :class:`DistillationError` for unknown keys or values."""
         content = Config.fromfile(path)._cfg_dict.to_dict()
-        check_known_keys(str(path), content, ('rows', 'seeds', 'metric', 'split'))
+        check_known_keys(str(path), content, ('rows', 'seeds', 'metric', 'split', 'scale'))
         rows = []
         for number, row in enumerate(content['rows']):
             check_known_keys(f'{path}: rows[{number}]', row, ('name', 'config', 'overrides', 'seeds'))
@@ -161,7 +163,7 @@ class TableRun:
         value = float(metrics[self.table.metric])
         self._keep(row, seed, value)
         seconds = time.perf_counter() - started
-        print(f'  {row.name}, seed {seed}: {self.table.metric} {value:.2f} ({seconds:.0f} s)', flush=True)
+        print(f'  {row.name}, seed {seed}: {self.table.metric} {self.table.scale * value:.2f} ({seconds:.0f} s)', flush=True)
 
     def _keep(self, row: Row, seed: int, value: float) -> None:
         with self._lock:  # cells run in threads
@@ -180,7 +182,7 @@ class TableRun:
                  '|---|---|---|---|']
         for row in self.table.rows:
             found = self.results.get(row.name, {})
-            values = [found[str(seed)] for seed in row.seeds if str(seed) in found]
+            values = [self.table.scale * found[str(seed)] for seed in row.seeds if str(seed) in found]
             lines.append(_markdown_row(row.name, values))
         return '\n'.join(lines)
 

@@ -76,6 +76,8 @@ def test_tables_show_mean_deviation_and_every_seed(tmp_path):
     table = Table([Row('a', 'x.py'), Row('b', 'y.py', seeds=[0]), Row('c', 'z.py')], seeds=[0, 1], metric='mIoU')
     assert TableRun(table, tmp_path, tmp_path / 'results.json').markdown().splitlines()[2:] == [
         '| a | 2.00 | 1.41 | 1.00, 3.00 |', '| b | 5.00 | - | 5.00 |', '| c | | | |']
+    table.scale = 100
+    assert '| b | 500.00 | - | 500.00 |' in TableRun(table, tmp_path, tmp_path / 'results.json').markdown()
 
 
 def test_references_stand_for_files_of_earlier_rows(tmp_path):
