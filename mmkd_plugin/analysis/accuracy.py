@@ -13,7 +13,7 @@ A table is a small Python config file::
     ]
 
 ``{name}`` in an override stands for the last checkpoint of the first seed of that row, which must come earlier;
-``{name:file}`` for a file in the same folder, e.g. ``{search:process.json}``.
+``{name:file}`` for a file in the same folder, e.g. ``{search:process.json}``; ``{seed}`` for the cell's seed.
 """
 import json
 import os
@@ -34,7 +34,7 @@ from ..core.errors import DistillationError, check_known_keys, unknown_name
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = ('val', 'test')
-REFERENCE = re.compile(r'{([^{}:]+)(?::([^{}]+))?}')
+REFERENCE = re.compile(r'{(?!seed})([^{}:]+)(?::([^{}]+))?}')
 
 
 @dataclass
@@ -147,7 +147,7 @@ class TableRun:
         folder = self.folder(row, seed)
         folder.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
-        options = [f'randomness.seed={seed}', *(f'{key}={self._fill(value)}' for key, value in row.overrides.items())]
+        options = [f'randomness.seed={seed}', *(f'{key}={self._fill(value, seed)}' for key, value in row.overrides.items())]
         if not (folder / 'trained').exists():
             _call('tools/train.py', row.config, '--work-dir', folder, '--resume', '--cfg-options', *options,
                   log=folder / 'train.log', threads=threads)
@@ -173,8 +173,10 @@ class TableRun:
             written.write_text(json.dumps(self.results, indent=2, sort_keys=True) + '\n')
             written.replace(self.path)  # in one go: an interruption leaves the old file or the new one
 
-    def _fill(self, value):
-        return REFERENCE.sub(lambda match: str(self.file_of(*match.groups(''))), value) if isinstance(value, str) else value
+    def _fill(self, value: Any, seed: int) -> Any:
+        if not isinstance(value, str):
+            return value
+        return REFERENCE.sub(lambda match: str(self.file_of(*match.groups(''))), value).replace('{seed}', str(seed))
 
     def markdown(self) -> str:
         """The results as a table: mean, standard deviation (of the sample) and each seed."""

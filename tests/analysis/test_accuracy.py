@@ -82,13 +82,13 @@ def test_tables_show_mean_deviation_and_every_seed(tmp_path):
 
 def test_references_stand_for_files_of_earlier_rows(tmp_path):
     rows = [Row('search', 's.py', seeds=[4]), Row('a b', 't.py'),
-            Row('replay', 'r.py', {'process': '{search:process.json}', 'teacher': 'x/{a b}', 'number': 3})]
+            Row('replay', 'r.py', {'process': '{search:process.json}', 'teacher': 'x/{a b}', 'number': 3, 'mixed': '{seed}'})]
     run = TableRun(Table(rows, seeds=[0], metric='mIoU'), tmp_path, tmp_path / 'results.json')
     run.folder(rows[1], 0).mkdir()
     (run.folder(rows[1], 0) / 'last_checkpoint').write_text('/elsewhere/epoch_2.pth')
     assert rows[2].references == ['search', 'a b']
-    assert [run._fill(value) for value in rows[2].overrides.values()] == [
-        f'{tmp_path}/search-seed4/process.json', f'x/{tmp_path}/a-b-seed0/epoch_2.pth', 3]
+    assert [run._fill(value, seed=7) for value in rows[2].overrides.values()] == [
+        f'{tmp_path}/search-seed4/process.json', f'x/{tmp_path}/a-b-seed0/epoch_2.pth', 3, '7']
 
 
 def test_table_files_are_checked(tmp_path):

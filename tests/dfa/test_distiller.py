@@ -133,6 +133,10 @@ def test_resuming_with_other_weights_is_refused(tmp_path):
         run(cfg('last', 2, resume=True))
 
 
+def test_a_search_takes_back_keys_of_its_base_with_none():
+    build(distilled(classifier(), dfa=dfa('search', STAGES, loss_weight=None, loss_scale=None, distance=None)))
+
+
 def test_connectors_without_a_norm_have_a_bias():
     group = stage_two(connector_norm=None).distillation.dfa.groups[0]
     assert [name for name, _ in group.named_parameters()] == ['to_teacher.0.weight', 'to_teacher.0.bias']

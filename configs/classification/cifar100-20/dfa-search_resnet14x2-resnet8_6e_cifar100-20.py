@@ -1,6 +1,6 @@
 # ResNet14x2 -> ResNet8: the search, 2 epochs of seven tenths of the training set for each group.
 _base_ = './dfa_resnet14x2-resnet8_8e_cifar100-20.py'
-model = dict(distillers=dict(dfa=dict(mode='search', aggregation=None)))
+model = dict(distillers=dict(dfa=dict(mode='search', aggregation=None, loss_scale=None, calibration_iters=None)))
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,

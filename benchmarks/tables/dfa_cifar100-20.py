@@ -1,0 +1,20 @@
+# DFA on 20 classes of CIFAR-100: the search, then the student with what it found and with the ablations; see docs/results.md.
+folder = 'configs/classification/cifar100-20/'
+pair = 'resnet14x2-resnet8_8e_cifar100-20.py'
+taught = {'model.teacher.checkpoint': '{teacher}'}
+metric = 'accuracy/top1'
+split = 'test'
+seeds = [0, 1, 2]
+rows = [
+    dict(name='teacher', config=folder + 'resnet14x2_24e_cifar100-20.py', seeds=[0]),
+    dict(name='student alone', config=folder + 'resnet8_8e_cifar100-20.py'),
+    dict(name='KD', config=folder + 'kd_' + pair, overrides=taught),
+    dict(name='search', config=folder + 'dfa-search_resnet14x2-resnet8_6e_cifar100-20.py', overrides=taught, seeds=[0]),
+    dict(name='DFA', config=folder + 'dfa_' + pair,
+         overrides={**taught, 'model.distillers.dfa.aggregation': '{search:aggregation.json}'}),
+    dict(name='last', config=folder + 'dfa-last_' + pair, overrides=taught),
+    dict(name='average', config=folder + 'dfa-average_' + pair, overrides=taught),
+    dict(name='random', config=folder + 'dfa-random_' + pair,
+         overrides={**taught, 'model.distillers.dfa.seed': '{seed}'}),
+]
+del folder, pair, taught
