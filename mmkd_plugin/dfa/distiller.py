@@ -51,8 +51,8 @@ class FeatureAggregationDistiller(Distiller):
         skip: (search) what the student's later layers see of its stages before the injection: ``'student_detached'``,
             ``'teacher'`` (aggregations of the groups searched before, through their connectors) or ``'zeros'``.
         whole_weight: (search) weight of the student's own losses in an extra forward without injection.
-        loss_weight, loss_scale and others: (distill) see :class:`~mmkd_plugin.core.Distiller`; None is the default, so that a
-            search can take back what the config it builds on has set.
+        loss_weight, loss_scale and others: (distill) see :class:`~mmkd_plugin.core.Distiller`; None is the default, so that
+            a search can take back what the config it builds on has set.
 
     Losses: ``loss_<stage>`` for each group; in a search ``loss_st`` of the group at hand, beside the student's own.
 
@@ -65,7 +65,7 @@ class FeatureAggregationDistiller(Distiller):
                  distance: Optional[str] = None, transfer: Optional[bool] = None,
                  gamma_st: Union[float, str, None] = None, gamma_ts: Optional[float] = None, st_form: Optional[str] = None,
                  skip: Optional[str] = None, whole_weight: Optional[float] = None, **schedule):
-        schedule = {key: value for key, value in schedule.items() if value is not None}  # None: the key of a base, taken back
+        schedule = {key: value for key, value in schedule.items() if value is not None}  # None: a base's key, taken back
         super().__init__(**schedule)
         if mode not in MODES:
             raise unknown_name('mode', mode, MODES)

@@ -82,7 +82,7 @@ def test_tables_show_mean_deviation_and_every_seed(tmp_path):
 
 def test_references_stand_for_files_of_earlier_rows(tmp_path):
     rows = [Row('search', 's.py', seeds=[4]), Row('a b', 't.py'),
-            Row('replay', 'r.py', {'process': '{search:process.json}', 'teacher': 'x/{a b}', 'number': 3, 'mixed': '{seed}'})]
+            Row('replay', 'r.py', {'process': '{search:process.json}', 'teacher': 'x/{a b}', 'number': 3, 'seed': '{seed}'})]
     run = TableRun(Table(rows, seeds=[0], metric='mIoU'), tmp_path, tmp_path / 'results.json')
     run.folder(rows[1], 0).mkdir()
     (run.folder(rows[1], 0) / 'last_checkpoint').write_text('/elsewhere/epoch_2.pth')
