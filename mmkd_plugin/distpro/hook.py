@@ -75,18 +75,19 @@ class ProcessSearchHook(StatefulHook):
         self.search: Optional[ProcessSearch] = None
         self.records: List[Tensor] = []
         self._began = datetime.date.today().isoformat()
+        self._saved: Optional[dict] = None
         self._stream: Optional[BatchStream] = None
         self._before: Optional[Snapshot] = None
 
-    def before_run(self, runner: Runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
             raise DistillationError('ProcessSearchHook: the run has several optimisers. Accepted: one.')
         name, distiller = self._distiller(runner)
         self.distiller_name = name
         distiller.is_searched = True
         self.search = ProcessSearch(unwrap(runner.model), distiller, **self.search_options)
-
-    def before_train(self, runner: Runner) -> None:
+        if self._saved is not None:
+            self.search.load_state_dict(self._saved)
         if self.unit == 'epoch' and not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise DistillationError("ProcessSearchHook.unit: 'epoch', but the run counts iterations. Accepted: 'iter'.")
         self._length = runner.max_epochs if self.unit == 'epoch' else runner.max_iters
@@ -138,7 +139,7 @@ class ProcessSearchHook(StatefulHook):
         return dict(search=self.search.state_dict(), records=records, began=self._began)
 
     def load_state_dict(self, state: dict) -> None:
-        self.search.load_state_dict(state['search'])
+        self._saved = state['search']
         self.records = list(state['records'].cpu())
         self._began = state['began']
 

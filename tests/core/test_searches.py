@@ -2,7 +2,8 @@
 import pytest
 import torch
 from mmengine.hooks import Hook
-from zoo import batch, build, classifier, distilled, pspnet, run, run_cfg
+from mmengine.runner import Runner
+from zoo import batch, build, classifier, distilled, loader, pspnet, run, run_cfg
 
 from mmkd_plugin.core import DistillationError, Distiller, StatefulHook, TapNames
 from mmkd_plugin.core.distillation import run_length
@@ -127,3 +128,18 @@ def test_the_length_of_the_run_is_known_inside_it_only(tmp_path):
     assert run_length() is None
     run(run_cfg(distilled(classifier(), **L2), tmp_path, length=4, epochs=3), before=register(Look()))
     assert seen == [6] * 6
+
+
+@pytest.mark.parametrize(('distiller', 'hook'), [
+    (dict(type='mmkd.DistProDistiller', teacher=['backbone.layer4'], student=['backbone.layer4'], mode='search'),
+     dict(type='mmkd.ProcessSearchHook')),
+    (dict(type='mmkd.FeatureAggregationDistiller', groups=['backbone.layer4'], mode='search'),
+     dict(type='mmkd.AggregationSearchHook')),
+    (dict(type='mmkd.MatchingGuidedDistiller', pairs=['backbone.layer4']), dict(type='mmkd.MatchingUpdateHook')),
+], ids=['process', 'aggregation', 'matching'])
+def test_the_config_of_a_search_can_be_tested(distiller, hook, tmp_path):
+    cfg = run_cfg(distilled(pspnet(), found=distiller), tmp_path, hooks=[hook])
+    cfg.update(test_dataloader=loader('mmseg', 2), test_cfg=dict(type='TestLoop'), test_evaluator=dict(type='DumpResults', out_file_path=str(tmp_path / 'out.pkl')))
+    runner = Runner.from_cfg(cfg)
+    runner.test()
+    assert runner.model.distillation is None
