@@ -139,7 +139,8 @@ def test_the_length_of_the_run_is_known_inside_it_only(tmp_path):
 ], ids=['process', 'aggregation', 'matching'])
 def test_the_config_of_a_search_can_be_tested(distiller, hook, tmp_path):
     cfg = run_cfg(distilled(pspnet(), found=distiller), tmp_path, hooks=[hook])
-    cfg.update(test_dataloader=loader('mmseg', 2), test_cfg=dict(type='TestLoop'), test_evaluator=dict(type='DumpResults', out_file_path=str(tmp_path / 'out.pkl')))
+    cfg.update(test_dataloader=loader('mmseg', 2), test_cfg=dict(type='TestLoop'),
+               test_evaluator=dict(type='DumpResults', out_file_path=str(tmp_path / 'out.pkl')))
     runner = Runner.from_cfg(cfg)
     runner.test()
     assert runner.model.distillation is None
