@@ -4,6 +4,8 @@ from copy import deepcopy
 
 from zoo import STUDENTS, distilled, loader, run_cfg
 
+from mmkd_plugin.core.stream import BatchStream
+
 LEVELS = ['backbone.layer1@preact', 'backbone.layer2@preact']
 NAMES = ['layer1-layer1', 'layer1-layer2', 'layer2-layer2']
 
@@ -27,6 +29,11 @@ def search_cfg(work_dir, scope='mmpretrain', student=None, hook=None, distiller=
 
 def hook_of(runner):
     return next(hook for hook in runner.hooks if type(hook).__name__ == 'ProcessSearchHook')
+
+
+def validation_batches(runner):
+    """Batches of the loader that the run's search had."""
+    return BatchStream(hook_of(runner).dataloader_cfg, 0, 'test')
 
 
 def search_on_global_batches(folder, ranks):

@@ -31,6 +31,9 @@ def parse_args() -> argparse.Namespace:
     for config in (args.search, args.replay):
         if not Path(config).is_file():
             parser.error(f'config {config} not found')
+    if args.work_dir != Path(parser.get_default('work_dir')) and not any('{search}' in item for item in args.replay_options):
+        parser.error(f'--work-dir {args.work_dir}: the replay config reads what a search in work_dirs has written. Say '
+                     'where this one writes, e.g. --replay-options model.distillers.distpro.process={search}/process.json')
     if Path(args.search).stem == Path(args.replay).stem:
         parser.error(f'both configs are called {Path(args.search).stem}: they would share a work dir')
     return args

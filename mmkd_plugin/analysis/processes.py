@@ -5,7 +5,7 @@ from typing import List, Sequence
 import numpy as np
 import torch
 
-from ..distpro.pathways import name_pathways
+from ..distpro.pathways import level_names
 from ..distpro.process import Process
 from ..distpro.weights import find_normalisation
 
@@ -71,4 +71,5 @@ def draw_process(process: Process, paths: Sequence[Path], title: str = '') -> No
 
 def line_labels(process: Process) -> List[str]:
     """What the legend calls each pathway: the student's level, with the transform where there are several."""
-    return [name.split('-', 1)[1].replace('-', ', ') for name in name_pathways(process.pathways)]
+    levels, several = level_names(process.pathways, 'student'), len({pathway.transform for pathway in process.pathways}) > 1
+    return [levels[pathway.student] + (f', {pathway.transform}' if several else '') for pathway in process.pathways]

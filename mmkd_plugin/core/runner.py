@@ -173,6 +173,7 @@ def attach_to_runner(runner: Runner) -> None:
     model = unwrap(runner.model)
     if not isinstance(model, DistilledMixin) or model.distillation is not None:
         return
+    stateful_hooks(runner)
     model.attach_distillation()
     if is_model_wrapper(runner.model):
         # DDP learns its parameters when it is made, and the adapters have just come. The old wrapper's gradient hooks

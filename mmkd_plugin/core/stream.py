@@ -112,27 +112,29 @@ def validation_part(loader: Optional[dict], key: str) -> dict:
     """The loader config for the validation part of a training set that ``loader`` takes the training part of.
 
     Args:
-        loader: ``train_dataloader``, with ``type='mmkd.SplitDataset', part='train'`` somewhere in its data set.
+        loader: ``train_dataloader``, with ``type='mmkd.SplitDataset', part='train'`` around each of its data sets; wrappers
+            around those (``RepeatDataset``, ``ConcatDataset``, ``MultiImageMixDataset``) stay.
         key: where a loader could be given instead, for messages.
 
     Raises:
-        DistillationError: if the training set is not split: there is no validation data that training does not see.
+        DistillationError: if the training set, or one of several, is not split: there is no validation data that training
+            does not see.
     """
     cfg = copy.deepcopy(dict(loader or {}))
-    split = _find_split(cfg.get('dataset'))
-    if split is None or split.get('part') != 'train':
-        raise DistillationError(f"{key}: the search needs validation data that training does not see. Accepted: a loader's "
-                                "config; or none, with train_dataloader.dataset=dict(type='mmkd.SplitDataset', "
-                                "part='train', dataset=...), whose other part is used.")
-    cfg['dataset'] = {**split, 'part': 'val'}
+    cfg['dataset'] = _other_part(cfg.get('dataset'), key)
     return cfg
 
 
-def _find_split(node) -> Optional[dict]:
-    if isinstance(node, (list, tuple)):
-        return next((found for found in map(_find_split, node) if found is not None), None)
-    if not isinstance(node, dict):
-        return None
-    if node.get('type') in SPLIT_TYPES:
-        return dict(node)
-    return _find_split(node.get('dataset')) or _find_split(node.get('datasets'))
+def _other_part(dataset: Any, key: str) -> Any:
+    """The config of a data set with the validation part in place of every training part, inside the same wrappers."""
+    if isinstance(dataset, (list, tuple)):
+        return [_other_part(part, key) for part in dataset]
+    if isinstance(dataset, dict):
+        if dataset.get('type') in SPLIT_TYPES and dataset.get('part') == 'train':
+            return {**dataset, 'part': 'val'}
+        wrapped = [name for name in ('dataset', 'datasets') if name in dataset]
+        if wrapped and dataset.get('type') not in SPLIT_TYPES:
+            return {**dataset, **{name: _other_part(dataset[name], key) for name in wrapped}}
+    raise DistillationError(f"{key}: the search needs validation data that training does not see. Accepted: a loader's "
+                            "config; or none, with train_dataloader.dataset=dict(type='mmkd.SplitDataset', "
+                            "part='train', dataset=...), whose other part is used.")

@@ -16,9 +16,9 @@ PARTS = ('train', 'val')
 class SplitDataset(Dataset):
     """The training or the validation part of a data set: disjoint, random, the same in every process and every run.
 
-    Which part an image belongs to depends on its identity (its path; its position where it has none), the seed and the
-    ratio, not on the pipeline or on filtering. So the two parts stay disjoint when one is built with training transforms
-    and filters and the other in test mode.
+    Which part an image belongs to depends on its identity (its path, with ``data_root``, so a search should be resumed with
+    the data where they were; its position where it has none), the seed and the ratio, not on the pipeline or on filtering.
+    So the two parts stay disjoint when one is built with training transforms and filters and the other in test mode.
 
     Args:
         dataset: config of a ``BaseDataset`` (all of mmseg's, mmdet's and mmpretrain's are). Wrappers such as

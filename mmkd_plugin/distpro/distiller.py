@@ -1,7 +1,7 @@
 """``mmkd.DistProDistiller``: pathways with an importance that changes over training (DistPro, ECCV 2022)."""
 import math
 from numbers import Real
-from typing import Dict, Iterable, List, Optional, Sequence, Union
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..core.distillation import run_length
 from ..core.distiller import Batch, Distiller, Pair, TapNames
 from ..core.errors import DistillationError, check_number, unknown_name
-from ..core.shapes import as_map
+from ..core.shapes import as_map, widened
 from ..core.taps import TapInfo
 from ..losses import find_distance
 from ..registry import MODELS
@@ -132,7 +132,8 @@ class DistProDistiller(Distiller):
 
     def weights(self, iteration: int) -> Dict[int, float]:
         """Weight of every pathway that is not pruned at a global iteration, by its number; numbers of the host."""
-        key = (iteration, self._steps() if self.mode == 'process' else None)
+        # Without a process they change only when the importance is moved, which forgets them.
+        key = (iteration, self._steps()) if self.mode == 'process' else ()
         if self._memo[0] != key:
             importance = self.importance_at(iteration)
             if self.mode == 'equal':
@@ -147,7 +148,7 @@ class DistProDistiller(Distiller):
 
     def forget_weights(self) -> None:
         """To be called when ``importance`` has been moved."""
-        self._memo = (None, {})
+        self._memo: Tuple[Optional[tuple], Dict[int, float]] = (None, {})
 
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)
@@ -194,18 +195,26 @@ class DistProDistiller(Distiller):
     def pathway_losses(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], indices: Optional[Sequence[int]] = None,
                        gradients: Optional[PathwayGradients] = None) -> List[Tensor]:
         """l_p of some pathways, or of all: scalars, in float32 where the features are in less; watched, if asked for."""
+        chosen = {index: self.pathways[index] for index in (range(len(self.pathways)) if indices is None else indices)}
+        sources = _maps(student, [pathway.student for pathway in chosen.values()])
+        targets = _maps(teacher, [pathway.teacher for pathway in chosen.values()])
         losses = []
-        for index in range(len(self.pathways)) if indices is None else indices:
-            source, target = self.source(index, student), full_precision(as_map(teacher[self.pathways[index].teacher]))
+        for index, pathway in chosen.items():
+            source, target = sources[pathway.student], targets[pathway.teacher]
             if gradients is not None:
                 source = gradients.watch_input(index, source)
-            loss = self.distance(self.transforms[index](source, target.shape[2:]), target)
+            moved = self.transforms[index](source, target.shape[2:])
+            if moved.shape != target.shape:  # a distance would broadcast it
+                raise DistillationError(f'model.distillers.{self.name}: the transform {pathway.transform!r} gives '
+                                        f'{tuple(moved.shape)}. Accepted: the shape of {pathway.teacher}, '
+                                        f'{tuple(target.shape)}.')
+            loss = self.distance(moved, target)
             losses.append(loss if gradients is None else gradients.watch_loss(index, loss))
         return losses
 
-    def source(self, index: int, student: Dict[str, Tensor]) -> Tensor:
-        """What the transform of a pathway gets: the student's feature, (B, C_s, h, w)."""
-        return full_precision(as_map(student[self.pathways[index].student]))
+    def sources(self, student: Dict[str, Tensor]) -> List[Tensor]:
+        """What the transforms get, for each of ``student_taps``: (B, C_s, h, w), in float32 at least."""
+        return list(_maps(student, self.student_taps).values())
 
     def take_gradients(self) -> PathwayGradients:
         """Those of the last training step, which are no longer held here; ``keeps_gradients`` was set before it."""
@@ -213,9 +222,8 @@ class DistProDistiller(Distiller):
         return gradients
 
 
-def full_precision(feature: Tensor) -> Tensor:
-    """In float32 at least."""
-    return feature.to(torch.promote_types(feature.dtype, torch.float32))
+def _maps(features: Dict[str, Tensor], taps: Iterable[str]) -> Dict[str, Tensor]:
+    return {tap: widened(as_map(features[tap])) for tap in dict.fromkeys(taps)}
 
 
 def _check_values(values: Optional[Sequence[float]], pathways: int) -> Tensor:

@@ -29,7 +29,7 @@ class PathwayGradients:
         return loss
 
     def derivatives(self, tangents: Sequence[Tensor]) -> Optional[Tensor]:
-        """d_p (P,) in the direction in which the pathways' features move by ``tangents``, (B, C, h, w) each.
+        """d_p (P,) in the direction in which the feature of pathway p moves by ``tangents[p]``, (B, C, h, w).
 
         None where a pathway did not take part in the backward, or with a factor of 0: its gradient is not known then.
         """

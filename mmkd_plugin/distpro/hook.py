@@ -2,8 +2,10 @@
 import datetime
 import functools
 import inspect
+import logging
+from numbers import Real
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import mmengine
 import torch
@@ -43,20 +45,19 @@ class ProcessSearchHook(StatefulHook):
         unit: ``'iter'`` or ``'epoch'``: what the file counts.
         every: a record every so many units; by default as often as the file stays below 1 MB.
         out: name of the file, in the work dir.
-        distiller: name of the distiller to search for; needed where several are in mode ``'search'``.
         seed: of the order of the validation images and of what their transforms draw.
 
     Raises:
         DistillationError: for a wrong value; when training starts, for a model with nothing to search, a training set that
-            is not split where no loader is given, or several optimisers.
+            is not split where no loader is given, several optimisers, no iteration at which it would act, or other settings
+            than those of the checkpoint that is resumed.
     """
     priority = 'NORMAL'  # before logs are written and checkpoints saved
     state_key = 'process_search'
 
     def __init__(self, dataloader: Optional[dict] = None, lr: float = 0.05, betas: Sequence[float] = (0.5, 0.999),
                  hypergradient: str = 'exact', radius: float = 0.01, interval: int = 1, unit: str = 'iter',
-                 every: Optional[int] = None, out: str = 'process.json', distiller: Optional[str] = None, seed: int = 0,
-                 **others):
+                 every: Optional[int] = None, out: str = 'process.json', seed: int = 0, **others):
         check_known_keys('ProcessSearchHook', others, inspect.signature(ProcessSearchHook).parameters)
         for key, value, accepted in (('hypergradient', hypergradient, HYPERGRADIENTS), ('unit', unit, UNITS)):
             if not isinstance(value, str) or value not in accepted:
@@ -67,14 +68,17 @@ class ProcessSearchHook(StatefulHook):
         check_number('ProcessSearchHook.seed', seed, least=0, whole=True)
         if every is not None:
             check_number('ProcessSearchHook.every', every, above=0, whole=True)
-        if not isinstance(betas, (list, tuple)) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        if not isinstance(betas, (list, tuple)) or len(betas) != 2 or not all(
+                isinstance(beta, Real) and 0 <= beta < 1 for beta in betas):
             raise DistillationError(f'ProcessSearchHook.betas: {betas!r}. Accepted: two numbers in [0, 1).')
+        if dataloader is not None and not isinstance(dataloader, dict):
+            raise DistillationError(f"ProcessSearchHook.dataloader: {dataloader!r}. Accepted: a loader's config, or None.")
         self.dataloader_cfg, self.seed = dataloader, seed
         self.search_options = dict(lr=lr, betas=betas, hypergradient=hypergradient, radius=radius, seed=seed)
-        self.interval, self.unit, self.every, self.out, self.distiller_name = interval, unit, every, out, distiller
+        self.interval, self.unit, self.every, self.out = interval, unit, every, out
         self.search: Optional[ProcessSearch] = None
         self.records: List[Tensor] = []
-        self._began = datetime.date.today().isoformat()
+        self._meta: Dict[str, Any] = {}
         self._saved: Optional[dict] = None
         self._stream: Optional[BatchStream] = None
         self._before: Optional[Snapshot] = None
@@ -82,16 +86,20 @@ class ProcessSearchHook(StatefulHook):
     def before_train(self, runner: Runner) -> None:
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
             raise DistillationError('ProcessSearchHook: the run has several optimisers. Accepted: one.')
-        name, distiller = self._distiller(runner)
-        self.distiller_name = name
+        distiller = _searching(runner)
         distiller.is_searched = True
         self.search = ProcessSearch(unwrap(runner.model), distiller, **self.search_options)
-        if self._saved is not None:
-            self.search.load_state_dict(self._saved)
         if self.unit == 'epoch' and not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise DistillationError("ProcessSearchHook.unit: 'epoch', but the run counts iterations. Accepted: 'iter'.")
         self._length = runner.max_epochs if self.unit == 'epoch' else runner.max_iters
-        self._every = self.every or choose_every(self._length, len(self.search.distiller.pathways))
+        self._every = self.every or choose_every(self._length, len(distiller.pathways))
+        if not any(map(distiller.weight_at, range(self.interval - 1, runner.max_iters, self.interval))):
+            raise DistillationError(
+                f'ProcessSearchHook.interval: {self.interval}. In {runner.max_iters} iterations no search step falls where '
+                f'model.distillers.{distiller.name} acts (loss_weight, begin, end).')
+        self._meta = _meta(runner)
+        if self._saved is not None:
+            self._resume(self._saved)
         cfg = self.dataloader_cfg or validation_part(runner.cfg.get('train_dataloader'), 'ProcessSearchHook.dataloader')
         self._stream = BatchStream(cfg, self.seed, 'ProcessSearchHook.dataloader', start=self.search.steps)
 
@@ -114,34 +122,50 @@ class ProcessSearchHook(StatefulHook):
                          1.0 if scaler is None else scaler.get_scale(), runner.iter)
         distiller = self.search.distiller
         for index, weight in distiller.weights(runner.iter).items():
-            runner.message_hub.update_scalar(f'train/{self.distiller_name}.{distiller.pathway_names[index]}', weight)
+            runner.message_hub.update_scalar(f'train/{distiller.name}.{distiller.pathway_names[index]}', weight)
         if self.search.skipped:
-            runner.message_hub.update_scalar(f'train/{self.distiller_name}.skipped', self.search.skipped)
+            runner.message_hub.update_scalar(f'train/{distiller.name}.skipped', self.search.skipped)
 
     def after_train(self, runner: Runner) -> None:
+        self._stream = None  # and with it its workers
         if len(self.records) < len(record_positions(self._length, self._every)):
             print_log(f'search: ended after {runner.iter} of {runner.max_iters} iterations; resume it to get {self.out}',
                       'current')
             return
         if is_main_process():
             path = Path(runner.work_dir) / self.out
-            self.process(runner).write(path)
+            self.process().write(path)
             print_log(f'search: {self.search.steps} steps, {self.search.skipped} skipped; wrote {path}', 'current')
+        if self.search.skipped == self.search.steps:
+            print_log('search: every step was skipped, and the weights are those it began with: the gradient of the '
+                      'validation loss was 0 or not finite', 'current', level=logging.WARNING)
 
-    def process(self, runner: Runner) -> Process:
+    def process(self) -> Process:
         """The recorded process."""
         distiller = self.search.distiller
         return Process(distiller.pathways, distiller.normalisation, distiller.bias, distiller.tau,
-                       torch.stack(self.records).double(), self._length, self._every, self.unit, self._meta(runner))
+                       torch.stack(self.records).double(), self._length, self._every, self.unit, self._meta)
 
     def state_dict(self) -> dict:
         records = torch.stack(self.records) if self.records else torch.empty(0)
-        return dict(search=self.search.state_dict(), records=records, began=self._began)
+        return dict(search=self.search.state_dict(), records=records, settings=self._settings(), date=self._meta['date'])
 
     def load_state_dict(self, state: dict) -> None:
-        self._saved = state['search']
+        self._saved = state
+
+    def _settings(self) -> Dict[str, Any]:
+        """What must be the same when the search is resumed; without it the file's records would not belong together."""
+        options = {**self.search_options, 'betas': list(self.search_options['betas'])}
+        return dict(options, interval=self.interval, unit=self.unit, length=self._length, every=self._every)
+
+    def _resume(self, state: dict) -> None:
+        if state['settings'] != self._settings():
+            other = [key for key, value in self._settings().items() if state['settings'].get(key) != value]
+            there, here = ({key: settings.get(key) for key in other} for settings in (state['settings'], self._settings()))
+            raise DistillationError(f'resume: the search had other settings. Checkpoint: {there}. Config: {here}.')
+        self.search.load_state_dict(state['search'])
         self.records = list(state['records'].cpu())
-        self._began = state['began']
+        self._meta['date'] = state['date']
 
     def _record(self, runner: Runner, batch_idx: int) -> None:
         """Keeps the importance of this iteration, if one of its unit begins and is due."""
@@ -151,27 +175,25 @@ class ProcessSearchHook(StatefulHook):
         if position % self._every == 0 or position == self._length - 1:
             self.records.append(self.search.distiller.importance.detach().cpu().clone())
 
-    def _distiller(self, runner: Runner):
-        searching = {name: distiller for name, distiller in distillation_of(runner).distillers.items()
-                     if isinstance(distiller, DistProDistiller) and distiller.mode == 'search'}
-        if self.distiller_name is not None and self.distiller_name not in searching:
-            raise unknown_name('ProcessSearchHook.distiller', self.distiller_name, searching)
-        if len(searching) != 1 and self.distiller_name is None:
-            raise DistillationError(f'ProcessSearchHook: the model has {len(searching)} distillers of type '
-                                    "'mmkd.DistProDistiller' in mode 'search'. Accepted: one, or the name of one in "
-                                    '`distiller`.')
-        name = self.distiller_name or next(iter(searching))
-        return name, searching[name]
 
-    def _meta(self, runner: Runner) -> dict:
-        teacher = unwrap(runner.model).distillation_cfg['teacher']['config']
-        dataset = _innermost(runner.cfg.train_dataloader.dataset)
-        return dict(
-            dataset=' '.join(str(dataset[key]) for key in ('type', 'data_root', 'ann_file') if dataset.get(key)),
-            teacher=teacher if isinstance(teacher, str) else teacher.get('model', teacher).get('type', ''),
-            student=Path(runner.cfg.filename).name if runner.cfg.filename else type(unwrap(runner.model)).__name__,
-            versions=dict(torch=torch.__version__, mmengine=mmengine.__version__, mmkd_plugin=__version__),
-            seed=runner.seed, date=self._began)
+def _searching(runner: Runner) -> DistProDistiller:
+    found = [distiller for distiller in distillation_of(runner).distillers.values()
+             if isinstance(distiller, DistProDistiller) and distiller.mode == 'search']
+    if len(found) != 1:
+        raise DistillationError(f'ProcessSearchHook: the model has {len(found)} distillers of type '
+                                "'mmkd.DistProDistiller' in mode 'search'. Accepted: one.")
+    return found[0]
+
+
+def _meta(runner: Runner) -> Dict[str, Any]:
+    teacher = unwrap(runner.model).distillation_cfg['teacher']['config']
+    dataset = _innermost((runner.cfg.get('train_dataloader') or {}).get('dataset', {}))
+    return dict(
+        dataset=' '.join(str(dataset[key]) for key in ('type', 'data_root', 'ann_file') if dataset.get(key)),
+        teacher=teacher.get('model', teacher).get('type', '') if isinstance(teacher, dict) else str(teacher),
+        student=Path(runner.cfg.filename).name if runner.cfg.filename else type(unwrap(runner.model)).__name__,
+        versions=dict(torch=torch.__version__, mmengine=mmengine.__version__, mmkd_plugin=__version__),
+        seed=runner.seed, date=datetime.date.today().isoformat())
 
 
 def _innermost(dataset: dict) -> dict:

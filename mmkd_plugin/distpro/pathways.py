@@ -58,14 +58,14 @@ def make_pathways(teacher: Sequence[str], student: Sequence[str], connections: U
 def name_pathways(pathways: Sequence[Pathway]) -> List[str]:
     """A short, unique name for each pathway, for logs: ``layer1-layer3``, with the transform where there are several."""
     several = len({pathway.transform for pathway in pathways}) > 1
-    levels = {side: _short_taps(list(dict.fromkeys(getattr(pathway, side) for pathway in pathways)))
-              for side in ('teacher', 'student')}
+    levels = {side: level_names(pathways, side) for side in ('teacher', 'student')}
     return [f'{levels["teacher"][pathway.teacher]}-{levels["student"][pathway.student]}'
             + (f'-{pathway.transform}' if several else '') for pathway in pathways]
 
 
-def _short_taps(taps: List[str]) -> Dict[str, str]:
-    """The last part of each address, or as many as make them differ."""
+def level_names(pathways: Sequence[Pathway], side: str) -> Dict[str, str]:
+    """A short name for every tap of the ``'teacher'`` or ``'student'``: its last part, or as many as make them differ."""
+    taps = list(dict.fromkeys(getattr(pathway, side) for pathway in pathways))
     whole = {tap: tap.split('@')[0].replace('[', '.').replace(']', '').split('.') for tap in taps}
     for parts in range(1, 10):
         names = {tap: '.'.join(path[-parts:]) for tap, path in whole.items()}

@@ -20,6 +20,7 @@ from ..core.distillation import KeptForward
 from ..core.isolation import preserved_rng, set_rng_state
 from ..core.stream import seed_generators
 from .distiller import DistProDistiller
+from .gradients import PathwayGradients
 from .hypergradient import (
     Named,
     exact_derivatives,
@@ -62,7 +63,7 @@ class ProcessSearch:
         self.model, self.distiller = model, distiller
         self.hypergradient, self.radius, self.seed = hypergradient, radius, seed
         self.steps = self.skipped = 0
-        self._pass = _StudentPass(model, distiller)
+        self._features, self._losses = _StudentFeatures(model, distiller), _PathwayLosses(model, distiller)
         self._optimiser = torch.optim.Adam([distiller.importance], lr=lr, betas=tuple(betas))
 
     def snapshot(self, optimiser: torch.optim.Optimizer) -> Snapshot:
@@ -107,6 +108,7 @@ class ProcessSearch:
         Returns:
             (P,), the same on every rank; None where v is 0, or v or a d_p not finite.
         """
+        caught = self.distiller.take_gradients()
         with preserved_rng():
             seed_generators(self.seed, self.steps, get_rank())
             gradients = validation_gradient(self.model, data, autocast, loss_scale)
@@ -115,7 +117,9 @@ class ProcessSearch:
         length = float(global_norm(direction)) if direction else 0.0
         if not 0 < length < float('inf'):
             return None
-        derivatives = self._derivatives(before, kept, direction, autocast)
+        # Along the unit vector: the learning rate may be so small that half precision would round the tangents to 0.
+        unit = {name: part / length for name, part in direction.items()}
+        derivatives = self._derivatives(before, kept, unit, caught, autocast) * length
         all_reduce(derivatives, 'mean')
         if not bool(derivatives.isfinite().all()):
             return None
@@ -123,41 +127,45 @@ class ProcessSearch:
         return self.distiller.scale_at(iteration) * importance_gradient(
             self.distiller.importance, derivatives, self.distiller.normalisation, self.distiller.bias)
 
-    def student_pass(self, weights: Named, kept: KeptForward, losses: bool = True) -> List[Tensor]:
-        """The kept training batch at other weights and buffers, with the masks of the training forward.
+    def features(self, weights: Named, kept: KeptForward) -> List[Tensor]:
+        """The student's features (B, C, h, w) at its taps, of the kept training batch at other weights and buffers."""
+        return self._call(self._features, weights, kept)
 
-        Returns:
-            l_p of every pathway; or, without ``losses``, the student's feature that every pathway starts from.
-        """
+    def losses(self, weights: Named, kept: KeptForward) -> List[Tensor]:
+        """l_p of every pathway, of the kept training batch at other weights and buffers."""
+        return self._call(self._losses, weights, kept)
+
+    def _call(self, run: nn.Module, weights: Named, kept: KeptForward) -> List[Tensor]:
+        """Runs the student, with the masks of the training forward."""
         # A pass moves running statistics: each has buffers of its own.
         buffers = {name: weights[name].clone() for name, _ in self.model.named_buffers()}
         named = {f'model.{name}': value for name, value in {**weights, **buffers}.items()}
         with preserved_rng():
             set_rng_state(kept.rng)
-            return functional_call(self._pass, named, (kept, losses))
+            return functional_call(run, named, (kept,))
 
-    def _derivatives(self, before: Snapshot, kept: KeptForward, direction: Named, autocast: Autocast) -> Tensor:
+    def _derivatives(self, before: Snapshot, kept: KeptForward, direction: Named, caught: Optional[PathwayGradients],
+                     autocast: Autocast) -> Tensor:
         if self.hypergradient == 'exact':
             try:
                 with autocast():
-                    return self._exact(before, kept, direction)
+                    return self._exact(before, kept, direction, caught)
             except NotImplementedError as error:
                 self.hypergradient = 'finite_difference'
                 print_log(f'search: {missing_operation(error)} has no forward-mode derivative; the hypergradient is taken '
                           'by finite differences from now on (hypergradient="finite_difference")', 'current')
         # In full precision: half would not resolve the difference.
-        losses = functools.partial(self.student_pass, kept=kept)
-        return finite_difference_derivatives(losses, before.point, direction, self.radius)
+        return finite_difference_derivatives(functools.partial(self.losses, kept=kept), before.point, direction, self.radius)
 
-    def _exact(self, before: Snapshot, kept: KeptForward, direction: Named) -> Tensor:
-        gradients = self.distiller.take_gradients()
-        if gradients is not None:
-            sources = functools.partial(self.student_pass, kept=kept, losses=False)
-            found = gradients.derivatives(tangents(sources, before.point, direction))
+    def _exact(self, before: Snapshot, kept: KeptForward, direction: Named, caught: Optional[PathwayGradients]) -> Tensor:
+        if caught is not None:
+            moved = tangents(functools.partial(self.features, kept=kept), before.point, direction)
+            at_tap = dict(zip(self.distiller.student_taps, moved))
+            found = caught.derivatives([at_tap[pathway.student] for pathway in self.distiller.pathways])
             if found is not None:
                 return found
         # A pathway that had no part in the backward: its loss has to be taken along.
-        return exact_derivatives(functools.partial(self.student_pass, kept=kept), before.point, direction)
+        return exact_derivatives(functools.partial(self.losses, kept=kept), before.point, direction)
 
     def state_dict(self) -> dict:
         """What the distiller's own state (the importance) does not have."""
@@ -169,23 +177,29 @@ class ProcessSearch:
         self.steps, self.skipped, self.hypergradient = state['steps'], state['skipped'], state['hypergradient']
 
 
-class _StudentPass(nn.Module):
-    """The student's forward to its deepest tap, and the pathway losses, as one module that ``functional_call`` can call."""
+class _StudentFeatures(nn.Module):
+    """The student's forward to its deepest tap, as a module that ``functional_call`` can call."""
 
     def __init__(self, model: nn.Module, distiller: DistProDistiller):
         super().__init__()
         self.model, self._name = model, distiller.name
 
-    def forward(self, kept: KeptForward, losses: bool) -> List[Tensor]:
+    def forward(self, kept: KeptForward) -> List[Tensor]:
         distillation = self.model.distillation
-        distiller = distillation.distillers[self._name]
         with distillation.record_student([self._name], stop_when_complete=True) as recording:
             self.model(kept.inputs, kept.data_samples, mode='tensor')
         with torch.autocast(kept.inputs.device.type, enabled=False):
-            features = recording.features(kept.inputs)
-            if losses:
-                return distiller.pathway_losses(features, kept.teacher)
-            return [distiller.source(index, features) for index in range(len(distiller.pathways))]
+            return self.outputs(distillation.distillers[self._name], recording.features(kept.inputs), kept)
+
+    def outputs(self, distiller: DistProDistiller, features: Dict[str, Tensor], kept: KeptForward) -> List[Tensor]:
+        return distiller.sources(features)
+
+
+class _PathwayLosses(_StudentFeatures):
+    """The same, and the pathway losses, whose transforms have to be those of theta_t too."""
+
+    def outputs(self, distiller: DistProDistiller, features: Dict[str, Tensor], kept: KeptForward) -> List[Tensor]:
+        return distiller.pathway_losses(features, kept.teacher)
 
 
 def validation_gradient(model: nn.Module, data: Any, autocast: Autocast = nullcontext, loss_scale: float = 1.0) -> Named:

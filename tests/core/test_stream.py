@@ -86,10 +86,20 @@ def test_the_other_part_of_a_split_is_what_a_search_validates_on():
     split = dict(type='mmkd.SplitDataset', part='train', ratio=.7, dataset=inner)
     cfg = Config(dict(train_dataloader=dict(batch_size=8, dataset=dict(type='RepeatDataset', times=3, dataset=split))))
     part = validation_part(cfg.train_dataloader, 'hook.dataloader')
-    assert part == dict(batch_size=8, dataset=dict(type='mmkd.SplitDataset', part='val', ratio=.7, dataset=inner))
+    assert part == dict(batch_size=8, dataset=dict(
+        type='RepeatDataset', times=3, dataset=dict(type='mmkd.SplitDataset', part='val', ratio=.7, dataset=inner)))
     assert cfg.train_dataloader.dataset.dataset.part == 'train'
+
+
+def concatenated(*datasets):
+    return dict(dataset=dict(type='ConcatDataset', datasets=list(datasets)))
 
 
 def test_without_a_split_or_a_loader_there_is_no_validation_data():
     with pytest.raises(DistillationError, match="hook.dataloader: .* data that training does not see. Accepted: a loader's"):
         validation_part(dict(dataset=dict(type='CustomDataset')), 'hook.dataloader')
+    split = dict(type='mmkd.SplitDataset', part='train', dataset=dict(type='CustomDataset'))
+    with pytest.raises(DistillationError, match='data that training does not see'):
+        validation_part(concatenated(split, dict(type='CustomDataset')), 'hook.dataloader')
+    parts = validation_part(concatenated(split, split), 'hook.dataloader')
+    assert [part['part'] for part in parts['dataset']['datasets']] == ['val', 'val']

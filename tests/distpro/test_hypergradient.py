@@ -73,7 +73,7 @@ class BruteForce:
     def gradient(self, kept, validation, validation_rng):
         importance = self.model.distillation.distpro.importance.clone().requires_grad_()
         leaves = {name: value.clone().requires_grad_() for name, value in self.named.items()}
-        losses = ProcessSearch(self.model, self.model.distillation.distpro, .05, (.5, .999)).student_pass(
+        losses = ProcessSearch(self.model, self.model.distillation.distpro, .05, (.5, .999)).losses(
             {**leaves, **dict(self.model.named_buffers())}, kept)
         weights = NORMALISATIONS['biased_softmax'](importance)
         task = self.task_loss(leaves, self.data, kept.rng)
@@ -132,7 +132,7 @@ def test_the_error_of_the_finite_difference_falls_fourfold_when_eps_is_halved():
     direction = {name: .1 * gradient for name, gradient in validation_gradient(search.model, batch(2)).items()}
 
     def losses(weights):
-        return search.student_pass(weights, kept)
+        return search.losses(weights, kept)
 
     exact = exact_derivatives(losses, before.point, direction)
     errors = [(finite_difference_derivatives(losses, before.point, direction, radius) - exact).norm() / exact.norm()

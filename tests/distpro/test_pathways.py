@@ -3,7 +3,9 @@ import math
 
 import pytest
 import torch
+from distpro_runs import distpro
 from torch import nn
+from zoo import batch, build, classifier, distilled
 
 from mmkd_plugin.core import DistillationError
 from mmkd_plugin.distpro import PATHWAY_TRANSFORMS
@@ -108,9 +110,15 @@ def test_a_users_transform_is_found_by_name():
         def __init__(self, student, teacher):
             super().__init__()
 
+        def forward(self, feature, size):
+            return feature[:, :4]
+
     try:
         assert isinstance(build_transform('mine', 8, 8), Mine)
         assert parse_transforms(['mine', 'conv1']) == ('mine', 'conv1')
+        model = build(distilled(classifier(), distpro=distpro('equal', transforms='mine'))).train()
+        with pytest.raises(DistillationError, match=r"the transform 'mine' gives \(2, 4, 64, 64\). Accepted: .*64, 64"):
+            model(**model.data_preprocessor(batch('mmpretrain'), True), mode='loss')
     finally:
         del PATHWAY_TRANSFORMS.module_dict['mine']
 

@@ -2,30 +2,17 @@
 import pytest
 import torch
 from distpro_runs import distpro, hook_of, search_cfg
-from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
-from zoo import STUDENTS, distilled, loader, run, run_cfg
+from zoo import STUDENTS, Stop, distilled, loader, run, run_cfg
 
 from mmkd_plugin.core import DistillationError
-
-
-class Stop(Hook):
-    """Ends training after an iteration, once its checkpoint has been saved."""
-    priority = 'LOWEST'
-
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 == self.iteration:
-            runner.train_loop.stop_training = True
 
 
 def interrupted(make_cfg, folder, iteration):
     """Runs a config whole and in two parts; returns both runners and the losses of both."""
     whole, losses = run(make_cfg(folder / 'whole'))
     MessageHub._instance_dict.clear()
-    _, first = run(make_cfg(folder / 'half'), before=lambda runner: runner.register_hook(Stop(iteration)))
+    _, first = run(make_cfg(folder / 'half'), before=lambda runner: runner.register_hook(Stop(iteration=iteration)))
     MessageHub._instance_dict.clear()
     resumed, second = run(make_cfg(folder / 'half', resume=True))
     assert len(first) < len(losses)
@@ -77,7 +64,7 @@ def test_an_epoch_based_search_too(tmp_path):
 
 
 def test_an_interrupted_search_leaves_no_file(tmp_path):
-    run(search_cfg(tmp_path, epochs=2), before=lambda runner: runner.register_hook(Stop(3)))
+    run(search_cfg(tmp_path, epochs=2), before=lambda runner: runner.register_hook(Stop(iteration=3)))
     assert not (tmp_path / 'process.json').exists()
 
 
@@ -88,6 +75,17 @@ def test_resuming_a_finished_search_writes_the_same_file(tmp_path):
     MessageHub._instance_dict.clear()
     run(search_cfg(tmp_path, resume=True))
     assert (tmp_path / 'process.json').read_bytes() == written
+
+
+@pytest.mark.parametrize(('change', 'both'), [
+    (dict(epochs=3), r"Checkpoint: {'length': 8}. Config: {'length': 12}"),
+    (dict(hook=dict(lr=.1)), r"Checkpoint: {'lr': 0.05}. Config: {'lr': 0.1}"),
+    (dict(hook=dict(every=2)), r"Checkpoint: {'every': 1}. Config: {'every': 2}")])
+def test_resuming_a_search_with_other_settings_is_refused(tmp_path, change, both):
+    run(search_cfg(tmp_path, epochs=2), before=lambda runner: runner.register_hook(Stop(iteration=4)))
+    MessageHub._instance_dict.clear()
+    with pytest.raises(DistillationError, match=f'resume: the search had other settings. {both}'):
+        run(search_cfg(tmp_path, resume=True, **{'epochs': 2, **change}))
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ class ReplaysTheTrainingForward(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         search, before = hook_of(runner).search, hook_of(runner)._before
-        losses = search.student_pass(before.point, runner.model.distillation._kept)
+        losses = search.losses(before.point, runner.model.distillation._kept)
         # Each weighs 1 / (P + 1) while the importance is 1; the weights have moved since the forward, `before` has not.
         torch.testing.assert_close(sum(losses) / 4, outputs['distpro.loss_pathways'], rtol=1e-6, atol=0)
         self.compared += 1
