@@ -31,6 +31,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from mmengine.config import Config
 
 from ..core.errors import DistillationError, check_known_keys, unknown_name
+from ..core.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = ('val', 'test')
@@ -168,10 +169,7 @@ class TableRun:
     def _keep(self, row: Row, seed: int, value: float) -> None:
         with self._lock:  # cells run in threads
             self.results.setdefault(row.name, {})[str(seed)] = value
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            written = self.path.with_suffix('.tmp')
-            written.write_text(json.dumps(self.results, indent=2, sort_keys=True) + '\n')
-            written.replace(self.path)  # in one go: an interruption leaves the old file or the new one
+            write_whole(self.path, json.dumps(self.results, indent=2, sort_keys=True) + '\n')
 
     def _fill(self, value: Any, seed: int) -> Any:
         if not isinstance(value, str):

@@ -14,7 +14,7 @@ from ..registry import MODELS
 from .logits import soft_cross_divergence
 
 
-def class_similarity(feature: Tensor, labels: Tensor) -> Tensor:
+def class_similarity(feature: Tensor, labels: Tensor, count: int) -> Tensor:
     """Cosine similarity of every pixel with the prototype of its class in its image (the paper's equations 1 and 2).
 
     A prototype is the mean feature of the pixels with one label in one image. What is ignored has a label, and a prototype,
@@ -22,16 +22,14 @@ def class_similarity(feature: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         feature: (B, C, H, W).
-        labels: (B, H, W) int64, not negative.
+        labels: (B, H, W) int64, from 0 to ``count - 1``.
+        count: of labels, what is ignored included; given, so that nothing waits for the device.
 
     Returns:
         (B, H, W).
     """
     batch, channels = feature.shape[:2]
-    # Labels that occur, numbered from 0: 255 need not cost 256 prototypes.
-    _, numbered = labels.flatten(1).unique(return_inverse=True)
-    pixels = feature.flatten(2).transpose(1, 2)
-    count = int(numbered.max()) + 1
+    numbered, pixels = labels.flatten(1), feature.flatten(2).transpose(1, 2)
     where = numbered[..., None].expand(-1, -1, channels)
     sums = pixels.new_zeros(batch, count, channels).scatter_add(1, where, pixels)
     sizes = pixels.new_zeros(batch, count).scatter_add(1, numbered, pixels.new_ones(numbered.shape))
@@ -39,14 +37,15 @@ def class_similarity(feature: Tensor, labels: Tensor) -> Tensor:
     return F.cosine_similarity(pixels, prototypes.gather(1, where), dim=2).view_as(labels)
 
 
-def variation_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+def variation_loss(student: Tensor, teacher: Tensor, labels: Tensor, count: int) -> Tensor:
     """Mean over all pixels of the squared difference of the two :func:`class_similarity` maps (equation 3).
 
     Args:
         student, teacher: (B, C_s, H, W) and (B, C_t, H, W).
-        labels: (B, H, W) int64, not negative.
+        labels: (B, H, W) int64, from 0 to ``count - 1``.
+        count: of labels, what is ignored included; given, so that nothing waits for the device.
     """
-    return F.mse_loss(class_similarity(student, labels), class_similarity(teacher.detach(), labels).detach())
+    return F.mse_loss(class_similarity(student, labels, count), class_similarity(teacher.detach(), labels, count).detach())
 
 
 @MODELS.register_module()
@@ -96,11 +95,12 @@ class IFVDDistiller(Distiller):
                                     'Accepted: a data set for semantic segmentation.')
         feature = student[self.features[0]].float()
         size = feature.shape[2:]
-        # Labels that another codebase marks as ignored by a negative number would not be an index.
-        labels = torch.where(labels < 0, self.ignore_index, labels)
-        labels = F.interpolate(labels.float(), size, mode='nearest').squeeze(1).long()
-        variation = variation_loss(feature, match_size(teacher[self.features[1]].float(), size), labels)
         logits = student[self.logits[0]].float()
+        classes = max(2, logits.shape[1])  # one channel tells two classes apart
+        # What is ignored (and what another codebase marks with a negative number) is one label more.
+        labels = torch.where((labels < 0) | (labels == self.ignore_index) | (labels >= classes), classes, labels)
+        labels = F.interpolate(labels.float(), size, mode='nearest').squeeze(1).long()
+        variation = variation_loss(feature, match_size(teacher[self.features[1]].float(), size), labels, classes + 1)
         divergence = soft_cross_divergence(logits, match_size(teacher[self.logits[1]].float(), logits.shape[2:]), 1.0)
         return dict(loss_variation=variation * self.variation_weight,
                     loss_logits=divergence.mean() / logits.shape[1] * self.logits_weight)

@@ -1,4 +1,4 @@
-"""Reading checkpoints without executing anything they contain."""
+"""Reading checkpoints without executing anything they contain; writing results whole or not at all."""
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
@@ -92,3 +92,11 @@ def _download(url: str, key: str) -> Path:
             raise DistillationError(f'{key}: {url!r} cannot be downloaded ({error}). Download it yourself and give its '
                                     f'path, or put it at {path}.') from None
     return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file in one go: an interruption leaves the old file or the new one. Makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix('.tmp')
+    unfinished.write_text(text)
+    unfinished.replace(path)

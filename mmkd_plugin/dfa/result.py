@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 from ..core.errors import DistillationError, check_known_keys
+from ..core.files import write_whole
 from .groups import LayerGroup
 
-FORMAT, VERSION = 'mmkd aggregation', 1
+FORMAT, VERSION = 'mmkd.aggregation', 1
 KEYS = ('format', 'version', 'teacher', 'groups', 'search', 'course')
 GROUP_KEYS = ('name', 'student', 'teacher', 'weights')
 SUM_TOLERANCE = 1e-4
@@ -27,10 +28,7 @@ def write_aggregation(path: Path, groups: Sequence[Dict[str, Any]], teacher: Dic
         course: by group, ``[iteration, weight of each layer]`` at intervals.
     """
     content = dict(format=FORMAT, version=VERSION, teacher=teacher, groups=list(groups), search=search, course=course)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_suffix('.tmp')
-    written.write_text(_readable(json.dumps(content, indent=1)) + '\n')
-    written.replace(path)
+    write_whole(path, _readable(json.dumps(content, indent=1)) + '\n')
 
 
 def read_aggregation(path: str, key: str) -> Dict[str, Any]:
@@ -71,7 +69,8 @@ def _check_group(group: Any, key: str, path: str) -> None:
         raise DistillationError(f'{key}: {path!r}: {str(group)[:100]} is not a group. Accepted: {", ".join(GROUP_KEYS)}.')
     weights, layers = group['weights'], group['teacher']
     where = f'{key}: {path!r}: group {group["name"]}'
-    numbers = isinstance(weights, list) and all(isinstance(weight, Real) for weight in weights)
+    numbers = isinstance(weights, list) and all(
+        isinstance(weight, Real) and not isinstance(weight, bool) for weight in weights)
     if not numbers or not isinstance(layers, list):
         raise DistillationError(f'{where}: weights {weights!r}. Accepted: a list of numbers, one for each layer.')
     if len(weights) != len(layers):

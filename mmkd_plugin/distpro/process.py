@@ -14,7 +14,7 @@ JSON, readable, nothing in it is executed::
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import DistillationError, check_known_keys
+from ..core.files import write_whole
 from .pathways import Pathway
 from .weights import NORMALISATIONS
 
@@ -65,8 +66,8 @@ class Process:
         return interpolate(self.importance, self.positions, step, steps)
 
     def digest(self) -> str:
-        """A short hash of what is replayed, for telling two processes apart."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+        """A short hash of what is replayed, for telling two processes apart; not of ``meta``, which has the date."""
+        return hashlib.sha256(replace(self, meta={}).to_json().encode()).hexdigest()[:12]
 
     def to_json(self) -> str:
         head = dict(format=FORMAT, version=VERSION, pathways=[vars(pathway) for pathway in self.pathways],
@@ -80,11 +81,7 @@ class Process:
         return '{\n' + ',\n'.join([*lines, f' "importance": [\n{records}]']) + '\n}\n'
 
     def write(self, path: Path) -> None:
-        """Writes the file in one go: an interruption leaves the old file or the new one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix('.tmp')
-        unfinished.write_text(self.to_json())
-        unfinished.replace(path)
+        write_whole(path, self.to_json())
 
 
 def record_positions(length: int, every: int) -> List[int]:

@@ -37,10 +37,10 @@ def test_what_is_written_is_read_and_readable(tmp_path):
 
 @pytest.mark.parametrize(('text', 'message'), [
     (None, r"aggregation: file .*a.json' not found .*A run with mode='search'"), ('{', 'is not JSON'),
-    ('[1]', "is not an aggregation. Its format: 'list'. Accepted: 'mmkd aggregation'"),
+    ('[1]', "is not an aggregation. Its format: 'list'. Accepted: 'mmkd.aggregation'"),
     ('{"format": "mmkd process"}', "Its format: 'mmkd process'"),
-    ('{"format": "mmkd aggregation", "version": 9}', 'has version 9. Accepted: 1'),
-    ('{"format": "mmkd aggregation", "version": 1, "teacher": {}}', 'has no groups and no search and no course')])
+    ('{"format": "mmkd.aggregation", "version": 9}', 'has version 9. Accepted: 1'),
+    ('{"format": "mmkd.aggregation", "version": 1, "teacher": {}}', 'has no groups and no search and no course')])
 def test_a_file_that_is_none_is_refused(tmp_path, text, message):
     path = tmp_path / 'a.json'
     if text is not None:
