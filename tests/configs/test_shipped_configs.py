@@ -18,6 +18,7 @@ from mmkd_plugin.core.launch import replace_sync_bn
 from mmkd_plugin.core.stream import validation_part
 from mmkd_plugin.core.taps import TapInfo
 from mmkd_plugin.distpro import ProcessSearchHook
+from mmkd_plugin.distpro.search import ProcessSearch
 from mmkd_plugin.mgd.hook import MatchingUpdateHook, evaluation_view_of_training_data
 
 ROOT = Path(__file__).resolve().parents[2] / 'configs'
@@ -213,6 +214,24 @@ def test_a_search_is_its_replay_on_a_part_of_the_data_and_writes_what_that_reads
     assert (part['type'], part['part'], part['dataset']) == ('mmkd.SplitDataset', 'train', whole)
     assert without_scope(validation_part(cfg.train_dataloader, 'test')['dataset'])['part'] == 'val'
     assert isinstance(HOOKS.build(cfg.custom_hooks[-1]), ProcessSearchHook)
+
+
+@pytest.mark.parametrize('name', SEARCHES)
+def test_a_search_config_does_a_search_step(name):
+    cfg = without_downloads(Config.fromfile(ROOT / name))
+    init_default_scope(cfg.default_scope)
+    model = build(cfg.model).train()
+    batch = training_batch(cfg, model)
+    distiller = model.distillation.distpro
+    distiller.is_searched = distiller.keeps_gradients = model.distillation.keeps_forward = True
+    search, optimiser = ProcessSearch(model, distiller, .05, (.5, .999)), torch.optim.SGD(model.parameters(), .01)
+    before = search.snapshot(optimiser)
+    training_step(model, batch)
+    optimiser.step()
+    assert search.step(before, model.distillation.take_forward(), batch)
+    assert torch.isfinite(distiller.importance).all()
+    assert len(distiller.importance) > 5
+    assert (distiller.importance != 1).any()
 
 
 @pytest.mark.parametrize('name', DISTILLED)
