@@ -1,5 +1,6 @@
 """What hangs on a student while it is distilled: taps, teacher and distillers, in one module ``model.distillation``."""
 import inspect
+import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -84,7 +85,7 @@ class Distillation(nn.Module):
         self.keeps_forward = self.is_suspended = False
         self._rng_before: Optional[dict] = None
         self._kept: Optional[KeptForward] = None
-        self._unreached: Dict[str, List[nn.Parameter]] = {}
+        self._unreached: Dict[Tuple[str, bool, bool], List[nn.Parameter]] = {}
 
     @property
     def distillers(self) -> Dict[str, Distiller]:
@@ -223,9 +224,14 @@ class Distillation(nn.Module):
         """
         if not torch.is_grad_enabled():
             return {}
-        if rerouting.label not in self._unreached:
-            self._unreached[rerouting.label] = check_paths(student, rerouting, task, ours)
-        unreached = self._unreached[rerouting.label]
+        case = rerouting.label, bool(rerouting.task_weight), bool(ours)  # a path that is switched off reaches nothing
+        if case not in self._unreached:
+            self._unreached[case] = check_paths(student, rerouting, task, ours)
+            if rerouting.missed_stand_ins:
+                print_log(f'{rerouting.label}: later layers of the student see an earlier feature that is not the output of '
+                          "a stage searched before. There is nothing of the teacher's to stand in for it: it is the "
+                          "student's own, without gradient.", 'current', level=logging.WARNING)
+        unreached = self._unreached[case]
         if not unreached or not is_distributed():
             return {}
         return {'distillation.loss_unreached': sum(parameter.sum() for parameter in unreached) * 0}

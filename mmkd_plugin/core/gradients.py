@@ -1,6 +1,7 @@
 """How strong a distiller pulls at the tapped features, compared with the task loss; and scaling it by that."""
 import logging
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Dict, List, Optional
 
@@ -68,14 +69,21 @@ def feature_gradients(loss: Tensor, edges: Dict[str, GradientEdge], half: bool =
     return found
 
 
-def _scaled_gradients(loss: Tensor, edges: Dict[str, GradientEdge], scale: float) -> Dict[str, Tensor]:
+@contextmanager
+def reentrant_checkpoints_refused(advice: str):
+    """Says what torch means where ``torch.autograd.grad`` meets a re-entrant activation checkpoint, and what to do."""
     try:
-        gradients = torch.autograd.grad(loss * scale, list(edges.values()), retain_graph=True, allow_unused=True)
+        yield
     except RuntimeError as error:
         if 'heckpoint' not in str(error):
             raise
-        raise DistillationError("gradients at the taps cannot be measured through a re-entrant activation checkpoint (the "
-                                "model's with_cp). Give loss_scale a number, and log_gradients=0.") from error
+        raise DistillationError('gradients cannot be taken through a re-entrant activation checkpoint (with_cp of the '
+                                'model). ' + advice) from error
+
+
+def _scaled_gradients(loss: Tensor, edges: Dict[str, GradientEdge], scale: float) -> Dict[str, Tensor]:
+    with reentrant_checkpoints_refused('Give loss_scale a number, and log_gradients=0.'):
+        gradients = torch.autograd.grad(loss * scale, list(edges.values()), retain_graph=True, allow_unused=True)
     zero = torch.zeros((), device=loss.device)
     return {address: zero if gradient is None else gradient.float() / scale for address, gradient in zip(edges, gradients)}
 

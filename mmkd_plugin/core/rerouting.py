@@ -17,6 +17,9 @@ from torch.overrides import TorchFunctionMode
 from .errors import DistillationError
 from .taps import FeatureTaps
 
+Output = Tuple[Tensor, Callable[[], Tensor]]
+"""What a module gave, and a function that makes what is seen instead of it."""
+
 
 @dataclass
 class Rerouting:
@@ -28,35 +31,43 @@ class Rerouting:
         replace: maps the feature (as the student has it) to what the student goes on with, of the same shape.
         earlier: what later operations see of a tensor that was computed before the replacement.
         stand_ins: by student tap, what later operations see of the output of that tap's module instead: a function that
-            makes the feature at the tap.
+            makes the feature at the tap, of the shape of the one it is given.
         task_weight: factor of the student's own losses; at 0 they give no gradient at all.
         whole_weight: factor of the student's own losses in a second forward, not rerouted; 0 for none.
         teacher: the teacher's features that were made for it.
+        injected: what the student went on with, once it has.
     """
     label: str
     address: str
     replace: Callable[[Tensor], Tensor]
     earlier: Callable[[Tensor], Tensor] = Tensor.detach
-    stand_ins: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)
+    stand_ins: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     task_weight: float = 1.0
     whole_weight: float = 0.0
     teacher: Dict[str, Tensor] = field(default_factory=dict)
     injected: Optional[Tensor] = None
+    _barrier: Optional['Barrier'] = None
+
+    @property
+    def missed_stand_ins(self) -> bool:
+        """Whether something earlier was used of which no stand-in was known."""
+        return bool(self.stand_ins) and self._barrier is not None and self._barrier.cut
 
     @contextmanager
     def applied(self, taps: FeatureTaps):
         """Yields the ``replace`` argument of :meth:`FeatureTaps.record`; what is earlier is cut until the context ends."""
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())  # it is by the graph that earlier and later are told apart
-            outputs: List[Tuple[Tensor, Callable[[], Tensor]]] = []
+            outputs: List[Output] = []
             for address, make in self.stand_ins.items():
                 tap = taps.taps[address]
                 handle = tap.module.register_forward_hook(
-                    lambda module, args, output, tap=tap, make=make: outputs.append((output, lambda: tap.close(make()))))
+                    lambda module, args, output, tap=tap, make=make: outputs.append(
+                        (output, lambda: tap.close(make(output)))))
                 stack.callback(handle.remove)
 
             def go_on_with(feature: Tensor) -> Tensor:
-                barrier = Barrier(self.earlier, outputs)
+                barrier = self._barrier = Barrier(self.earlier, outputs)
                 injected = self.replace(feature)
                 if injected.shape != feature.shape:
                     raise DistillationError(
@@ -70,14 +81,16 @@ class Rerouting:
 
     def weighed(self, losses: Dict[str, Any]) -> Dict[str, Any]:
         """The student's own losses times ``task_weight``; entries that are no losses (accuracies) as they are."""
-        def weigh(value):
-            if isinstance(value, (list, tuple)):
-                return [weigh(item) for item in value]
-            return value * self.task_weight if self.task_weight else value.detach() * 0
-
         if self.task_weight == 1:
             return losses
-        return {name: weigh(value) if 'loss' in name else value for name, value in losses.items()}
+        return {name: _weighed(value, self.task_weight) if 'loss' in name else value for name, value in losses.items()}
+
+
+def _weighed(value: Any, weight: float) -> Any:
+    # A function of the module: one that is defined where it is used, and calls itself, keeps all it has seen alive.
+    if isinstance(value, (list, tuple)):
+        return [_weighed(item, weight) for item in value]
+    return value * weight if weight else value.detach() * 0
 
 
 class Barrier(TorchFunctionMode):
@@ -86,13 +99,17 @@ class Barrier(TorchFunctionMode):
     Args:
         earlier: what it sees instead, e.g. ``Tensor.detach``.
         outputs: tensors known one by one, each with a function that makes what is seen instead of that one.
+
+    Attributes:
+        cut: whether something earlier was met that is none of ``outputs``.
     """
 
-    def __init__(self, earlier: Callable[[Tensor], Tensor], outputs: Iterable[Tuple[Tensor, Callable[[], Tensor]]] = ()):
+    def __init__(self, earlier: Callable[[Tensor], Tensor], outputs: Iterable[Output] = ()):
         super().__init__()
         self._earlier = earlier
         self._outputs = list(outputs)
         self._made: Dict[int, Tensor] = {}
+        self.cut = False
         # Autograd numbers its nodes as they are made.
         self._number = torch.zeros((), requires_grad=True).view(()).grad_fn._sequence_nr()
 
@@ -113,8 +130,13 @@ class Barrier(TorchFunctionMode):
         for output, make in self._outputs:
             if value is output:
                 if id(output) not in self._made:
-                    self._made[id(output)] = make().to(output.dtype)
+                    made = make().to(output.dtype)
+                    if made.shape != output.shape:
+                        raise DistillationError(f'what stands in for an earlier stage has shape {tuple(made.shape)}, the '
+                                                f'stage itself {tuple(output.shape)}')
+                    self._made[id(output)] = made
                 return self._made[id(output)]
+        self.cut = True
         return self._earlier(value)
 
 

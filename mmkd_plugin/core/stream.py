@@ -108,6 +108,23 @@ def seed_generators(*numbers: int) -> None:
     torch.manual_seed(seed)
 
 
+def validation_loader(own: Optional[dict], train: Optional[dict], key: str) -> dict:
+    """The loader config of a search's validation data: its own, or that of :func:`validation_part`.
+
+    Args:
+        own: what the search was given under ``key``, or None.
+        train: ``train_dataloader``.
+
+    Raises:
+        DistillationError: if there is none, or it has the data set of the training.
+    """
+    if own is None:
+        return validation_part(train, key)
+    if train is not None and own.get('dataset') == train.get('dataset'):
+        raise DistillationError(f'{key}: has the data set of train_dataloader. Accepted: images that training does not see.')
+    return own
+
+
 def validation_part(loader: Optional[dict], key: str) -> dict:
     """The loader config for the validation part of a training set that ``loader`` takes the training part of.
 

@@ -1,6 +1,6 @@
 """Gradients of a validation loss with respect to what a training loss depends on (DARTS, Liu et al., ICLR 2019)."""
 from dataclasses import dataclass
-from typing import Callable, List, Optional, Sequence
+from typing import Callable, List, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -10,11 +10,21 @@ PROBE = 0.01
 
 @dataclass(frozen=True)
 class VirtualStep:
-    """What the next training step does to a weight: ``w' = w - rate * (momentum * buffer + grad + decay * w)``."""
+    """What the next training step does to a weight: a step of SGD, before any clipping of gradients.
+
+    Attributes:
+        weight: the weight, which is moved in place.
+        rate: the learning rate.
+        decay: of the weight.
+        momentum, dampening, nesterov: as SGD has them.
+        buffer: its momentum buffer, None before the first step.
+    """
     weight: Tensor
     rate: float
     decay: float = 0.0
     momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
     buffer: Optional[Tensor] = None
 
 
@@ -24,7 +34,7 @@ def first_order_gradient(val_loss: Tensor, beta: Tensor) -> Tensor:
 
 
 def unrolled_gradient(val_loss: Callable[[], Tensor], train_loss: Callable[[], Tensor], beta: Tensor,
-                      steps: Sequence[VirtualStep]) -> Tensor:
+                      steps: Sequence[VirtualStep], scale: Union[float, Tensor] = 1.0) -> Tensor:
     """dL_val(w', beta)/dbeta where ``w'`` is one training step from w, and depends on ``beta`` itself.
 
     ``dL_val(w', beta)/dbeta - (dL_train(w+)/dbeta - dL_train(w-)/dbeta) / (2 eps)`` with ``w+- = w +- eps * rate * v``,
@@ -32,26 +42,27 @@ def unrolled_gradient(val_loss: Callable[[], Tensor], train_loss: Callable[[], T
     back bit for bit.
 
     Args:
-        val_loss, train_loss: compute the loss anew, from the weights and ``beta`` as they are when called.
+        val_loss, train_loss: compute the loss anew, times ``scale``, from the weights and ``beta`` as they are when called.
         beta: (N,), a leaf that requires grad.
         steps: the virtual step of each weight.
+        scale: by which both losses are multiplied for half precision; gradients are divided by it.
     """
     weights = [step.weight for step in steps]
     start = [weight.detach().clone() for weight in weights]
     try:
         slopes = torch.autograd.grad(train_loss(), weights, allow_unused=True)
         for step, slope in zip(steps, slopes):
-            _move(step, _or_zero(slope, step.weight))
+            _move(step, _or_zero(slope, step.weight) / scale)
         direct, *outward = torch.autograd.grad(val_loss(), [beta, *weights], allow_unused=True)
-        direct = _or_zero(direct, beta)
-        probe = [step.rate * _or_zero(gradient, step.weight) for step, gradient in zip(steps, outward)]
+        direct = _or_zero(direct, beta) / scale
+        probe = [step.rate * _or_zero(gradient, step.weight) / scale for step, gradient in zip(steps, outward)]
         norm = torch.stack([direction.norm() for direction in probe]).norm()
         if float(norm) == 0:
             return direct
         epsilon = PROBE / norm
         ahead = _beta_gradient_at(train_loss, beta, weights, start, probe, epsilon)
         behind = _beta_gradient_at(train_loss, beta, weights, start, probe, -epsilon)
-        return direct - (ahead - behind) / (2 * epsilon)
+        return direct - (ahead - behind) / (2 * epsilon * scale)
     finally:
         _put(weights, start)
 
@@ -64,15 +75,17 @@ def virtual_steps(optimizer: torch.optim.Optimizer) -> List[VirtualStep]:
         for weight in group['params']:
             if weight.requires_grad:
                 buffer = optimizer.state.get(weight, {}).get('momentum_buffer') if momentum else None
-                steps.append(VirtualStep(weight, float(group['lr']), float(group.get('weight_decay', 0)), momentum, buffer))
+                steps.append(VirtualStep(weight, float(group['lr']), float(group.get('weight_decay', 0)), momentum,
+                                         float(group.get('dampening', 0)), bool(group.get('nesterov', False)), buffer))
     return steps
 
 
 @torch.no_grad()
 def _move(step: VirtualStep, slope: Tensor) -> None:
     change = slope + step.decay * step.weight
-    if step.buffer is not None:
-        change = change + step.momentum * step.buffer
+    if step.momentum:
+        moved = change if step.buffer is None else step.momentum * step.buffer + (1 - step.dampening) * change
+        change = change + step.momentum * moved if step.nesterov else moved
     step.weight.sub_(step.rate * change)
 
 

@@ -33,6 +33,7 @@ class ConnectedGroup(nn.Module):
 
     Args:
         group: the group.
+        owner: name of the distiller.
         student, teacher: what the dry run found out about its taps.
         norm: of the connectors, or None.
         resize: whether an aggregation of another resolution is resized to the student's.
@@ -43,11 +44,11 @@ class ConnectedGroup(nn.Module):
         DistillationError: for teacher layers of several shapes, or another resolution than the student's.
     """
 
-    def __init__(self, group: LayerGroup, student: TapInfo, teacher: Sequence[TapInfo], norm: Optional[str], resize: bool,
-                 weights: Optional[Sequence[float]], seed: int):
+    def __init__(self, group: LayerGroup, owner: str, student: TapInfo, teacher: Sequence[TapInfo], norm: Optional[str],
+                 resize: bool, weights: Optional[Sequence[float]], seed: int):
         super().__init__()
         self.name, self.student, self.teacher = group.name, group.student, group.teacher
-        self.sum_name = f'aggregation of {group.name}'
+        self.sum_name = f"{owner}'s aggregation of {group.name}"
         self.resize = resize
         _check_shapes(group, student, teacher, resize)
         self.channels = teacher[0].channels

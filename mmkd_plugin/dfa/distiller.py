@@ -10,7 +10,7 @@ from ..core.isolation import evaluation_mode
 from ..core.recording import FeatureSum
 from ..core.rerouting import Rerouting
 from ..core.shapes import as_map, map_like, widened
-from ..core.taps import TapInfo
+from ..core.taps import TapAddress, TapInfo
 from ..core.teacher import Teacher
 from ..registry import MODELS
 from .aggregation import ABLATIONS, ablation_weights
@@ -92,6 +92,10 @@ class FeatureAggregationDistiller(Distiller):
         except DistillationError as error:
             raise DistillationError(f'{key}.{error}' if str(error).startswith('groups') else f'{key}: {error}') from None
         self.student_taps = [group.student for group in self._found]
+        ahead = [tap for tap in self.student_taps if TapAddress.parse(tap).port == 'in']
+        if self.reroutes and ahead:
+            raise DistillationError(f'{key}.groups: the student tap {ahead[0]!r}. Accepted in a search: an output, in whose '
+                                    'place the student can go on with another.')
         self.teacher_taps = [address for group in self._found for address in group.teacher]
         self._fixed = self._fixed_weights(teacher, f'{key}.aggregation')
 
@@ -108,8 +112,9 @@ class FeatureAggregationDistiller(Distiller):
     def prepare(self, student: Dict[str, TapInfo], teacher: Dict[str, TapInfo], name: str) -> None:
         for number, (group, weights) in enumerate(zip(self._found, self._fixed)):
             try:
-                self.groups.append(ConnectedGroup(group, student[group.student], [teacher[tap] for tap in group.teacher],
-                                                  self.connector_norm, self.resize, weights, self.seed + number))
+                self.groups.append(ConnectedGroup(
+                    group, name, student[group.student], [teacher[tap] for tap in group.teacher], self.connector_norm,
+                    self.resize, weights, self.seed + number))
             except DistillationError as error:
                 raise DistillationError(f'model.distillers.{name}.{error}') from None
 
@@ -174,9 +179,10 @@ class FeatureAggregationDistiller(Distiller):
             return map_like(group.to_student(self._target), feature)
 
         def stand_in(earlier: ConnectedGroup):
-            def make() -> Tensor:
+            def make(feature: Tensor) -> Tensor:
                 with torch.no_grad(), evaluation_mode(earlier.to_student):
-                    return earlier.to_student(earlier.aggregation(teacher))
+                    target = earlier.fitted(earlier.aggregation(teacher), as_map(feature, batch.image_size))
+                    return map_like(earlier.to_student(target), feature)
             return make
 
         # While beta is trained the search weighs the two paths itself.
@@ -226,4 +232,7 @@ def _options(mode: str, given: Dict[str, Any], schedule: Dict[str, Any]) -> Dict
         check_number('gamma_st', options['gamma_st'], least=0)
     check_number('gamma_ts', options['gamma_ts'], least=0)
     check_number('whole_weight', options['whole_weight'], least=0)
+    if options['gamma_ts'] == 0 and options['gamma_st'] in ('auto', 0):
+        raise DistillationError(f"gamma_ts: 0, with gamma_st={options['gamma_st']!r}. Accepted: one of them above 0; for "
+                                "gamma_st='auto', which balances the two, gamma_ts.")
     return options

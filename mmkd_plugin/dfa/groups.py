@@ -64,6 +64,8 @@ def _parse(group, every: int, number: int) -> Tuple[str, Any, int]:
     listed = isinstance(theirs, (list, tuple)) and theirs and all(isinstance(tap, str) for tap in theirs)
     if not listed and not isinstance(theirs, str):
         raise DistillationError(f'{key}.teacher: {theirs!r} is neither a stage nor a list of taps. {ACCEPTED}')
+    if listed and len(set(theirs)) < len(theirs):
+        raise DistillationError(f'{key}.teacher: {theirs!r} has a tap twice. Accepted: each once.')
     step = check_number(f'{key}.every' if 'every' in group else 'every', group.get('every', every), above=0, whole=True)
     return group['student'], theirs, step
 

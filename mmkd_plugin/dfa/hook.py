@@ -12,9 +12,10 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
 from ..core.errors import DistillationError, check_known_keys, check_number
+from ..core.gradients import reentrant_checkpoints_refused
 from ..core.isolation import preserved_buffers, preserved_rng
 from ..core.runner import StatefulHook, distillation_of, unwrap
-from ..core.stream import BatchStream, seed_generators, validation_part
+from ..core.stream import BatchStream, seed_generators, validation_loader
 from ..registry import HOOKS
 from .bilevel import virtual_steps
 from .distiller import FeatureAggregationDistiller
@@ -42,20 +43,21 @@ class AggregationSearchHook(StatefulHook):
         optimizer: of beta; each group has a new one. lr * I_s should be 2 to 10: Adam moves each beta by at most lr a step.
         regularisation: lambda; ``lambda / 2 * |beta|^2`` is added to the loss of beta.
         weights_first: fraction of each group's iterations that train weights only.
-        unrolled: whether the gradient of beta is taken at the weights of the next training step (second order).
-        file: where the result goes; by default ``aggregation.json`` in the work dir.
+        unrolled: whether the gradient of beta is taken at the weights of the next training step (second order). That step is
+            SGD's, momentum included, without clipping; batches in which ``gamma_st='auto'`` is measured are first order.
+        out: where the result goes, in the work dir.
         seed: of the order and the augmentation of validation data, and of dropout in the step of beta.
 
     Raises:
         DistillationError: for a wrong value; when training starts, if there is no validation data, no searching distiller,
-            or the run has not as many iterations as the groups.
+            the run has not as many iterations as the groups, or a search is resumed with other settings.
     """
     priority = 'NORMAL'  # before checkpoints are saved
     state_key = 'aggregation_search'
 
     def __init__(self, dataloader: Optional[dict] = None, iterations: Union[int, Sequence[int], None] = None,
                  optimizer: Optional[dict] = None, regularisation: float = 1e-3, weights_first: float = 0.0,
-                 unrolled: bool = False, file: Optional[str] = None, seed: int = 0, **others):
+                 unrolled: bool = False, out: str = 'aggregation.json', seed: int = 0, **others):
         check_known_keys(KEY, others, inspect.signature(AggregationSearchHook).parameters)
         check_number(f'{KEY}.regularisation', regularisation, least=0)
         check_number(f'{KEY}.weights_first', weights_first, least=0)
@@ -66,22 +68,26 @@ class AggregationSearchHook(StatefulHook):
             raise DistillationError(f'{KEY}.dataloader: {dataloader!r}. Accepted: a dataloader config, or None.')
         if optimizer is not None and (not isinstance(optimizer, dict) or 'type' not in optimizer):
             raise DistillationError(f"{KEY}.optimizer: {optimizer!r}. Accepted: a config, e.g. dict(type='Adam', lr=3e-3).")
-        self.dataloader_cfg, self.iterations, self.file, self.seed = dataloader, iterations, file, seed
+        self.dataloader_cfg, self.iterations, self.out, self.seed = dataloader, iterations, out, seed
         self.optimizer, self.regularisation = optimizer or OPTIMIZER, regularisation
         self.weights_first, self.unrolled = weights_first, unrolled
         self._phases: List[Phase] = []
         self._search: Optional[AggregationSearch] = None
         self._saved: Optional[dict] = None
+        self._settings: Dict[str, Any] = {}
+        self._stream: Optional[BatchStream] = None
 
     def before_train(self, runner: Runner) -> None:
         self._name, distiller = _searching(runner)
         self._search = distiller.start_search(self.optimizer, self.regularisation)
-        if self._saved is not None:
-            self._search.load(self._saved)
         sizes = {index: group.name for index, group in enumerate(distiller.groups) if group.searched}
         self._phases = phases_of(sizes, runner.max_iters, self.iterations, self.weights_first)
+        self._settings = dict(
+            self._how(runner), phases=[[phase.group, phase.begin, phase.end, phase.beta_begin] for phase in self._phases])
+        if self._saved is not None:
+            self._resume(self._saved)
         key = f'{KEY}.dataloader'
-        loader = self.dataloader_cfg or validation_part(runner.cfg.get('train_dataloader'), key)
+        loader = validation_loader(self.dataloader_cfg, runner.cfg.get('train_dataloader'), key)
         self._stream = BatchStream(loader, self.seed, key, start=beta_steps_before(self._phases, runner.iter))
         if self.unrolled and isinstance(runner.optim_wrapper, OptimWrapperDict):
             raise DistillationError(f'{KEY}.unrolled: works with one optimiser, the run has several. Accepted: False.')
@@ -90,10 +96,17 @@ class AggregationSearchHook(StatefulHook):
             logger=runner.logger)
 
     def state_dict(self) -> dict:
-        return self._search.state()
+        return dict(self._search.state(), settings=self._settings)
 
     def load_state_dict(self, state: dict) -> None:
         self._saved = state
+
+    def _resume(self, state: dict) -> None:
+        other = [key for key, value in self._settings.items() if state['settings'].get(key) != value]
+        if other:
+            there, here = ({key: settings.get(key) for key in other} for settings in (state['settings'], self._settings))
+            raise DistillationError(f'resume: the search had other settings. Checkpoint: {there}. Config: {here}.')
+        self._search.load(state)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         phase = phase_at(self._phases, runner.iter)
@@ -116,10 +129,12 @@ class AggregationSearchHook(StatefulHook):
                 # Some preprocessors pad the ground truth in place; the run's own step has it still before it.
                 training = model.data_preprocessor(copy.deepcopy(data_batch), True)
                 train = partial(self._losses, runner, model, training)
-            return self._search.gradient(partial(self._losses, runner, model, validation), train,
-                                         lambda: virtual_steps(wrapper.optimizer), scale)
+            with reentrant_checkpoints_refused('Switch it off for the search.'):
+                return self._search.gradient(partial(self._losses, runner, model, validation), train,
+                                             lambda: virtual_steps(wrapper.optimizer), scale)
 
     def _losses(self, runner: Runner, model, data) -> PathLosses:
+        seed_generators(self.seed, runner.iter)  # forwards whose difference is taken drop the same
         with runner.optim_wrapper.optim_context(runner.model):
             losses = model._run_forward(data, mode='loss')
         st = losses.pop(f'{self._name}.loss_st')
@@ -135,9 +150,14 @@ class AggregationSearchHook(StatefulHook):
                       f'{self._search.gammas.st:.3g}, gamma_ts {self._search.gammas.ts:.3g}', logger=runner.logger)
 
     def after_train(self, runner: Runner) -> None:
-        if runner.iter < self._phases[-1].end or not is_main_process():
+        self._stream = None  # and with it its workers
+        if runner.iter < self._phases[-1].end:
+            print_log(f'search: ended after {runner.iter} of {runner.max_iters} iterations; resume it to get {self.out}',
+                      logger=runner.logger)
             return
-        path = Path(self.file) if self.file is not None else Path(runner.work_dir) / 'aggregation.json'
+        if not is_main_process():
+            return
+        path = Path(runner.work_dir) / self.out
         distillation = distillation_of(runner)
         teacher = distillation.teacher
         write_aggregation(
@@ -154,7 +174,11 @@ class AggregationSearchHook(StatefulHook):
 
 
 def _searching(runner: Runner) -> Tuple[str, FeatureAggregationDistiller]:
-    for name, distiller in distillation_of(runner).distillers.items():
-        if isinstance(distiller, FeatureAggregationDistiller):
-            return name, distiller
+    found = {name: distiller for name, distiller in distillation_of(runner).distillers.items()
+             if isinstance(distiller, FeatureAggregationDistiller)}
+    searching = {name: distiller for name, distiller in found.items() if distiller.mode == 'search'}
+    if len(searching) > 1:
+        raise DistillationError(f"{KEY}: the distillers {', '.join(searching)} are all in mode 'search'. Accepted: one.")
+    if found:
+        return next(iter((searching or found).items()))
     raise DistillationError(f"{KEY}: the model has no distiller of type 'mmkd.FeatureAggregationDistiller'")

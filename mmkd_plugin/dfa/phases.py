@@ -40,7 +40,7 @@ def phases_of(sizes: Dict[int, str], total: int, iterations: Union[int, Sequence
         lengths = [total // len(sizes)] * len(sizes)
         lengths[-1] += total - sum(lengths)
     else:
-        lengths = [iterations] * len(sizes) if isinstance(iterations, int) else list(iterations)
+        lengths = list(iterations) if isinstance(iterations, (list, tuple)) else [iterations] * len(sizes)
     if len(lengths) != len(sizes):
         raise DistillationError(f'{key}: {len(lengths)} numbers for {len(sizes)} groups with more than one layer '
                                 f'({", ".join(sizes.values())})')

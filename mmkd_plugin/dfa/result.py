@@ -2,12 +2,14 @@
 import json
 import math
 import re
+from difflib import get_close_matches
 from numbers import Real
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 from ..core.errors import DistillationError, check_known_keys
 from ..core.files import write_whole
+from .aggregation import ABLATIONS
 from .groups import LayerGroup
 
 FORMAT, VERSION = 'mmkd.aggregation', 1
@@ -42,8 +44,10 @@ def read_aggregation(path: str, key: str) -> Dict[str, Any]:
         DistillationError: if there is no such file, it is no result, or its weights are no weights.
     """
     if not Path(path).is_file():
-        raise DistillationError(f'{key}: file {str(path)!r} not found (working directory {Path.cwd()}). A run with '
-                                "mode='search' and an AggregationSearchHook writes it.")
+        near = get_close_matches(str(path), ABLATIONS, 1)
+        raise DistillationError(f'{key}: file {str(path)!r} not found (working directory {Path.cwd()}). '
+                                + (f'Did you mean {near[0]!r}? ' if near else '') + "A run with mode='search' and an "
+                                f'AggregationSearchHook writes it; without one: {", ".join(ABLATIONS)}.')
     try:
         content = json.loads(Path(path).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

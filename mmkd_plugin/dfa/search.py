@@ -28,7 +28,12 @@ class PathLosses:
 
 
 class Gammas:
-    """Weights of the two paths. ``'auto'`` sets the first so that both pull at beta equally hard, and then leaves it."""
+    """Weights of the two paths. ``'auto'`` sets the first so that both pull at beta equally hard, and then leaves it.
+
+    Args:
+        st: of the student-teacher path, or ``'auto'``: found anew in the first batches of each group; 1 until then.
+        ts: of the teacher-student path.
+    """
 
     def __init__(self, st: Union[float, str], ts: float):
         self.auto = st == 'auto'
@@ -42,6 +47,8 @@ class Gammas:
     def restart(self) -> None:
         """For a new group."""
         self._norms, self._seen = [0.0, 0.0], 0
+        if self.auto:
+            self.st = 1.0
 
     def measure(self, gradient_ts: Tensor, gradient_st: Tensor) -> None:
         """Takes the gradients of one batch with respect to beta into account."""
@@ -50,9 +57,11 @@ class Gammas:
         self.st = self.ts * balance(*self._norms)
 
     def state(self) -> dict:
+        """Everything resuming needs."""
         return dict(st=self.st, norms=list(self._norms), seen=self._seen)
 
     def load(self, state: dict) -> None:
+        """Takes back what :meth:`state` returned."""
         self.st, self._norms, self._seen = state['st'], list(state['norms']), state['seen']
 
 
@@ -95,7 +104,9 @@ class AggregationSearch:
 
     def gradient(self, val: Callable[[], PathLosses], train: Optional[Callable[[], PathLosses]] = None,
                  steps: Callable[[], List[VirtualStep]] = list, scale: Optional[Tensor] = None) -> Optional[Tensor]:
-        """The gradient (N,) of the present group's beta, averaged over ranks, regularisation included. Changes nothing.
+        """The gradient (N,) of the present group's beta, averaged over ranks, regularisation included.
+
+        Changes nothing, but for the balance of the gammas where that is ``'auto'``.
 
         Args:
             val: computes the losses of the validation batch, from the present beta.
@@ -138,7 +149,7 @@ class AggregationSearch:
             return self.gammas.st * st + self.gammas.ts * ts
         if train is None:
             return _averaged(first_order_gradient(total(val()), beta)) / scale
-        return _averaged(unrolled_gradient(lambda: total(val()), lambda: total(train()) / scale, beta, steps())) / scale
+        return _averaged(unrolled_gradient(lambda: total(val()), lambda: total(train()), beta, steps(), scale))
 
     def note(self, iteration: int) -> None:
         """Adds the present weights of the group to the course."""

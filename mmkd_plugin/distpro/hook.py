@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core.errors import DistillationError, check_known_keys, check_number, unknown_name
 from ..core.runner import StatefulHook, distillation_of, unwrap
-from ..core.stream import BatchStream, validation_part
+from ..core.stream import BatchStream, validation_loader
 from ..registry import HOOKS
 from ..version import __version__
 from .distiller import DistProDistiller
@@ -100,8 +100,9 @@ class ProcessSearchHook(StatefulHook):
         self._meta = _meta(runner)
         if self._saved is not None:
             self._resume(self._saved)
-        cfg = self.dataloader_cfg or validation_part(runner.cfg.get('train_dataloader'), 'ProcessSearchHook.dataloader')
-        self._stream = BatchStream(cfg, self.seed, 'ProcessSearchHook.dataloader', start=self.search.steps)
+        key = 'ProcessSearchHook.dataloader'
+        cfg = validation_loader(self.dataloader_cfg, runner.cfg.get('train_dataloader'), key)
+        self._stream = BatchStream(cfg, self.seed, key, start=self.search.steps)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         self._record(runner, batch_idx)

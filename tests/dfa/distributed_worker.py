@@ -22,8 +22,10 @@ def frozen_norms(cfg):
 
 
 out = Path(sys.argv[1])
+gamma_st, gamma_ts = map(float, sys.argv[2:] or (1, 1))
 model = distilled(frozen_norms(classifier()), classifier(16, depth=34),
-                  dfa=dfa('search', ('backbone.layer3', 'backbone.layer4'), connector_norm=None))
+                  dfa=dfa('search', ('backbone.layer3', 'backbone.layer4'), connector_norm=None,
+                          gamma_st=gamma_st, gamma_ts=gamma_ts))
 validation = loader('mmpretrain', 8, 4 // get_world_size(), shuffle=False)
 hook = dict(type='mmkd.AggregationSearchHook', dataloader=validation, optimizer=dict(type='SGD', lr=1.0))
 cfg = run_cfg(model, out / 'run', length=16, hooks=[hook])

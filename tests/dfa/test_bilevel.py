@@ -1,8 +1,10 @@
 """First and second order: numbers T12 and T13 and property P18 of the specification."""
+from dataclasses import replace
+
 import pytest
 import torch
 
-from mmkd_plugin.dfa.bilevel import VirtualStep, first_order_gradient, unrolled_gradient, virtual_steps
+from mmkd_plugin.dfa.bilevel import VirtualStep, _move, first_order_gradient, unrolled_gradient, virtual_steps
 
 
 def scalar(value):
@@ -25,6 +27,21 @@ def test_T12_first_and_second_order():
     val, train, a, w, steps = darts_toy(.1)
     assert float(first_order_gradient(val(), a)) == pytest.approx(-4)
     assert float(unrolled_gradient(val, train, a, steps)) == pytest.approx(-2.8)
+    scaled = unrolled_gradient(lambda: val() * 64, lambda: train() * 64, a, steps, 64.)
+    assert float(scaled) == pytest.approx(-2.8)
+
+
+@pytest.mark.parametrize('options', [dict(momentum=.9, nesterov=True, weight_decay=.1), dict(momentum=.9, dampening=.3)])
+@pytest.mark.parametrize('before', [0, 2])
+def test_the_virtual_step_is_the_optimisers(options, before):
+    w = scalar(2)
+    optimiser = torch.optim.SGD([w], lr=.1, **options)
+    for slope in [3., -1., .5][:before + 1]:
+        w.grad = torch.full_like(w, slope)
+        steps, moved = virtual_steps(optimiser), w.detach().clone()
+        _move(replace(steps[0], weight=moved), w.grad)
+        optimiser.step()
+    torch.testing.assert_close(moved, w.detach())
 
 
 @pytest.mark.parametrize(('b', 'expected'), [(0, -.1), (.5, -.095)])

@@ -71,10 +71,23 @@ def test_P14_the_sum_on_the_fly_is_the_stacked_one():
     data = data_of(model)
     _, teacher = features(model, data)
     found = model.distillation._teacher_features(data['inputs'], None, ['dfa'])
-    assert list(found) == [f'aggregation of {name}' for name in ('layer3', 'layer4')], 'no layer is kept'
+    assert list(found) == [f"dfa's aggregation of {name}" for name in ('layer3', 'layer4')], 'no layer is kept'
     for group in model.distillation.dfa.groups:
         stacked = torch.tensordot(torch.tensor(group.weights()), torch.stack([teacher[tap] for tap in group.teacher]), 1)
         torch.testing.assert_close(found[group.sum_name], stacked, rtol=1e-5, atol=1e-6)
+
+
+def test_two_distillers_of_one_stage_have_their_own_sums():
+    model = build(distilled(classifier(), classifier(16, depth=34), **{
+        name: dfa('distill', STAGES, aggregation=name) for name in ('last', 'average')})).train()
+    losses = model(**data_of(model), mode='loss')
+    for name in ('last', 'average'):
+        cfg = dfa('distill', STAGES, aggregation=name)
+        alone = build(distilled(classifier(), classifier(16, depth=34), dfa=cfg)).train()
+        alone.load_state_dict(model.state_dict())
+        alone.distillation.teacher.model.load_state_dict(model.distillation.teacher.model.state_dict())
+        alone.distillation.dfa.load_state_dict(model.distillation.distillers[name].state_dict())
+        assert torch.equal(alone(**data_of(model), mode='loss')['dfa.loss_layer4'], losses[f'{name}.loss_layer4'])
 
 
 def test_P13_weights_are_fixed_and_the_head_is_not_reached():
@@ -155,6 +168,11 @@ def test_connectors_without_a_norm_have_a_bias():
     (dict(mode='search', st_form='square'), "st_form: 'square' is not known. Did you mean 'sq'"),
     (dict(mode='search', gamma_st='automatic'), 'gamma_st: .automatic.. Accepted: a number >= 0'),
     (dict(mode='search', gamma_ts=-1), 'gamma_ts: -1. Accepted: a number >= 0'),
+    (dict(mode='search', gamma_st='auto', gamma_ts=0), "gamma_ts: 0, with gamma_st='auto'"),
+    (dict(mode='search', gamma_st=0, gamma_ts=0), 'gamma_ts: 0, with gamma_st=0'),
+    (dict(mode='search', groups=[('backbone.layer3@in', 'backbone.layer3')]), "groups: the student tap 'backbone.layer3@in"),
+    (dict(mode='search', groups=[('backbone.layer3', ['backbone.layer3.0@end'] * 2)]), 'teacher: .* has a tap twice'),
+    (dict(mode='distill', aggregation='lst'), "file 'lst' not found .* Did you mean 'last'"),
     (dict(mode='search', seed=.5), 'seed: 0.5. Accepted: a whole number >= 0')])
 def test_wrong_keys_and_values_are_refused(options, message):
     with pytest.raises(DistillationError, match=f'model.distillers.dfa.*{message}'):

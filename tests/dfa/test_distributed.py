@@ -11,10 +11,10 @@ import torch
 WORKER = Path(__file__).parent / 'distributed_worker.py'
 
 
-def launch(processes, out):
+def launch(processes, out, *gammas):
     port = 33600 + (os.getpid() * 2 + processes) % 4000
     command = [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={processes}', f'--master_port={port}',
-               str(WORKER), str(out)]
+               str(WORKER), str(out), *map(str, gammas)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(out / f'rank{rank}.pt', weights_only=True) for rank in range(processes)]
@@ -40,3 +40,8 @@ def test_beta_and_losses_are_those_of_one_process_on_the_same_batches(runs):
         for name, value in losses.items():
             mean = sum(json.loads(rank['losses'])[step][name] for rank in ranks) / 2
             assert mean == pytest.approx(value, rel=1e-3), (step, name)
+
+
+@pytest.mark.parametrize('gammas', [(1, 0), (0, 1)])
+def test_a_path_can_be_switched_off(tmp_path, gammas):
+    launch(1, tmp_path, *gammas)

@@ -1,5 +1,7 @@
 """The search on the training loop: what it changes and what not, resuming, its file, and what it refuses."""
+import gc
 import json
+import weakref
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from zoo import (
 )
 
 from mmkd_plugin.core import DistillationError
-from mmkd_plugin.dfa import AggregationSearchHook
+from mmkd_plugin.dfa import AggregationSearchHook, FeatureAggregationDistiller, search
 from mmkd_plugin.dfa.result import read_aggregation
 
 TWO_STAGES = ('backbone.layer3', 'backbone.layer4')
@@ -173,6 +175,7 @@ def test_a_search_that_was_interrupted_is_the_uninterrupted_one(student, options
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=5)
         cfg.train_dataloader.sampler = dict(type='InfiniteSampler', _scope_='mmengine')
         cfg.train_dataloader.dataset.noise = cfg.custom_hooks[0].dataloader.dataset.noise = True
+        cfg.custom_hooks[0].dataloader.dataset.length = 8  # other images than the training's
         cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1)
         return cfg
 
@@ -212,15 +215,65 @@ def test_a_group_of_one_layer_is_left_out(tmp_path):
         search_run(tmp_path, searching(stages=stages[1:]))
 
 
-def test_gammas_are_balanced_once_and_then_left(tmp_path):
-    runner, _ = search_run(tmp_path, searching(gamma_st='auto', gamma_ts=2.0))
-    gammas = runner.model.distillation.dfa.search.gammas
-    assert .2 <= gammas.st <= 20
-    assert gammas.measuring  # two batches of the group so far
-    gammas._seen = 50
-    before = gammas.st
-    assert not gammas.measuring
-    assert gammas.st == before
+def test_gammas_are_balanced_once_and_then_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, 'BALANCE_BATCHES', 2)
+    found = []
+
+    class Note(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            found.append(runner.model.distillation.dfa.search.gammas.st)
+
+    search_run(tmp_path, searching(gamma_st='auto', gamma_ts=2.0), length=8, epochs=2,
+               before=lambda runner: runner.register_hook(Note()))
+    assert len(found) == 8  # four of each group
+    assert .2 <= found[1] <= 20
+    assert found[1] == found[2] == found[3] != found[0]
+    assert found[5] == found[6] == found[7] != found[3]
+
+
+@pytest.mark.parametrize(('change', 'both'), [
+    (dict(model=dict(gamma_st=.02)), "Checkpoint: {'gamma_st': 1.0}. Config: {'gamma_st': 0.02}"),
+    (dict(hook=dict(regularisation=.5)), "Checkpoint: {'regularisation': 0.001}. Config: {'regularisation': 0.5}"),
+    (dict(epochs=4), "Checkpoint: {'iterations': 4, 'phases': .*}. Config: {'iterations': 8, 'phases'")])
+def test_resuming_with_other_settings_is_refused(tmp_path, change, both):
+    def cfg(change, **options):
+        return run_cfg(searching(**change.get('model', {})), tmp_path, change.get('epochs', 2),
+                       [hook(**change.get('hook', {}))], 4, **options)
+
+    run(cfg({}), before=lambda runner: runner.register_hook(Stop(epoch=1)))
+    with pytest.raises(DistillationError, match=f'resume: the search had other settings. {both}'):
+        run(cfg(change, resume=True))
+
+
+def test_nothing_of_a_search_step_stays_alive(tmp_path, monkeypatch):
+    """The teacher's maps go as soon as the step is over; nothing waits for the garbage collector."""
+    held, alive = [], []
+    reroute = FeatureAggregationDistiller.reroute
+
+    def watched(distiller, teacher, batch):
+        held.extend(weakref.ref(feature) for feature in teacher.values())
+        return reroute(distiller, teacher, batch)
+
+    class Count(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            alive.append(sum(reference() is not None for reference in held))
+
+    monkeypatch.setattr(FeatureAggregationDistiller, 'reroute', watched)
+    gc.disable()
+    try:
+        search_run(tmp_path, searching(gamma_ts=2.0), before=lambda runner: runner.register_hook(Count()))
+    finally:
+        gc.enable()
+    assert len(held) > 10
+    assert alive == [0] * 4
+
+
+def test_a_second_order_step_without_a_rate_is_the_first_order_one_with_dropout_too(tmp_path):
+    betas = []
+    for unrolled in (False, True):
+        runner, _ = search_run(tmp_path / str(unrolled), searching(pspnet), [hook('mmseg', unrolled=unrolled)], lr=0.)
+        betas.append(torch.cat([group.beta for group in runner.model.distillation.dfa.groups]))
+    assert torch.equal(*betas)
 
 
 def test_P17_batches_of_both_steps_are_disjoint(tmp_path, monkeypatch):
