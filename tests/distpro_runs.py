@@ -16,7 +16,7 @@ def distpro(mode='search', **options):
 
 
 def search_hook(scope, **options):
-    return dict(type='mmkd.ProcessSearchHook', **{'dataloader': loader(scope, 4), **options})
+    return dict(type='mmkd.ProcessSearchHook', **{'dataloader': loader(scope, 5), **options})
 
 
 def search_cfg(work_dir, scope='mmpretrain', student=None, hook=None, distiller=None, teacher=None, **options):

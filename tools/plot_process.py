@@ -18,9 +18,10 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='what the pictures are called, without suffix; by default beside the file')
     parser.add_argument('--title', default='', help='above the panels')
     args = parser.parse_args()
-    out = args.out or args.process.with_suffix('')
+    out = args.out or args.process
+    out = out.with_suffix('') if out.suffix in ('.json', '.png', '.svg') else out
     paths = [out.with_name(f'{out.name}{suffix}') for suffix in ('.png', '.svg')]
-    draw_process(read_process(args.process, 'process'), paths, args.title)
+    draw_process(read_process(str(args.process), 'process'), paths, args.title)
     print(f'wrote {", ".join(map(str, paths))}')
 
 

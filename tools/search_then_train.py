@@ -3,17 +3,21 @@
 usage: python tools/search_then_train.py SEARCH_CONFIG REPLAY_CONFIG [--search-options KEY=VALUE ...]
            [--replay-options KEY=VALUE ...] [--work-dir FOLDER] [--gpus N]
 
-Call it again after an interruption: what is finished is not run again, what was begun goes on from its last checkpoint.
+Call it again after an interruption: what is finished is not run again, what was begun goes on from its last checkpoint
+(default_hooks.checkpoint.interval says how often one is saved).
 
 The search writes its file into its work dir, FOLDER/<name of the search config>, where the replay config reads it. Where
 FOLDER is not work_dirs, tell the replay: {search} in its options stands for that work dir, e.g.
 --replay-options model.distillers.distpro.process={search}/process.json
 """
 import argparse
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import List
+
+from mmengine.config import Config
 
 TRAIN = Path(__file__).with_name('train.py')
 FINISHED = 'finished'
@@ -34,6 +38,8 @@ def parse_args() -> argparse.Namespace:
     if args.work_dir != Path(parser.get_default('work_dir')) and not any('{search}' in item for item in args.replay_options):
         parser.error(f'--work-dir {args.work_dir}: the replay config reads what a search in work_dirs has written. Say '
                      'where this one writes, e.g. --replay-options model.distillers.distpro.process={search}/process.json')
+    if not any(str(hook['type']).endswith('SearchHook') for hook in Config.fromfile(args.search).get('custom_hooks') or ()):
+        parser.error(f'{args.search} searches nothing: it has no search hook in custom_hooks. The search comes first.')
     if Path(args.search).stem == Path(args.replay).stem:
         parser.error(f'both configs are called {Path(args.search).stem}: they would share a work dir')
     return args
@@ -41,7 +47,11 @@ def parse_args() -> argparse.Namespace:
 
 def train(config: str, work_dir: Path, options: List[str], gpus: int) -> None:
     """One stage: trains, or goes on, unless it is finished."""
-    if (work_dir / FINISHED).exists():
+    marker, said = work_dir / FINISHED, ' '.join(options)
+    if marker.exists():
+        if marker.read_text() != said:
+            raise SystemExit(f'{config} was finished before with the options {marker.read_text()!r}, and now has {said!r}. '
+                             f'Remove {work_dir} to run it anew, or choose another --work-dir.')
         print(f'{config}: finished before, in {work_dir}', flush=True)
         return
     command = [sys.executable, str(TRAIN), config, '--work-dir', str(work_dir), '--resume']
@@ -50,10 +60,13 @@ def train(config: str, work_dir: Path, options: List[str], gpus: int) -> None:
         command = [command[0], *torchrun, *command[1:], '--launcher', 'pytorch']
     if options:
         command += ['--cfg-options', *options]
-    code = subprocess.run(command, check=False).returncode
+    with subprocess.Popen(command) as process:
+        # Who ends this ends the training too: left alone it would go on, and share the folder with the next call's.
+        signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+        code = process.wait()
     if code:
         raise SystemExit(f'{config} ended with code {code}. Call this again to go on.')
-    (work_dir / FINISHED).touch()
+    marker.write_text(said)
 
 
 def main() -> None:

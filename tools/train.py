@@ -1,6 +1,7 @@
 """Trains any OpenMMLab config, distilled or not. The flags are those of the upstream tools/train.py."""
 import argparse
 
+from mmengine.device import is_cuda_available, is_npu_available
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -25,8 +26,11 @@ def main() -> None:
     args = parse_args()
     cfg = read_config(args)
     if args.amp:
-        if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
-            raise SystemExit(f'--amp works with optim_wrapper.type OptimWrapper, not {cfg.optim_wrapper.type}')
+        kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+        if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+            raise SystemExit(f'--amp works with optim_wrapper.type OptimWrapper, not {kind}')
+        if not is_cuda_available() and not is_npu_available():
+            raise SystemExit('--amp needs a GPU: mmengine has mixed precision there only')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:

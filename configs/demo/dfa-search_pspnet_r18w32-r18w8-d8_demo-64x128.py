@@ -11,5 +11,5 @@ train_dataloader = dict(
 train_cfg = dict(max_iters=300)
 param_scheduler = None
 val_cfg = val_dataloader = val_evaluator = None  # what is searched with is no student to be used
-default_hooks = dict(checkpoint=dict(interval=300))
+default_hooks = dict(checkpoint=dict(interval=100))
 custom_hooks = [dict(type='mmkd.AggregationSearchHook', optimizer=dict(type='Adam', lr=2e-2, betas=(0.5, 0.999)))]

@@ -9,5 +9,5 @@ param_scheduler = [
     dict(type='PolyLR', eta_min=1e-5, power=0.9, begin=30, end=200, by_epoch=False)
 ]
 train_cfg = dict(max_iters=200, val_interval=200)
-default_hooks = dict(checkpoint=dict(interval=200))
+default_hooks = dict(checkpoint=dict(interval=50))
 custom_hooks = [dict(type='mmkd.ProcessSearchHook')]

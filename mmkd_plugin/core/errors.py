@@ -1,4 +1,5 @@
 """One exception for everything a user can get wrong in a distillation config, and the wording it shares."""
+import inspect
 from difflib import get_close_matches
 from numbers import Real
 from typing import Iterable, Optional
@@ -37,6 +38,12 @@ def check_number(key: str, value, above: Optional[float] = None, least: Optional
         bound = f' > {above:g}' if above is not None else f' >= {least:g}' if least is not None else ''
         raise DistillationError(f'{key}: {value!r}. Accepted: a {"whole " if whole else ""}number{bound}.')
     return value
+
+
+def check_arguments(key: str, others: dict, owner: type) -> None:
+    """Raises :class:`DistillationError` if something arrived in ``**others`` of a constructor; names its arguments."""
+    named = [name for name, one in inspect.signature(owner).parameters.items() if one.kind is not one.VAR_KEYWORD]
+    check_known_keys(key, others, named)
 
 
 def check_known_keys(key: str, given: dict, accepted: Iterable[str]) -> None:

@@ -1,12 +1,14 @@
 """An endless stream of batches in which every batch is a function of its number: for searches that must resume exactly."""
 import copy
+import logging
 import random
 from itertools import count
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
@@ -108,19 +110,24 @@ def seed_generators(*numbers: int) -> None:
     torch.manual_seed(seed)
 
 
-def validation_loader(own: Optional[dict], train: Optional[dict], key: str) -> dict:
+def validation_loader(own: Optional[dict], cfg: Mapping[str, Any], key: str) -> dict:
     """The loader config of a search's validation data: its own, or that of :func:`validation_part`.
 
     Args:
         own: what the search was given under ``key``, or None.
-        train: ``train_dataloader``.
+        cfg: of the run. A loader with the data set of its validation or test is taken with a warning.
 
     Raises:
         DistillationError: if there is none, or it has the data set of the training.
     """
     if own is None:
-        return validation_part(train, key)
-    if train is not None and own.get('dataset') == train.get('dataset'):
+        return validation_part(cfg.get('train_dataloader'), key)
+    same = [name for name in ('train', 'val', 'test')
+            if own.get('dataset') is not None and own['dataset'] == (cfg.get(f'{name}_dataloader') or {}).get('dataset')]
+    if same and same[0] != 'train':
+        print_log(f'{key}: has the data set of {same[0]}_dataloader. What is found is fitted to it, and results on it are '
+                  'too good.', 'current', level=logging.WARNING)
+    if same[:1] == ['train']:
         raise DistillationError(f'{key}: has the data set of train_dataloader. Accepted: images that training does not see.')
     return own
 

@@ -6,7 +6,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from torch.utils.data import Dataset
 
-from ..core.errors import DistillationError, check_number
+from ..core.errors import DistillationError, check_arguments, check_number
 from ..registry import DATASETS
 
 PARTS = ('train', 'val')
@@ -31,7 +31,8 @@ class SplitDataset(Dataset):
         DistillationError: for another kind of data set, an unknown part, a ratio that leaves a part empty.
     """
 
-    def __init__(self, dataset: dict, part: str, ratio: float = 0.8, seed: int = 0):
+    def __init__(self, dataset: dict, part: str, ratio: float = 0.8, seed: int = 0, **others):
+        check_arguments('SplitDataset', others, SplitDataset)
         if part not in PARTS:
             raise DistillationError(f'SplitDataset.part: {part!r}. Accepted: {", ".join(PARTS)}.')
         check_number('SplitDataset.ratio', ratio, above=0)

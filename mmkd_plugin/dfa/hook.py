@@ -1,6 +1,5 @@
 """``mmkd.AggregationSearchHook``: the search of DFA's aggregation weights on the ordinary training loop."""
 import copy
-import inspect
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -11,7 +10,7 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
-from ..core.errors import DistillationError, check_known_keys, check_number
+from ..core.errors import DistillationError, check_arguments, check_number
 from ..core.gradients import reentrant_checkpoints_refused
 from ..core.isolation import preserved_buffers, preserved_rng
 from ..core.runner import StatefulHook, distillation_of, unwrap
@@ -58,7 +57,7 @@ class AggregationSearchHook(StatefulHook):
     def __init__(self, dataloader: Optional[dict] = None, iterations: Union[int, Sequence[int], None] = None,
                  optimizer: Optional[dict] = None, regularisation: float = 1e-3, weights_first: float = 0.0,
                  unrolled: bool = False, out: str = 'aggregation.json', seed: int = 0, **others):
-        check_known_keys(KEY, others, inspect.signature(AggregationSearchHook).parameters)
+        check_arguments(KEY, others, AggregationSearchHook)
         check_number(f'{KEY}.regularisation', regularisation, least=0)
         check_number(f'{KEY}.weights_first', weights_first, least=0)
         check_number(f'{KEY}.seed', seed, least=0, whole=True)
@@ -87,7 +86,7 @@ class AggregationSearchHook(StatefulHook):
         if self._saved is not None:
             self._resume(self._saved)
         key = f'{KEY}.dataloader'
-        loader = validation_loader(self.dataloader_cfg, runner.cfg.get('train_dataloader'), key)
+        loader = validation_loader(self.dataloader_cfg, runner.cfg, key)
         self._stream = BatchStream(loader, self.seed, key, start=beta_steps_before(self._phases, runner.iter))
         if self.unrolled and isinstance(runner.optim_wrapper, OptimWrapperDict):
             raise DistillationError(f'{KEY}.unrolled: works with one optimiser, the run has several. Accepted: False.')

@@ -4,6 +4,7 @@ from numbers import Real
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..core.distillation import run_length
@@ -87,6 +88,7 @@ class DistProDistiller(Distiller):
             self.register_buffer('importance', torch.ones(len(self.pathways)))
         self.is_searched = self.keeps_gradients = False  # set by the hook
         self._gradients: Optional[PathwayGradients] = None
+        self._live = len(self.pathways)
         self.forget_weights()  # those of the last iteration that was asked for are kept
         self.transforms = nn.ModuleList()
 
@@ -106,8 +108,8 @@ class DistProDistiller(Distiller):
         settled = {key: found[key] if value == AUTO else value for key, value in given.items()}
         self.normalise = find_normalisation(settled['normalisation'], 'normalisation')
         check_number('bias', settled['bias'])
-        if settled['tau'] is not None:
-            check_number('tau', settled['tau'])
+        if not (settled['tau'] is None or isinstance(settled['tau'], Real) and not isinstance(settled['tau'], bool)):
+            raise DistillationError(f"tau: {settled['tau']!r}. Accepted: a number, None (nothing is pruned) or 'auto'.")
         self.normalisation, self.bias, self.tau = settled['normalisation'], settled['bias'], settled['tau']
 
     def prepare(self, student: Dict[str, TapInfo], teacher: Dict[str, TapInfo], name: str) -> None:
@@ -144,6 +146,10 @@ class DistProDistiller(Distiller):
                 live = live_pathways(importance, None if self.mode == 'search' else self.tau)
                 weights = {index: all_weights[index] for index in live}
             self._memo = (key, weights)
+            if self.mode != 'search' and len(weights) != self._live:
+                self._live = len(weights)
+                print_log(f'model.distillers.{self.name}: {self._live} of {len(self.pathways)} pathways from iteration '
+                          f'{iteration} on; the others are pruned', 'current')
         return self._memo[1]
 
     def forget_weights(self) -> None:

@@ -1,7 +1,6 @@
 """``mmkd.ProcessSearchHook``: searches a process during an ordinary training run and writes it to a file."""
 import datetime
 import functools
-import inspect
 import logging
 from numbers import Real
 from pathlib import Path
@@ -15,7 +14,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
-from ..core.errors import DistillationError, check_known_keys, check_number, unknown_name
+from ..core.errors import DistillationError, check_arguments, check_number, unknown_name
 from ..core.runner import StatefulHook, distillation_of, unwrap
 from ..core.stream import BatchStream, validation_loader
 from ..registry import HOOKS
@@ -42,7 +41,8 @@ class ProcessSearchHook(StatefulHook):
             ``'finite_difference'`` (the paper's).
         radius: of the finite difference, eps = radius / ||v||.
         interval: a search step every so many iterations.
-        unit: ``'iter'`` or ``'epoch'``: what the file counts.
+        unit: ``'iter'`` or ``'epoch'``: what the file counts: the importance with which an iteration begins, or an epoch
+            ends.
         every: a record every so many units; by default as often as the file stays below 1 MB.
         out: name of the file, in the work dir.
         seed: of the order of the validation images and of what their transforms draw.
@@ -58,7 +58,7 @@ class ProcessSearchHook(StatefulHook):
     def __init__(self, dataloader: Optional[dict] = None, lr: float = 0.05, betas: Sequence[float] = (0.5, 0.999),
                  hypergradient: str = 'exact', radius: float = 0.01, interval: int = 1, unit: str = 'iter',
                  every: Optional[int] = None, out: str = 'process.json', seed: int = 0, **others):
-        check_known_keys('ProcessSearchHook', others, inspect.signature(ProcessSearchHook).parameters)
+        check_arguments('ProcessSearchHook', others, ProcessSearchHook)
         for key, value, accepted in (('hypergradient', hypergradient, HYPERGRADIENTS), ('unit', unit, UNITS)):
             if not isinstance(value, str) or value not in accepted:
                 raise unknown_name(f'ProcessSearchHook.{key}', value, accepted)
@@ -101,11 +101,12 @@ class ProcessSearchHook(StatefulHook):
         if self._saved is not None:
             self._resume(self._saved)
         key = 'ProcessSearchHook.dataloader'
-        cfg = validation_loader(self.dataloader_cfg, runner.cfg.get('train_dataloader'), key)
+        cfg = validation_loader(self.dataloader_cfg, runner.cfg, key)
         self._stream = BatchStream(cfg, self.seed, key, start=self.search.steps)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
-        self._record(runner, batch_idx)
+        if self.unit == 'iter':
+            self._record(runner.iter)
         moves = runner.optim_wrapper.should_sync()  # whether the step that comes moves the weights
         acts = self.search.distiller.weight_at(runner.iter) > 0
         due = moves and acts and (runner.iter + 1) % self.interval == 0
@@ -126,6 +127,10 @@ class ProcessSearchHook(StatefulHook):
             runner.message_hub.update_scalar(f'train/{distiller.name}.{distiller.pathway_names[index]}', weight)
         if self.search.skipped:
             runner.message_hub.update_scalar(f'train/{distiller.name}.skipped', self.search.skipped)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        if self.unit == 'epoch':
+            self._record(runner.epoch)
 
     def after_train(self, runner: Runner) -> None:
         self._stream = None  # and with it its workers
@@ -168,11 +173,8 @@ class ProcessSearchHook(StatefulHook):
         self.records = list(state['records'].cpu())
         self._meta['date'] = state['date']
 
-    def _record(self, runner: Runner, batch_idx: int) -> None:
-        """Keeps the importance of this iteration, if one of its unit begins and is due."""
-        if self.unit == 'epoch' and batch_idx:
-            return
-        position = runner.epoch if self.unit == 'epoch' else runner.iter
+    def _record(self, position: int) -> None:
+        """Keeps the present importance, if it is due: that with which an iteration begins, or an epoch ends."""
         if position % self._every == 0 or position == self._length - 1:
             self.records.append(self.search.distiller.importance.detach().cpu().clone())
 

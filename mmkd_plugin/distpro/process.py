@@ -207,6 +207,7 @@ def check_pathways(file: Sequence[Pathway], config: Sequence[Pathway], key: str)
     reason = f'{len(file)} pathways in the file, {len(config)} in the config' if len(file) != len(config) else (
         'the same pathways in another order' if set(file) == set(config) else 'other taps or transforms')
     show = '; '.join
-    raise DistillationError(f'{key}: {reason}. File: {show(map(str, file))}. Config: {show(map(str, config))}. For other '
-                            'networks, pathway_map=dict(teacher={old: new}, student={old: new}) renames the taps of the '
+    first = next((f' The first that differ: {one}, and {other}.' for one, other in zip(file, config) if one != other), '')
+    raise DistillationError(f'{key}: {reason}. File: {show(map(str, file))}. Config: {show(map(str, config))}.{first} For '
+                            'other networks, pathway_map=dict(teacher={old: new}, student={old: new}) renames those of the '
                             'file.')

@@ -3,6 +3,7 @@
 A transform is made with the two widths and called with a student's map (B, C_s, h, w) and the teacher's (H, W); it returns
 (B, C_t, H, W). A user's own: ``@PATHWAY_TRANSFORMS.register_module(name='mine')``.
 """
+import inspect
 import math
 from typing import Sequence, Tuple, Union
 
@@ -152,5 +153,15 @@ def parse_transforms(transforms: Union[str, Sequence[str]]) -> Tuple[str, ...]:
 
 
 def build_transform(name: str, student: int, teacher: int) -> nn.Module:
-    """The transform of that name from ``student`` to ``teacher`` channels."""
-    return PATHWAY_TRANSFORMS.get(name)(student, teacher)
+    """The transform of that name from ``student`` to ``teacher`` channels.
+
+    Raises:
+        DistillationError: if it does not take the two numbers.
+    """
+    kind = PATHWAY_TRANSFORMS.get(name)
+    try:
+        inspect.signature(kind).bind(student, teacher)
+    except TypeError as error:
+        raise DistillationError(f'transforms: {name!r} ({kind.__name__}): {error}. Accepted: a class that is made with the '
+                                "student's and the teacher's number of channels.") from None
+    return kind(student, teacher)

@@ -1,6 +1,5 @@
 """``mmkd.MatchingUpdateHook``: when and on which images the matching of MGD is found."""
 import copy
-import inspect
 import re
 import time
 from typing import Dict, List, Optional, Sequence, Union
@@ -12,7 +11,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from ..core.distiller import Batch
-from ..core.errors import DistillationError, check_known_keys, check_number, unknown_name
+from ..core.errors import DistillationError, check_arguments, check_number, unknown_name
 from ..core.isolation import evaluation_mode, preserved_rng
 from ..core.runner import distillation_of, unwrap
 from ..registry import HOOKS
@@ -47,7 +46,7 @@ class MatchingUpdateHook(Hook):
 
     def __init__(self, interval: Union[int, Sequence[int]] = 1, by_epoch: bool = True, dataloader: Optional[dict] = None,
                  num_images: int = 1000, distillers: Optional[Sequence[str]] = None, seed: int = 0, **others):
-        check_known_keys('MatchingUpdateHook', others, inspect.signature(MatchingUpdateHook).parameters)
+        check_arguments('MatchingUpdateHook', others, MatchingUpdateHook)
         several = isinstance(interval, Sequence) and not isinstance(interval, str)
         points = list(interval) if several else [interval]
         if not points or not all(type(point) is int and point > 0 for point in points):

@@ -216,6 +216,13 @@ def test_a_search_is_its_replay_on_a_part_of_the_data_and_writes_what_that_reads
     assert isinstance(HOOKS.build(cfg.custom_hooks[-1]), ProcessSearchHook)
 
 
+@pytest.mark.parametrize('name', SEARCHES + AGGREGATION_SEARCHES)
+def test_a_search_saves_checkpoints_to_go_on_from(name):
+    cfg = Config.fromfile(ROOT / name)
+    length = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
+    assert cfg.default_hooks.checkpoint.interval <= length / 2
+
+
 @pytest.mark.parametrize('name', SEARCHES)
 def test_a_search_config_does_a_search_step(name):
     cfg = without_downloads(Config.fromfile(ROOT / name))

@@ -220,6 +220,8 @@ def test_the_file_has_what_each_iteration_used(tmp_path):
 @pytest.mark.parametrize(('options', 'expected'), [
     (dict(unit='epoch'), (3, 1, 'epoch', 3)), (dict(every=5), (12, 5, 'iter', 4))])
 def test_what_is_recorded_can_be_chosen(tmp_path, options, expected):
-    run(search_cfg(tmp_path, hook=options, epochs=3))
+    runner, _ = run(search_cfg(tmp_path, hook=options, epochs=3))
     process = read_process(tmp_path / 'process.json', 'process')
     assert (process.length, process.every, process.unit, len(process.importance)) == expected
+    if process.unit == 'epoch':
+        assert torch.allclose(process.importance[-1], runner.model.distillation.distpro.importance.double(), atol=1e-6)

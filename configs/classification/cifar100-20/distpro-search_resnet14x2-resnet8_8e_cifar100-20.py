@@ -4,4 +4,5 @@ model = dict(distillers=dict(distpro=dict(mode='search')))
 train_dataloader = dict(
     dataset=dict(
         _delete_=True, type='mmkd.SplitDataset', part='train', dataset={{_base_.train_dataloader.dataset}}))
+default_hooks = dict(checkpoint=dict(interval=2))
 custom_hooks = [dict(type='mmkd.ProcessSearchHook')]

@@ -11,6 +11,7 @@ validation = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type='CustomDataset', data_root='data/cinic10/valid', pipeline={{_base_.train_pipeline}}))
+default_hooks = dict(checkpoint=dict(interval=5))
 custom_hooks = [
     dict(
         type='mmkd.AggregationSearchHook',

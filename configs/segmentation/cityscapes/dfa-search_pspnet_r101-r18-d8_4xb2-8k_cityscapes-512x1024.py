@@ -12,4 +12,5 @@ train_cfg = dict(max_iters=8000)
 optim_wrapper = dict(clip_grad=dict(_delete_=True, max_norm=5))
 param_scheduler = None  # the weights are shared by all groups: a schedule would starve the last
 val_cfg = val_dataloader = val_evaluator = None  # what is searched with is no student to be used
+default_hooks = dict(checkpoint=dict(interval=1000))
 custom_hooks = [dict(type='mmkd.AggregationSearchHook')]
