@@ -1,5 +1,5 @@
 # CINIC-10 (Darlow et al., 2018) as it is published: a folder per split (train, valid, test), in it a folder per class.
-data_preprocessor = dict(num_classes=10, mean=[122.1, 120.4, 109.8], std=[61.8, 60.8, 66.0], to_rgb=True)
+data_preprocessor = dict(num_classes=10, mean=[122.1, 120.4, 109.8], std=[61.7, 60.8, 66.0], to_rgb=True)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=32),
