@@ -40,7 +40,7 @@ def search_on_global_batches(folder, ranks):
     """A search with the same 4 images in each global batch, however many ranks share them."""
     student = STUDENTS['mmpretrain']()
     student['backbone'].update(norm_eval=True)  # batch statistics differ between one process and two
-    val = {**loader('mmpretrain', 12, 4 // ranks), 'sampler': dict(type='DefaultSampler', shuffle=False)}
+    val = {**loader('mmpretrain', 16, 4 // ranks), 'sampler': dict(type='DefaultSampler', shuffle=False)}
     # Token transforms: their norms do not mix the images of a batch.
     cfg = search_cfg(folder, student=student, length=12, hook=dict(dataloader=val), distiller=distpro(transforms='token1'))
     return spread(cfg, ranks)
