@@ -62,8 +62,9 @@ def train(config: str, work_dir: Path, options: List[str], gpus: int) -> None:
         command += ['--cfg-options', *options]
     with subprocess.Popen(command) as process:
         # Who ends this ends the training too: left alone it would go on, and share the folder with the next call's.
-        signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+        default = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
         code = process.wait()
+        signal.signal(signal.SIGTERM, default)
     if code:
         raise SystemExit(f'{config} ended with code {code}. Call this again to go on.')
     marker.write_text(said)

@@ -2,7 +2,7 @@
 import functools
 import gc
 import logging
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -41,6 +41,18 @@ class StatefulHook(Hook):
     def load_state_dict(self, state: dict) -> None:
         """Takes what :meth:`state_dict` returned; called when a run is resumed, before ``before_train``."""
         raise NotImplementedError
+
+
+def check_settings(saved: Dict[str, Any], present: Dict[str, Any]) -> None:
+    """For a search that is resumed: its settings must be those it began with, or its result would be of neither.
+
+    Raises:
+        DistillationError: for the settings that differ; prints both sides.
+    """
+    other = [key for key, value in present.items() if saved.get(key) != value]
+    if other:
+        there, here = ({key: settings.get(key) for key in other} for settings in (saved, present))
+        raise DistillationError(f'resume: the search had other settings. Checkpoint: {there}. Config: {here}.')
 
 
 def stateful_hooks(runner: Runner) -> Dict[str, StatefulHook]:

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from ..core.errors import DistillationError, check_arguments, check_number
 from ..core.gradients import reentrant_checkpoints_refused
 from ..core.isolation import preserved_buffers, preserved_rng
-from ..core.runner import StatefulHook, distillation_of, unwrap
+from ..core.runner import StatefulHook, check_settings, distillation_of, unwrap
 from ..core.stream import BatchStream, seed_generators, validation_loader
 from ..registry import HOOKS
 from .bilevel import virtual_steps
@@ -84,7 +84,8 @@ class AggregationSearchHook(StatefulHook):
         self._settings = dict(
             self._how(runner), phases=[[phase.group, phase.begin, phase.end, phase.beta_begin] for phase in self._phases])
         if self._saved is not None:
-            self._resume(self._saved)
+            check_settings(self._saved['settings'], self._settings)
+            self._search.load(self._saved)
         key = f'{KEY}.dataloader'
         loader = validation_loader(self.dataloader_cfg, runner.cfg, key)
         self._stream = BatchStream(loader, self.seed, key, start=beta_steps_before(self._phases, runner.iter))
@@ -99,13 +100,6 @@ class AggregationSearchHook(StatefulHook):
 
     def load_state_dict(self, state: dict) -> None:
         self._saved = state
-
-    def _resume(self, state: dict) -> None:
-        other = [key for key, value in self._settings.items() if state['settings'].get(key) != value]
-        if other:
-            there, here = ({key: settings.get(key) for key in other} for settings in (state['settings'], self._settings))
-            raise DistillationError(f'resume: the search had other settings. Checkpoint: {there}. Config: {here}.')
-        self._search.load(state)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         phase = phase_at(self._phases, runner.iter)

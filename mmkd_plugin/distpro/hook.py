@@ -15,7 +15,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
 from ..core.errors import DistillationError, check_arguments, check_number, unknown_name
-from ..core.runner import StatefulHook, distillation_of, unwrap
+from ..core.runner import StatefulHook, check_settings, distillation_of, unwrap
 from ..core.stream import BatchStream, validation_loader
 from ..registry import HOOKS
 from ..version import __version__
@@ -165,10 +165,7 @@ class ProcessSearchHook(StatefulHook):
         return dict(options, interval=self.interval, unit=self.unit, length=self._length, every=self._every)
 
     def _resume(self, state: dict) -> None:
-        if state['settings'] != self._settings():
-            other = [key for key, value in self._settings().items() if state['settings'].get(key) != value]
-            there, here = ({key: settings.get(key) for key in other} for settings in (state['settings'], self._settings()))
-            raise DistillationError(f'resume: the search had other settings. Checkpoint: {there}. Config: {here}.')
+        check_settings(state['settings'], self._settings())
         self.search.load_state_dict(state['search'])
         self.records = list(state['records'].cpu())
         self._meta['date'] = state['date']
