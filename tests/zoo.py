@@ -1,11 +1,13 @@
 """Small real models of every codebase, their batches, and runs on them. Weights are random, sizes are toy sizes."""
+from contextlib import contextmanager
 from copy import deepcopy
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.optim import OptimWrapper
+from mmengine.registry import DATASETS, MODELS, OPTIM_WRAPPERS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 from torch.utils.data import Dataset
@@ -185,6 +187,40 @@ class Stop(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter + 1 == self.iteration:
             runner.train_loop.stop_training = True
+
+
+@OPTIM_WRAPPERS.register_module(force=True)
+class BFloatOptimWrapper(OptimWrapper):
+    """Mixed precision on a CPU, where mmengine has none, with a scaled loss."""
+
+    class Scaler:
+        def get_scale(self):
+            return 1024.
+
+        def scale(self, value):
+            return value * 1024.
+
+    loss_scaler, dtype = Scaler(), torch.bfloat16
+
+    @contextmanager
+    def optim_context(self, model):
+        with super().optim_context(model), torch.autocast('cpu', self.dtype):
+            yield
+
+    def scale_loss(self, loss):
+        return super().scale_loss(loss) * 1024
+
+    def step(self, **options):
+        for group in self.optimizer.param_groups:
+            for parameter in group['params']:
+                if parameter.grad is not None:
+                    parameter.grad /= 1024
+        super().step(**options)
+
+
+@OPTIM_WRAPPERS.register_module(force=True)
+class HalfOptimWrapper(BFloatOptimWrapper):
+    dtype = torch.float16
 
 
 class LossRecorder:

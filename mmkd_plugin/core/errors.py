@@ -40,6 +40,13 @@ def check_number(key: str, value, above: Optional[float] = None, least: Optional
     return value
 
 
+def check_flag(key: str, value) -> bool:
+    """Returns ``value`` if it is True or False. Raises :class:`DistillationError` otherwise: 'False' would count as true."""
+    if not isinstance(value, bool):
+        raise DistillationError(f'{key}: {value!r}. Accepted: True or False.')
+    return value
+
+
 def check_arguments(key: str, others: dict, owner: type) -> None:
     """Raises :class:`DistillationError` if something arrived in ``**others`` of a constructor; names its arguments."""
     named = [name for name, one in inspect.signature(owner).parameters.items() if one.kind is not one.VAR_KEYWORD]

@@ -59,8 +59,9 @@ def stateful_hooks(runner: Runner) -> Dict[str, StatefulHook]:
     """The stateful hooks of a runner by key. Raises :class:`DistillationError` if two share one."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, StatefulHook)]
     by_key = {hook.state_key: hook for hook in hooks}
-    if len(by_key) < len(hooks):
-        raise DistillationError(f'custom_hooks: {[type(hook).__name__ for hook in hooks]}: two of one kind. Accepted: one.')
+    for hook in hooks:
+        if by_key[hook.state_key] is not hook:
+            raise DistillationError(f'custom_hooks: two of type mmkd.{type(hook).__name__}. Accepted: one.')
     return by_key
 
 

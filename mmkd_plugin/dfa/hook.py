@@ -1,5 +1,6 @@
 """``mmkd.AggregationSearchHook``: the search of DFA's aggregation weights on the ordinary training loop."""
 import copy
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -10,13 +11,15 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
-from ..core.errors import DistillationError, check_arguments, check_number
+from ..core.errors import DistillationError, check_arguments, check_flag, check_number
 from ..core.gradients import reentrant_checkpoints_refused
 from ..core.isolation import preserved_buffers, preserved_rng
+from ..core.provenance import provenance
 from ..core.runner import StatefulHook, check_settings, distillation_of, unwrap
 from ..core.stream import BatchStream, seed_generators, validation_loader
 from ..registry import HOOKS
 from .bilevel import virtual_steps
+from .bridge import BALANCE_RANGE
 from .distiller import FeatureAggregationDistiller
 from .phases import Phase, beta_steps_before, phase_at, phases_of
 from .result import write_aggregation
@@ -25,6 +28,7 @@ from .search import AggregationSearch, PathLosses
 KEY = 'AggregationSearchHook'
 OPTIMIZER = dict(type='Adam', lr=3e-3, betas=(0.5, 0.999))
 COURSE_POINTS = 100
+LOWEST, HIGHEST = BALANCE_RANGE
 
 
 @HOOKS.register_module()
@@ -61,6 +65,7 @@ class AggregationSearchHook(StatefulHook):
         check_number(f'{KEY}.regularisation', regularisation, least=0)
         check_number(f'{KEY}.weights_first', weights_first, least=0)
         check_number(f'{KEY}.seed', seed, least=0, whole=True)
+        check_flag(f'{KEY}.unrolled', unrolled)
         if weights_first >= 1:
             raise DistillationError(f'{KEY}.weights_first: {weights_first!r}. Accepted: a fraction, 0 <= fraction < 1.')
         if dataloader is not None and not isinstance(dataloader, dict):
@@ -74,6 +79,7 @@ class AggregationSearchHook(StatefulHook):
         self._search: Optional[AggregationSearch] = None
         self._saved: Optional[dict] = None
         self._settings: Dict[str, Any] = {}
+        self._meta: Dict[str, Any] = {}
         self._stream: Optional[BatchStream] = None
 
     def before_train(self, runner: Runner) -> None:
@@ -83,9 +89,11 @@ class AggregationSearchHook(StatefulHook):
         self._phases = phases_of(sizes, runner.max_iters, self.iterations, self.weights_first)
         self._settings = dict(
             self._how(runner), phases=[[phase.group, phase.begin, phase.end, phase.beta_begin] for phase in self._phases])
+        self._meta = provenance(runner)
         if self._saved is not None:
             check_settings(self._saved['settings'], self._settings)
             self._search.load(self._saved)
+            self._meta['date'] = self._saved['date']
         key = f'{KEY}.dataloader'
         loader = validation_loader(self.dataloader_cfg, runner.cfg, key)
         self._stream = BatchStream(loader, self.seed, key, start=beta_steps_before(self._phases, runner.iter))
@@ -96,7 +104,7 @@ class AggregationSearchHook(StatefulHook):
             logger=runner.logger)
 
     def state_dict(self) -> dict:
-        return dict(self._search.state(), settings=self._settings)
+        return dict(self._search.state(), settings=self._settings, date=self._meta['date'])
 
     def load_state_dict(self, state: dict) -> None:
         self._saved = state
@@ -137,10 +145,27 @@ class AggregationSearchHook(StatefulHook):
         phase, done = phase_at(self._phases, runner.iter), runner.iter + 1
         if done == phase.end or (done - phase.begin) % max(1, (phase.end - phase.begin) // COURSE_POINTS) == 0:
             self._search.note(done)
+        self._log(runner)
         if done == phase.end:
-            weights = ' '.join(f'{weight:.3f}' for weight in self._search.group.weights())
-            print_log(f'search of {self._search.group.name} done: weights {weights} (shallow to deep), gamma_st '
-                      f'{self._search.gammas.st:.3g}, gamma_ts {self._search.gammas.ts:.3g}', logger=runner.logger)
+            self._report(runner)
+
+    def _log(self, runner: Runner) -> None:
+        group, gammas = self._search.group, self._search.gammas
+        for number, weight in enumerate(group.weights(), 1):
+            runner.message_hub.update_scalar(f'train/{self._name}.{group.name}.{number}', weight)
+        if gammas.auto:
+            runner.message_hub.update_scalar(f'train/{self._name}.gamma_st', gammas.st)
+
+    def _report(self, runner: Runner) -> None:
+        group, gammas = self._search.group, self._search.gammas
+        weights = ' '.join(f'{weight:.3f}' for weight in group.weights())
+        print_log(f'search of {group.name} done: weights {weights} (shallow to deep), gamma_st {gammas.st:.3g}, gamma_ts '
+                  f'{gammas.ts:.3g}', logger=runner.logger)
+        if gammas.at_bound:
+            print_log(f"search of {group.name}: gamma_st='auto' stopped at {gammas.st:.3g}, the end of its range "
+                      f'({LOWEST:g} to {HIGHEST:g} times gamma_ts): the two paths do not pull equally hard. A number may go '
+                      'further.',
+                      logger=runner.logger, level=logging.WARNING)
 
     def after_train(self, runner: Runner) -> None:
         self._stream = None  # and with it its workers
@@ -155,8 +180,8 @@ class AggregationSearchHook(StatefulHook):
         teacher = distillation.teacher
         write_aggregation(
             path, distillation.distillers[self._name].result(),
-            dict(model=type(teacher.model).__name__, sha256=teacher.identity.get('sha256')), self._how(runner),
-            self._search.course)
+            dict(model=type(teacher.model).__name__, sha256=teacher.identity.get('sha256')),
+            dict(self._how(runner), gammas=self._search.used_gammas), self._meta, self._search.course)
         print_log(f'aggregation weights: {path}', logger=runner.logger)
 
     def _how(self, runner: Runner) -> Dict[str, Any]:

@@ -37,6 +37,9 @@ def phases_of(sizes: Dict[int, str], total: int, iterations: Union[int, Sequence
     """
     key = 'AggregationSearchHook.iterations'
     if iterations is None:
+        if total < len(sizes):
+            raise DistillationError(f'train_cfg: the run has {total} iterations for {len(sizes)} groups to search '
+                                    f'({", ".join(sizes.values())}). Accepted: one for each at least; hundreds are needed.')
         lengths = [total // len(sizes)] * len(sizes)
         lengths[-1] += total - sum(lengths)
     else:

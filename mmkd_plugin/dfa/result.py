@@ -13,13 +13,13 @@ from .aggregation import ABLATIONS
 from .groups import LayerGroup
 
 FORMAT, VERSION = 'mmkd.aggregation', 1
-KEYS = ('format', 'version', 'teacher', 'groups', 'search', 'course')
+KEYS = ('format', 'version', 'teacher', 'groups', 'search', 'meta', 'course')
 GROUP_KEYS = ('name', 'student', 'teacher', 'weights')
 SUM_TOLERANCE = 1e-4
 
 
 def write_aggregation(path: Path, groups: Sequence[Dict[str, Any]], teacher: Dict[str, str], search: Dict[str, Any],
-                      course: Dict[str, List[list]]) -> None:
+                      meta: Dict[str, Any], course: Dict[str, List[list]]) -> None:
     """Writes a result, in one go.
 
     Args:
@@ -27,9 +27,11 @@ def write_aggregation(path: Path, groups: Sequence[Dict[str, Any]], teacher: Dic
         groups: ``name``, ``student`` (tap), ``teacher`` (taps) and ``weights`` of each, shallow to deep.
         teacher: ``model`` (its class) and ``sha256`` (of its weights).
         search: how it was searched, for the reader.
+        meta: where it comes from, for the reader; see :func:`~mmkd_plugin.core.provenance.provenance`.
         course: by group, ``[iteration, weight of each layer]`` at intervals.
     """
-    content = dict(format=FORMAT, version=VERSION, teacher=teacher, groups=list(groups), search=search, course=course)
+    content = dict(format=FORMAT, version=VERSION, teacher=teacher, groups=list(groups), search=search, meta=meta,
+                   course=course)
     write_whole(path, _readable(json.dumps(content, indent=1)) + '\n')
 
 
@@ -106,7 +108,8 @@ def matching_weights(content: Dict[str, Any], groups: Sequence[LayerGroup], teac
         if len(there['teacher']) != len(here.teacher):
             raise DistillationError(
                 f'{key}: the teacher has another number of layers in group {here.name}. File: {len(there["teacher"])} '
-                f'({_ends(there["teacher"])}). Teacher: {len(here.teacher)} ({_ends(here.teacher)}).')
+                f'({_ends(there["teacher"])}). Teacher: {len(here.teacher)} ({_ends(here.teacher)}). Accepted: the same '
+                "teacher, with the search's value of 'every'.")
         if list(there['teacher']) != list(here.teacher):
             other = next(number for number, pair in enumerate(zip(there['teacher'], here.teacher)) if pair[0] != pair[1])
             raise DistillationError(f'{key}: other layers in group {here.name}. File: {there["teacher"][other]}. Config: '

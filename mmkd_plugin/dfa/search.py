@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core.errors import DistillationError
 from .bilevel import VirtualStep, first_order_gradient, unrolled_gradient
-from .bridge import balance, bridge_loss
+from .bridge import BALANCE_RANGE, balance, bridge_loss
 from .connectors import ConnectedGroup
 
 BALANCE_BATCHES = 50
@@ -43,6 +43,11 @@ class Gammas:
     @property
     def measuring(self) -> bool:
         return self.auto and self._seen < BALANCE_BATCHES
+
+    @property
+    def at_bound(self) -> bool:
+        """Whether the balance was looked for, and lies where it must not go further."""
+        return self.auto and self._seen > 0 and balance(*self._norms) in BALANCE_RANGE
 
     def restart(self) -> None:
         """For a new group."""
@@ -81,6 +86,7 @@ class AggregationSearch:
         self.regularisation = regularisation
         self.index: Optional[int] = None
         self.course: Dict[str, List[list]] = {}
+        self.used_gammas: Dict[str, Dict[str, float]] = {}
         self._optimizer_cfg = optimizer
         self._optimizer: Optional[torch.optim.Optimizer] = None
 
@@ -152,18 +158,19 @@ class AggregationSearch:
         return _averaged(unrolled_gradient(lambda: total(val()), lambda: total(train()), beta, steps(), scale))
 
     def note(self, iteration: int) -> None:
-        """Adds the present weights of the group to the course."""
+        """Adds the present weights of the group to the course, and keeps its gammas."""
+        self.used_gammas[self.group.name] = dict(st=self.gammas.st, ts=self.gammas.ts)
         self.course.setdefault(self.group.name, []).append(
             [iteration, *(round(weight, 5) for weight in self.group.weights())])
 
     def state(self) -> dict:
         """Everything resuming needs, beside the betas."""
         return dict(index=self.index, optimizer=self._optimizer.state_dict() if self._optimizer else None,
-                    gammas=self.gammas.state(), course=self.course)
+                    gammas=self.gammas.state(), course=self.course, used_gammas=self.used_gammas)
 
     def load(self, state: dict) -> None:
         """Takes back what :meth:`state` returned."""
-        self.index, self.course = state['index'], state['course']
+        self.index, self.course, self.used_gammas = state['index'], state['course'], state['used_gammas']
         self.gammas.load(state['gammas'])
         if self.index is not None:
             self._build_optimizer()

@@ -1,12 +1,10 @@
 """``mmkd.ProcessSearchHook``: searches a process during an ordinary training run and writes it to a file."""
-import datetime
 import functools
 import logging
 from numbers import Real
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-import mmengine
 import torch
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
@@ -15,10 +13,10 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
 from ..core.errors import DistillationError, check_arguments, check_number, unknown_name
+from ..core.provenance import provenance
 from ..core.runner import StatefulHook, check_settings, distillation_of, unwrap
 from ..core.stream import BatchStream, validation_loader
 from ..registry import HOOKS
-from ..version import __version__
 from .distiller import DistProDistiller
 from .process import UNITS, Process, choose_every, record_positions
 from .search import HYPERGRADIENTS, ProcessSearch, Snapshot
@@ -97,7 +95,7 @@ class ProcessSearchHook(StatefulHook):
             raise DistillationError(
                 f'ProcessSearchHook.interval: {self.interval}. In {runner.max_iters} iterations no search step falls where '
                 f'model.distillers.{distiller.name} acts (loss_weight, begin, end).')
-        self._meta = _meta(runner)
+        self._meta = provenance(runner)
         if self._saved is not None:
             self._resume(self._saved)
         key = 'ProcessSearchHook.dataloader'
@@ -183,20 +181,3 @@ def _searching(runner: Runner) -> DistProDistiller:
         raise DistillationError(f'ProcessSearchHook: the model has {len(found)} distillers of type '
                                 "'mmkd.DistProDistiller' in mode 'search'. Accepted: one.")
     return found[0]
-
-
-def _meta(runner: Runner) -> Dict[str, Any]:
-    teacher = unwrap(runner.model).distillation_cfg['teacher']['config']
-    dataset = _innermost((runner.cfg.get('train_dataloader') or {}).get('dataset', {}))
-    return dict(
-        dataset=' '.join(str(dataset[key]) for key in ('type', 'data_root', 'ann_file') if dataset.get(key)),
-        teacher=teacher.get('model', teacher).get('type', '') if isinstance(teacher, dict) else str(teacher),
-        student=Path(runner.cfg.filename).name if runner.cfg.filename else type(unwrap(runner.model)).__name__,
-        versions=dict(torch=torch.__version__, mmengine=mmengine.__version__, mmkd_plugin=__version__),
-        seed=runner.seed, date=datetime.date.today().isoformat())
-
-
-def _innermost(dataset: dict) -> dict:
-    while isinstance(dataset.get('dataset'), dict):
-        dataset = dataset['dataset']
-    return dataset

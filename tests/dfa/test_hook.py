@@ -156,6 +156,9 @@ def test_the_file_says_what_was_found_and_distils(tmp_path):
     assert [point[0] for point in content['course']['layer4']] == [2, 3, 4]
     assert content['course']['layer3'][-1][1:] == pytest.approx(content['groups'][0]['weights'], abs=1e-5)
     assert content['search']['iterations'] == 4
+    assert content['search']['gammas'] == dict(layer3=dict(st=1.0, ts=1.0), layer4=dict(st=1.0, ts=1.0))
+    assert content['meta']['dataset'] == 'ToyDataset'
+    assert content['meta']['versions']['torch'] == torch.__version__
     stage_two = distilled(classifier(), classifier(16, depth=34),
                           dfa=dfa('distill', TWO_STAGES, aggregation=str(path), transfer=True))
     runner, losses = run(run_cfg(stage_two, tmp_path / 'distil', length=4))
@@ -163,15 +166,16 @@ def test_the_file_says_what_was_found_and_distils(tmp_path):
     assert set(losses[0]) == {'loss', 'student.loss', 'dfa.loss_layer3', 'dfa.loss_layer4'}
 
 
-@pytest.mark.parametrize(('student', 'options', 'stop'), [
-    (classifier, {}, 1), (classifier, dict(gamma_st='auto'), 3), (deeplabv3plus, {}, 2),
-    (retinanet, dict(skip='teacher'), 3)])
-def test_a_search_that_was_interrupted_is_the_uninterrupted_one(student, options, stop, tmp_path):
+@pytest.mark.parametrize(('student', 'options', 'how', 'stop'), [
+    (classifier, {}, {}, 1), (classifier, dict(gamma_st='auto'), {}, 3), (deeplabv3plus, {}, {}, 2),
+    (retinanet, dict(skip='teacher'), {}, 3), (pspnet, {}, dict(unrolled=True), 2),
+    (classifier, {}, dict(weights_first=.5), 3)])
+def test_a_search_that_was_interrupted_is_the_uninterrupted_one(student, options, how, stop, tmp_path):
     model = searching(student, **options)
     scope = model['student']['_scope_']
 
     def cfg(folder, **others):
-        cfg = run_cfg(model, tmp_path / folder, length=6, hooks=[hook(scope)], **others)
+        cfg = run_cfg(model, tmp_path / folder, length=6, hooks=[hook(scope, **how)], **others)
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=5)
         cfg.train_dataloader.sampler = dict(type='InfiniteSampler', _scope_='mmengine')
         cfg.train_dataloader.dataset.noise = cfg.custom_hooks[0].dataloader.dataset.noise = True
@@ -186,9 +190,40 @@ def test_a_search_that_was_interrupted_is_the_uninterrupted_one(student, options
     assert later == losses[stop:]
     assert equal(whole.model.state_dict(), resumed.model.state_dict())
     assert equal(whole.model.distillation.state_dict(), resumed.model.distillation.state_dict())
-    files = [json.loads((tmp_path / folder / 'aggregation.json').read_text()) for folder in ('whole', 'half')]
-    assert [file['groups'] for file in files] == [files[0]['groups']] * 2
-    assert files[0]['course'] == files[1]['course']
+    assert (tmp_path / 'whole/aggregation.json').read_text() == (tmp_path / 'half/aggregation.json').read_text()
+
+
+def test_an_epoch_based_search_that_was_interrupted_is_the_uninterrupted_one(tmp_path):
+    def cfg(folder, **others):
+        cfg = run_cfg(searching(), tmp_path / folder, 4, [hook()], length=4, **others)
+        cfg.train_dataloader.dataset.noise = True
+        return cfg
+
+    whole, losses = run(cfg('whole'))
+    run(cfg('half'), before=lambda runner: runner.register_hook(Stop(epoch=3)))
+    resumed, later = run(cfg('half', resume=True))
+    assert later == losses[6:]
+    assert equal(whole.model.state_dict(), resumed.model.state_dict())
+    assert (tmp_path / 'whole/aggregation.json').read_text() == (tmp_path / 'half/aggregation.json').read_text()
+
+
+def test_the_weights_are_in_the_log_as_they_go(tmp_path):
+    runner, _ = search_run(tmp_path, searching(gamma_st='auto'))
+    scalars = {name: log.current() for name, log in runner.message_hub.log_scalars.items()}
+    for group in runner.model.distillation.dfa.groups:
+        assert [scalars[f'train/dfa.{group.name}.{number + 1}'] for number in range(len(group))] == group.weights()
+    assert .1 <= scalars['train/dfa.gamma_st'] <= 10
+
+
+def test_gradients_may_be_accumulated(tmp_path):
+    watch = Watch()
+    cfg = run_cfg(searching(), tmp_path, 2, [hook()], 4)
+    cfg.optim_wrapper.accumulative_counts = 2
+    run(cfg, before=lambda runner: runner.register_hook(watch))
+    indices = [after['index'] for _, after in watch.seen]
+    assert not any(torch.equal(start['betas'][index], after['betas'][index])
+                   for index, (start, after) in zip(indices, watch.seen))
+    assert [equal(start['weights'], after['weights']) for start, after in watch.seen] == [True, False] * 2
 
 
 def test_the_second_order_takes_another_step(tmp_path):
@@ -243,6 +278,21 @@ def test_resuming_with_other_settings_is_refused(tmp_path, change, both):
     run(cfg({}), before=lambda runner: runner.register_hook(Stop(epoch=1)))
     with pytest.raises(DistillationError, match=f'resume: the search had other settings. {both}'):
         run(cfg(change, resume=True))
+
+
+@pytest.mark.parametrize(('ratio', 'told'), [(100., True), (2., False)])
+def test_a_balance_at_its_bound_is_told(ratio, told, tmp_path, capfd):
+    class Unbalanced(Hook):
+        priority = 'VERY_LOW'
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            gammas = runner.model.distillation.dfa.search.gammas
+            gammas._norms = [ratio, 1.]
+            gammas._seen = search.BALANCE_BATCHES
+
+    search_run(tmp_path, searching(gamma_st='auto'), before=lambda runner: runner.register_hook(Unbalanced()))
+    output = ''.join(capfd.readouterr())
+    assert ("search of layer3: gamma_st='auto' stopped at" in output) == told
 
 
 def test_nothing_of_a_search_step_stays_alive(tmp_path, monkeypatch):
@@ -314,6 +364,7 @@ def test_P17_batches_of_both_steps_are_disjoint(tmp_path, monkeypatch):
 @pytest.mark.parametrize(('model', 'hooks', 'message'), [
     (searching(), [dict(type='mmkd.AggregationSearchHook')],
      'AggregationSearchHook.dataloader: the search needs validation data that training does not see'),
+    (searching(), [hook(), hook()], 'custom_hooks: two of type mmkd.AggregationSearchHook. Accepted: one'),
     (searching(), [hook(iterations=3)], r'the phases take 6 iterations \(3 \+ 3 for layer3, layer4\), the run has 4'),
     (searching(), [hook(optimizer=dict(type='Adam', rate=1))], "AggregationSearchHook.optimizer: .* cannot be built"),
     (searching(), [dict(type='EMAHook')], "nothing says which group. Add dict.type='mmkd.AggregationSearchHook'"),
@@ -328,11 +379,31 @@ def test_what_cannot_be_searched_is_refused(model, hooks, message, tmp_path):
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(weights_first=1), 'weights_first: 1. Accepted: a fraction'), (dict(regularisation=-1), 'regularisation: -1'),
     (dict(dataloader='train'), "dataloader: 'train'. Accepted: a dataloader config, or None"),
+    (dict(unrolled='yes'), "unrolled: 'yes'. Accepted: True or False"),
     (dict(optimizer='Adam'), "optimizer: 'Adam'. Accepted: a config"), (dict(seed=1.5), 'seed: 1.5'),
     (dict(unroled=True), "AggregationSearchHook.unroled: 'unroled' is not known. Did you mean 'unrolled'")])
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(DistillationError, match=message):
         AggregationSearchHook(**options)
+
+
+@pytest.mark.parametrize('wrapper', ['BFloatOptimWrapper', 'HalfOptimWrapper'])
+def test_mixed_precision_finds_nearly_the_same_gradient(wrapper, tmp_path, monkeypatch):
+    found = []
+    original = search.AggregationSearch.gradient
+
+    def gradient(*args):
+        found.append(original(*args))
+        return found[-1]
+
+    monkeypatch.setattr(search.AggregationSearch, 'gradient', gradient)
+    for name in ('OptimWrapper', wrapper):
+        cfg = run_cfg(searching(), tmp_path / name, 1, [hook()], 4)
+        cfg.optim_wrapper.type = name
+        run(cfg)
+    plain, half = found[0], found[2]  # two iterations each
+    assert half.dtype == torch.float32
+    assert 0 < (plain - half).norm() < .1 * plain.norm()
 
 
 def test_nan_in_the_validation_data_is_named(tmp_path):

@@ -14,7 +14,7 @@ GROUP = dict(name='layer3', student=f'{STAGE}.1@end', teacher=[f'{STAGE}.0@end',
 
 def written(path, sha256='abc', **changes):
     write_aggregation(path, [{**GROUP, **changes}], dict(model='ImageClassifier', sha256=sha256), dict(iterations=4),
-                      dict(layer3=[[0, .5, .5], [4, .25, .75]]))
+                      dict(seed=0), dict(layer3=[[0, .5, .5], [4, .25, .75]]))
     return str(path)
 
 
@@ -40,7 +40,7 @@ def test_what_is_written_is_read_and_readable(tmp_path):
     ('[1]', "is not an aggregation. Its format: 'list'. Accepted: 'mmkd.aggregation'"),
     ('{"format": "mmkd process"}', "Its format: 'mmkd process'"),
     ('{"format": "mmkd.aggregation", "version": 9}', 'has version 9. Accepted: 1'),
-    ('{"format": "mmkd.aggregation", "version": 1, "teacher": {}}', 'has no groups and no search and no course')])
+    ('{"format": "mmkd.aggregation", "version": 1, "teacher": {}}', 'has no groups and no search and no meta')])
 def test_a_file_that_is_none_is_refused(tmp_path, text, message):
     path = tmp_path / 'a.json'
     if text is not None:
