@@ -73,8 +73,9 @@ class Distillation(nn.Module):
         self._check_addresses(teacher.model, 'teacher')
         image = torch.zeros(1, *image_shape, device=next(student.parameters()).device)
         self.student_taps = FeatureTaps(student, self._addresses('student_taps'), 'student')
-        dry_run(student, self.student_taps, image)
-        teacher_taps = teacher.tap(self._addresses('teacher_taps'), student, image)
+        with self._naming_the_distiller():
+            dry_run(student, self.student_taps, image)
+            teacher_taps = teacher.tap(self._addresses('teacher_taps'), student, image)
         for name, distiller in self.distillers.items():
             distiller.prepare(self.student_taps.info, teacher_taps.info, name)
             print_log(f'model.distillers.{name}: {distiller.describe()}', 'current')
@@ -104,6 +105,18 @@ class Distillation(nn.Module):
                 FeatureTaps(model, getattr(distiller, f'{role}_taps'), role)
             except DistillationError as error:
                 raise DistillationError(f'model.distillers.{name}: {error}') from None
+
+    @contextmanager
+    def _naming_the_distiller(self):
+        """Errors about a tap say whose it is."""
+        try:
+            yield
+        except DistillationError as error:
+            owners = [name for name, distiller in self.distillers.items() if str(error).startswith('tap ') and any(
+                repr(address) in str(error) for address in (*distiller.student_taps, *distiller.teacher_taps))]
+            if not owners:
+                raise
+            raise DistillationError(f'model.distillers.{owners[0]}: {error}') from None
 
     def _addresses(self, side: str) -> List[str]:
         return list(dict.fromkeys(address for distiller in self.distillers.values() for address in getattr(distiller, side)))

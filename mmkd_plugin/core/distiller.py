@@ -220,11 +220,19 @@ def pair_names(pairs: Sequence[Tuple[str, str]]) -> List[str]:
 
 
 def short_names(addresses: Sequence[str]) -> List[str]:
-    """A short, unique name per address: the last part of its path, or its position where that repeats."""
-    names = [address.split('@')[0].rsplit('.', 1)[-1].replace('[', '').replace(']', '') for address in addresses]
+    """A short, unique name per address: the last part of its path, or its position where that repeats.
+
+    A part that is a number says nothing alone: ``'backbone.stages.2'`` is ``'stages.2'``.
+    """
+    names = [_last_part(address.split('@')[0].replace('[', '').replace(']', '')) for address in addresses]
     # A log name with "loss" in it would be added to the total.
     return [name if names.count(name) == 1 and not name.lstrip('-').isdigit() and 'loss' not in name else str(number)
             for number, name in enumerate(names)]
+
+
+def _last_part(path: str) -> str:
+    before, _, last = path.rpartition('.')
+    return f'{_last_part(before)}.{last}' if before and last.isdigit() else last
 
 
 def describe_pairs(pairs: Sequence[Tuple[str, str]]) -> str:

@@ -46,7 +46,7 @@ class Recording:
         self._taps = {tap.address: tap for tap in taps}
         self._stop = stop_when_complete
         self._wanted, self._sums, self._replace = wanted, sums, replace
-        self._reached: set = set()
+        self._reached: Dict[str, None] = {}  # in the order of the forward
         self._features: Dict[str, Tensor] = {}
         self._versions: Dict[str, int] = {}
         self._totals: Dict[str, Tensor] = {}
@@ -57,7 +57,7 @@ class Recording:
         if tap.address in self._reached:
             raise DistillationError(f'{tap} was reached twice in one forward (a module that is shared, or run again). '
                                     'Tap a module that runs once.')
-        self._reached.add(tap.address)
+        self._reached[tap.address] = None
         for total in self._sums:
             self._add_to(total, tap, feature)
         if tap.address in self._wanted:
@@ -82,6 +82,11 @@ class Recording:
                                     f'{tuple(so_far.shape)}; only features of one shape can be summed')
         else:
             so_far.add_(feature, alpha=weight)
+
+    @property
+    def order(self) -> List[str]:
+        """The taps that were reached, as they came."""
+        return list(self._reached)
 
     @property
     def complete(self) -> bool:

@@ -83,11 +83,13 @@ class TapInfo:
         channels: C of the feature (B, C, H, W), or of (B, C).
         size: (H, W) in the dry run, or None for (B, C).
         norm: the batch norm whose output reaches the tap (through an identity at most), if there is one.
+        position: its place among the taps of the model, in the order of the forward.
     """
     address: str
     channels: int
     size: Optional[Tuple[int, int]]
     norm: Optional[_BatchNorm]
+    position: int
 
 
 class Tap:
@@ -244,7 +246,8 @@ class FeatureTaps:
             recording = self._dry_run(forward)
         for address, feature in recording.features(image).items():
             size = tuple(feature.shape[2:]) if feature.dim() == 4 else None
-            self.info[address] = TapInfo(address, feature.shape[1], size, self._norm_of(address, feature.shape[1]))
+            self.info[address] = TapInfo(address, feature.shape[1], size, self._norm_of(address, feature.shape[1]),
+                                         recording.order.index(address))
         return self.info
 
     def _dry_run(self, forward) -> Recording:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.distiller import Batch, Distiller, TapNames
-from ..core.errors import DistillationError, check_number, unknown_name
+from ..core.errors import DistillationError, check_flag, check_number, unknown_name
 from ..core.isolation import evaluation_mode
 from ..core.recording import FeatureSum
 from ..core.rerouting import Rerouting
@@ -16,7 +16,7 @@ from ..registry import MODELS
 from .aggregation import ABLATIONS, ablation_weights
 from .bridge import DISTANCES, ST_FORMS, directional_distance, feature_distance, group_weights
 from .connectors import CONNECTOR_NORMS, ConnectedGroup
-from .groups import LayerGroup, find_groups
+from .groups import LayerGroup, check_order, find_groups
 from .result import matching_weights, read_aggregation
 from .search import AggregationSearch, Gammas
 
@@ -74,6 +74,7 @@ class FeatureAggregationDistiller(Distiller):
         self.options = _options(mode, given, schedule)
         if connector_norm is not None and connector_norm not in CONNECTOR_NORMS:
             raise unknown_name('connector_norm', connector_norm, CONNECTOR_NORMS, 'Or None.')
+        check_flag('resize', resize)
         check_number('seed', seed, least=0, whole=True)
         self.mode, self.every, self.resize, self.connector_norm, self.seed = mode, every, resize, connector_norm, seed
         self.groups_cfg = groups
@@ -110,13 +111,14 @@ class FeatureAggregationDistiller(Distiller):
                                 self.options['transfer'], key)
 
     def prepare(self, student: Dict[str, TapInfo], teacher: Dict[str, TapInfo], name: str) -> None:
-        for number, (group, weights) in enumerate(zip(self._found, self._fixed)):
-            try:
-                self.groups.append(ConnectedGroup(
-                    group, name, student[group.student], [teacher[tap] for tap in group.teacher], self.connector_norm,
-                    self.resize, weights, self.seed + number))
-            except DistillationError as error:
-                raise DistillationError(f'model.distillers.{name}.{error}') from None
+        try:
+            check_order(self._found, student, teacher)
+            self.groups.extend(ConnectedGroup(
+                group, name, student[group.student], [teacher[tap] for tap in group.teacher], self.connector_norm,
+                self.resize, weights, self.seed + number)
+                for number, (group, weights) in enumerate(zip(self._found, self._fixed)))
+        except DistillationError as error:
+            raise DistillationError(f'model.distillers.{name}.{error}') from None
 
     def describe(self) -> str:
         return f'{self.mode}, ' + '; '.join(group.describe() for group in self.groups)
@@ -227,7 +229,10 @@ def _options(mode: str, given: Dict[str, Any], schedule: Dict[str, Any]) -> Dict
         if not isinstance(options['aggregation'], str):
             raise DistillationError(f'aggregation: {options["aggregation"]!r}. Accepted: the path of a file that a search '
                                     f'wrote, or {", ".join(ABLATIONS)}.')
+        check_flag('transfer', options['transfer'])
         return options
+    if isinstance(options['gamma_st'], str) and options['gamma_st'] != 'auto':
+        raise unknown_name('gamma_st', options['gamma_st'], ['auto'], 'Or a number >= 0.')
     if options['gamma_st'] != 'auto':
         check_number('gamma_st', options['gamma_st'], least=0)
     check_number('gamma_ts', options['gamma_ts'], least=0)

@@ -1,12 +1,12 @@
 """Layer groups: which layers of the teacher are aggregated for which stage of the student."""
 from dataclasses import dataclass
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from torch import nn
 
 from ..core.distiller import pair_names
 from ..core.errors import DistillationError, check_known_keys, check_number
-from ..core.taps import TapAddress, resolve_module
+from ..core.taps import TapAddress, TapInfo, resolve_module
 from .aggregation import every_kth
 
 BLOCK_LISTS = ('blocks', 'layers')  # where a stage that is no list itself keeps its blocks
@@ -49,6 +49,29 @@ def find_groups(groups: Sequence[Any], every: int, student: nn.Module, teacher: 
     names = pair_names([(ours, '') for ours, _, _ in parsed])
     return [LayerGroup(name, _last_block(student, ours), tuple(_blocks(teacher, theirs, step)))
             for name, (ours, theirs, step) in zip(names, parsed)]
+
+
+def check_order(groups: Sequence[LayerGroup], student: Dict[str, TapInfo], teacher: Dict[str, TapInfo]) -> None:
+    """Makes sure that groups, and the layers of each, stand in the order of the forward.
+
+    Args:
+        groups: as found in the models.
+        student, teacher: what the dry run found out about their taps.
+
+    Raises:
+        DistillationError: for a group that is deeper than the next, or there twice, or layers out of order.
+    """
+    for before, after in zip(groups, groups[1:]):
+        if (before.student, before.teacher) == (after.student, after.teacher):
+            raise DistillationError(f'groups: {after.student!r} is there twice. Accepted: each stage once.')
+        if student[before.student].position > student[after.student].position:
+            raise DistillationError(f'groups: {before.student!r} stands before {after.student!r}, but comes after it in the '
+                                    'student. Accepted: shallow to deep.')
+    for group in groups:
+        for before, after in zip(group.teacher, group.teacher[1:]):
+            if teacher[before].position > teacher[after].position:
+                raise DistillationError(f'groups: {group.name}: layer {before!r} stands before {after!r}, but comes after '
+                                        'it in the teacher. Accepted: shallow to deep.')
 
 
 def _parse(group, every: int, number: int) -> Tuple[str, Any, int]:

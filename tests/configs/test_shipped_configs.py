@@ -266,7 +266,7 @@ def test_retinanets_loss_constants_are_the_authors():
     cfg = Config.fromfile(ROOT / 'detection/coco/mgd-amp_retinanet_r50-r18-freeze0_fpn_1x_coco.py')
     taps = cfg.model.distillers.mgd.pairs
     distiller = MODELS.build(dict(cfg.model.distillers.mgd, norm=None, margin='none'))
-    info = {tap: TapInfo(tap, 1, (4, 4), None) for tap in taps}
+    info = {tap: TapInfo(tap, 1, (4, 4), None, number) for number, tap in enumerate(taps)}
     distiller.prepare(info, info, 'mgd')
     for stage in distiller.stages:
         stage.matched = True

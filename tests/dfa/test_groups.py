@@ -32,6 +32,7 @@ def test_a_stage_may_keep_its_blocks_inside():
     swin = network(type='mmdet.SwinTransformer', depths=(1, 1, 2, 1), embed_dims=12, num_heads=(1, 1, 1, 1))
     group, = find_groups(['backbone.stages.2'], 1, swin, swin)
     assert group.teacher == ('backbone.stages.2.blocks.0@end', 'backbone.stages.2.blocks.1@end')
+    assert group.name == 'stages.2'
 
 
 def test_long_stages_can_be_thinned_out():
@@ -71,6 +72,17 @@ def test_mistakes_name_the_distiller():
             build(distilled(classifier(), dfa=cfg))
 
 
+@pytest.mark.parametrize(('groups', 'message'), [
+    (['backbone.layer4', 'backbone.layer3'],
+     r"dfa.groups: 'backbone.layer4.1@end' stands before 'backbone.layer3.1@end', but comes after it in the student"),
+    (['backbone.layer3', 'backbone.layer3'], r"dfa.groups: 'backbone.layer3.1@end' is there twice"),
+    ([dict(student='backbone.layer3', teacher=['backbone.layer3.1', 'backbone.layer3.0'])],
+     r"dfa.groups: layer3: layer 'backbone.layer3.1' stands before 'backbone.layer3.0', but comes after it in the teacher")])
+def test_what_is_not_in_order_is_refused(groups, message):
+    with pytest.raises(DistillationError, match=message):
+        build(distilled(pspnet(), dfa=dfa(groups=groups)))
+
+
 def test_a_group_of_mixed_shapes_is_refused():
     cfg = dfa(groups=[dict(student='backbone.layer3', teacher=['backbone.layer2.0@end', 'backbone.layer3.0@end'])])
     with pytest.raises(DistillationError, match=r'layer3 mixes shapes, which cannot be summed .*backbone.layer2.0@end '
@@ -94,5 +106,6 @@ def test_a_stage_that_the_students_forward_does_not_reach_is_refused():
     model = build(distilled(student, pspnet(16), dfa=dfa(groups=['backbone.layer3'])), attach=False)
     model.backbone.layer4 = nn.Sequential(*(block for block in build(pspnet()).backbone.layer4))
     model.distillation_cfg['distillers']['dfa']['groups'] = ['backbone.layer4']
-    with pytest.raises(DistillationError, match="tap 'backbone.layer4.1@end' of the student was never reached"):
+    with pytest.raises(DistillationError, match="model.distillers.dfa: tap 'backbone.layer4.1@end' of the student was never "
+                                                "reached"):
         model.attach_distillation()
