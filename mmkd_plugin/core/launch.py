@@ -7,6 +7,9 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 
+from ..registry import DATASETS, HOOKS, MODELS
+from .errors import unknown_name
+
 DISTRIBUTED_WITHOUT_GPU = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 
 
@@ -19,12 +22,17 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """The config of a run: file, then overrides, then what this machine needs."""
+    """The config of a run: file, then overrides, then what this machine needs.
+
+    Raises:
+        DistillationError: for a type of this package that does not exist.
+    """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    check_types(cfg._cfg_dict)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -32,6 +40,24 @@ def read_config(args: argparse.Namespace) -> Config:
     if not torch.cuda.is_available():
         prepare_for_cpu(cfg)
     return cfg
+
+
+def check_types(node, key: str = '') -> None:
+    """Raises :class:`DistillationError` for a ``type='mmkd.Name'`` below ``node`` that is not registered.
+
+    The registries would raise too, a KeyError that names neither the key nor what is near.
+    """
+    if isinstance(node, dict):
+        kind = node.get('type')
+        if isinstance(kind, str) and kind.startswith('mmkd.'):
+            known = [f'mmkd.{name}' for registry in (MODELS, HOOKS, DATASETS) for name in registry.module_dict]
+            if kind not in known:
+                raise unknown_name(f'{key}type', kind, known)
+        for name, value in node.items():
+            check_types(value, f'{key}{name}.')
+    elif isinstance(node, (list, tuple)):
+        for number, value in enumerate(node):
+            check_types(value, f'{key[:-1]}[{number}].')
 
 
 def prepare_for_cpu(cfg: Config) -> None:

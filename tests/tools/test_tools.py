@@ -82,14 +82,13 @@ def test_the_unmodified_upstream_tools_work(workplace):
 def test_a_search_writes_what_its_distillation_reads(workplace):
     search = ROOT / 'configs/demo/dfa-search_pspnet_r18w32-r18w8-d8_demo-64x128.py'
     second = ROOT / 'configs/demo/dfa_pspnet_r18w32-r18w8-d8_demo-64x128.py'
-    common = [option for option in short() if 'custom_hooks' not in option and 'val' not in option]
-    searched = call(ROOT / 'tools/train.py', search, *common, 'train_cfg.max_iters=3', cwd=workplace)
-    assert 'search of layer3 done: weights' in searched.stdout
-    distilled = call(ROOT / 'tools/train.py', second, *common, 'train_cfg.max_iters=1', 'train_cfg.val_interval=5',
-                     cwd=workplace)
+    common = [option for option in short()[1:] if 'custom_hooks' not in option and 'val' not in option]
+    done = call(ROOT / 'tools/search_then_train.py', search, second, '--search-options', *common, 'train_cfg.max_iters=3',
+                '--replay-options', *common, 'train_cfg.max_iters=1', 'train_cfg.val_interval=5', cwd=workplace)
+    assert 'search of layer3 done: weights' in done.stdout
     weights = json.loads((workplace / 'work_dirs' / search.stem / 'aggregation.json').read_text())['groups'][2]['weights']
     shown = ' '.join(f'{weight:.4f}' for weight in weights)
-    assert f'backbone.layer4.0@end ... backbone.layer4.1@end (2 layers), weights {shown}' in distilled.stdout
+    assert f'backbone.layer4.0@end ... backbone.layer4.1@end (2 layers), weights {shown}' in done.stdout
     assert (workplace / 'work_dirs' / second.stem / 'iter_1.pth').exists()
     call(ROOT / 'tools/plot_aggregation.py', workplace / 'work_dirs' / search.stem / 'aggregation.json', cwd=workplace)
     assert (workplace / 'work_dirs' / search.stem / 'aggregation_weights.svg').exists()
@@ -115,6 +114,13 @@ def test_a_missing_teacher_is_one_error_with_the_key(workplace):
                 cwd=workplace, check=False)
     assert done.stderr.strip().splitlines()[-1].startswith(
         "error: model.teacher.checkpoint: file 'none.pth' not found")
+
+
+def test_a_mistyped_type_is_one_error_with_the_nearest(workplace):
+    done = call(ROOT / 'tools/train.py', CONFIG, '--work-dir', 'none', *short('custom_hooks.0.type=mmkd.MatchingUpdatHook'),
+                cwd=workplace, check=False)
+    assert done.stderr.strip().splitlines()[-1].startswith(
+        "error: custom_hooks[0].type: 'mmkd.MatchingUpdatHook' is not known. Did you mean 'mmkd.MatchingUpdateHook'")
 
 
 def test_camvid_converter(tmp_path):
