@@ -20,6 +20,8 @@ def weight_matrix(groups: List[Dict[str, Any]]) -> np.ndarray:
 def draw_weights(content: Dict[str, Any], path: Path) -> None:
     """Writes a heat map: a row per group, deep ones at the top, a column per layer of the teacher, shallow ones left.
 
+    A cell is coloured by its weight relative to the largest of its group: weights of groups of other lengths do not compare.
+
     Args:
         content: of :func:`~mmkd_plugin.dfa.result.read_aggregation`.
         path: of the picture; its suffix says which kind.
@@ -28,15 +30,16 @@ def draw_weights(content: Dict[str, Any], path: Path) -> None:
     groups = content['groups']
     matrix = weight_matrix(groups)[::-1]
     figure, axis = pyplot.subplots(figsize=(max(4.0, CELL * matrix.shape[1] + 2.2), CELL * len(groups) + 1.3))
-    image = axis.imshow(matrix, cmap='viridis', vmin=0, vmax=np.nanmax(matrix), aspect='auto')
+    relative = matrix / np.nanmax(matrix, axis=1, keepdims=True)
+    image = axis.imshow(relative, cmap='viridis', vmin=0, vmax=1, aspect='auto')
     axis.set_yticks(range(len(groups)), [group['name'] for group in groups[::-1]])
     axis.set_xticks(range(matrix.shape[1]), range(1, matrix.shape[1] + 1))
-    axis.set_xlabel('layer of the teacher, shallow to deep')
+    axis.set_xlabel('layer of the group, shallow to deep')
+    axis.set_ylabel('group, deep ones on top')
     for row, column in zip(*np.nonzero(~np.isnan(matrix))):
-        value = matrix[row, column]
-        axis.text(column, row, f'{value:.2f}', ha='center', va='center', fontsize=7,
-                  color='white' if value < .6 * np.nanmax(matrix) else 'black')
-    figure.colorbar(image, label='weight', pad=.01, fraction=.03)
+        axis.text(column, row, f'{matrix[row, column]:.2f}', ha='center', va='center', fontsize=7,
+                  color='white' if relative[row, column] < .6 else 'black')
+    figure.colorbar(image, label="weight / the group's largest", pad=.01, fraction=.03)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
