@@ -60,8 +60,10 @@ def stateful_hooks(runner: Runner) -> Dict[str, StatefulHook]:
     hooks = [hook for hook in runner.hooks if isinstance(hook, StatefulHook)]
     by_key = {hook.state_key: hook for hook in hooks}
     for hook in hooks:
-        if by_key[hook.state_key] is not hook:
-            raise DistillationError(f'custom_hooks: two of type mmkd.{type(hook).__name__}. Accepted: one.')
+        other = by_key[hook.state_key]
+        if other is not hook:
+            raise DistillationError(f'custom_hooks: {type(hook).__name__} and {type(other).__name__} are two of one kind. '
+                                    'Accepted: one.')
     return by_key
 
 
