@@ -87,6 +87,7 @@ class Distillation(nn.Module):
         self._rng_before: Optional[dict] = None
         self._kept: Optional[KeptForward] = None
         self._unreached: Dict[Tuple[str, bool, bool], List[nn.Parameter]] = {}
+        self._still: List[nn.Parameter] = []
 
     @property
     def distillers(self) -> Dict[str, Distiller]:
@@ -247,6 +248,9 @@ class Distillation(nn.Module):
         unreached = self._unreached[case]
         if not unreached or not is_distributed():
             return {}
+        # A second forward of the whole student, where there is one, reaches all of it.
+        reached = set() if not rerouting.whole_weight else set(student.parameters()) - set(self.parameters())
+        self._still += [parameter for parameter in unreached if parameter not in reached]
         return {'distillation.loss_unreached': sum(parameter.sum() for parameter in unreached) * 0}
 
     def idle_losses(self, weights: Dict[str, float]) -> Dict[str, Tensor]:
@@ -260,9 +264,18 @@ class Distillation(nn.Module):
         iteration = current_iteration()
         parameters = [parameter for name, distiller in self.distillers.items() for parameter in
                       (distiller.idle_parameters(iteration) if name in weights else distiller.parameters())]
+        self._still = list(parameters)
         if not parameters:
             return {}
         return {'distillation.loss_idle': sum(parameter.sum() for parameter in parameters) * 0}
+
+    def forget_idle_gradients(self) -> None:
+        """Before a step of the optimiser under DDP: what the last forward did not reach has no gradient.
+
+        The zeros that DDP was given would let weight decay and momentum move it; without DDP nothing does.
+        """
+        for parameter in self._still:
+            parameter.grad = None
 
     def features(self, model: nn.Module, inputs: Tensor, data_samples,
                  names: Sequence[str]) -> Tuple[Dict[str, Tensor], Dict[str, Tensor]]:

@@ -4,9 +4,11 @@ import gc
 import logging
 from typing import Any, Dict, Optional
 
+from mmengine.dist import is_distributed
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
@@ -74,7 +76,8 @@ class DistillationHook(Hook):
     ``Runner.train`` adds it by itself. What is kept: every distiller's ``state_dict`` and description, the states of
     :class:`StatefulHook` s, the teacher's config and the hash of its weights, and the states of the random generators, so
     that a resumed run draws what an uninterrupted one would have drawn. The generators are those of rank 0; mmengine seeds
-    all ranks alike. Where ``diff_rank_seed`` is set they are not put back.
+    all ranks alike. Where ``diff_rank_seed`` is set they are not put back. Under DDP it also lets the optimiser leave
+    weights that the last forward did not reach as they are.
 
     Args:
         interval: every how many iterations a GPU run is asked whether a feature was not finite (a host sync).
@@ -136,6 +139,12 @@ class DistillationHook(Hook):
         if here.get('sha256') != there.get('sha256'):
             raise DistillationError('resume: the checkpoint was distilled from a teacher with other weights '
                                     f'(sha256 {there.get("sha256", "")[:12]}..., now {here.get("sha256", "")[:12]}...).')
+
+    def before_train(self, runner) -> None:
+        if is_distributed():
+            distillation, wrapper = distillation_of(runner), runner.optim_wrapper
+            for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+                each.optimizer.register_step_pre_hook(lambda *_: distillation.forget_idle_gradients())
 
     def before_train_epoch(self, runner) -> None:
         if isinstance(runner.train_loop, EpochBasedTrainLoop):

@@ -1,5 +1,6 @@
-"""Run by torchrun from test_distributed.py: a short search through the Runner."""
+"""Run from test_distributed.py, by torchrun or by itself: a short search through the Runner."""
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -8,11 +9,12 @@ from mmengine.dist import get_rank, get_world_size
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(1)
-torch.distributed.init_process_group('gloo')  # before the Runner, whose launcher would look for a GPU
+if 'RANK' in os.environ:
+    torch.distributed.init_process_group('gloo')  # before the Runner, whose launcher would look for a GPU
 
 from zoo import classifier, dfa, distilled, loader, run, run_cfg  # noqa: E402
 
-import mmkd_plugin  # noqa: E402, F401
+from mmkd_plugin.core.runner import unwrap  # noqa: E402
 
 
 def frozen_norms(cfg):
@@ -29,11 +31,14 @@ model = distilled(frozen_norms(classifier()), classifier(16, depth=34),
 validation = loader('mmpretrain', 8, 4 // get_world_size(), shuffle=False)
 hook = dict(type='mmkd.AggregationSearchHook', dataloader=validation, optimizer=dict(type='SGD', lr=1.0))
 cfg = run_cfg(model, out / 'run', length=16, hooks=[hook])
-cfg.update(launcher='pytorch', model_wrapper_cfg=dict(
-    type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False), experiment_name='search')
+cfg.experiment_name = 'search'
+if 'RANK' in os.environ:
+    cfg.update(launcher='pytorch', model_wrapper_cfg=dict(
+        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False))
 cfg.train_dataloader.update(batch_size=4 // get_world_size(), sampler=dict(type='DefaultSampler', shuffle=False))
+cfg.optim_wrapper.optimizer.weight_decay = .1
 runner, losses = run(cfg)
-student = runner.model.module
+student = unwrap(runner.model)
 torch.save(dict(betas=[group.beta for group in student.distillation.dfa.groups], losses=json.dumps(losses),
                 weights={name: value.detach() for name, value in student.named_parameters()}),
            out / f'rank{get_rank()}.pt')

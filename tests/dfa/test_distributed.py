@@ -12,12 +12,13 @@ WORKER = Path(__file__).parent / 'distributed_worker.py'
 
 
 def launch(processes, out, *gammas):
+    """What every rank is left with; 0 processes: one, without DDP."""
     port = 33600 + (os.getpid() * 2 + processes) % 4000
-    command = [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={processes}', f'--master_port={port}',
-               str(WORKER), str(out), *map(str, gammas)]
+    torchrun = ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}', f'--master_port={port}']
+    command = [sys.executable, *(torchrun if processes else []), str(WORKER), str(out), *map(str, gammas)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(out / f'rank{rank}.pt', weights_only=True) for rank in range(processes)]
+    return [torch.load(out / f'rank{rank}.pt', weights_only=True) for rank in range(max(processes, 1))]
 
 
 @pytest.fixture(scope='module')
@@ -42,6 +43,8 @@ def test_beta_and_losses_are_those_of_one_process_on_the_same_batches(runs):
             assert mean == pytest.approx(value, rel=1e-3), (step, name)
 
 
-@pytest.mark.parametrize('gammas', [(1, 0), (0, 1)])
-def test_a_path_can_be_switched_off(tmp_path, gammas):
-    launch(1, tmp_path, *gammas)
+@pytest.mark.parametrize('gammas', [(1, 0), (0, 1), (1, 1)])
+def test_P12_what_no_path_reaches_stands_still_under_DDP_too(tmp_path, gammas):
+    """Zeros for a gradient would let weight decay and momentum move it."""
+    (plain,), (ddp,) = (launch(processes, tmp_path / str(processes), *gammas) for processes in (0, 1))
+    assert all(torch.equal(value, ddp['weights'][name]) for name, value in plain['weights'].items())
