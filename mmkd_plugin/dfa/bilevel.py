@@ -27,6 +27,14 @@ class VirtualStep:
     nesterov: bool = False
     buffer: Optional[Tensor] = None
 
+    @property
+    def response(self) -> float:
+        """How far the weight moves against a unit of its gradient."""
+        if not self.momentum:
+            return self.rate
+        share = 1.0 if self.buffer is None else 1 - self.dampening
+        return self.rate * (1 + self.momentum * share if self.nesterov else share)
+
 
 def first_order_gradient(val_loss: Tensor, beta: Tensor) -> Tensor:
     """dL_val/dbeta at the present weights; 0 where the loss does not depend on ``beta``. No weight gets a gradient."""
@@ -37,25 +45,31 @@ def unrolled_gradient(val_loss: Callable[[], Tensor], train_loss: Callable[[], T
                       steps: Sequence[VirtualStep], scale: Union[float, Tensor] = 1.0) -> Tensor:
     """dL_val(w', beta)/dbeta where ``w'`` is one training step from w, and depends on ``beta`` itself.
 
-    ``dL_val(w', beta)/dbeta - (dL_train(w+)/dbeta - dL_train(w-)/dbeta) / (2 eps)`` with ``w+- = w +- eps * rate * v``,
-    ``v = dL_val/dw'`` and ``eps = 0.01 / |rate * v|``: the second-order term of DARTS by finite differences. Weights are put
-    back bit for bit.
+    ``dL_val(w', beta)/dbeta - (dL_train(w+)/dbeta - dL_train(w-)/dbeta) / (2 eps)`` with ``w+- = w +- eps * r * v``,
+    ``v = dL_val/dw'``, r the step's response and ``eps = 0.01 / |r * v|``: the second-order term of DARTS by finite
+    differences. Weights are put back bit for bit.
 
     Args:
         val_loss, train_loss: compute the loss anew, times ``scale``, from the weights and ``beta`` as they are when called.
         beta: (N,), a leaf that requires grad.
         steps: the virtual step of each weight.
         scale: by which both losses are multiplied for half precision; gradients are divided by it.
+
+    Returns:
+        (N,); NaN where a scaled gradient of a weight has overflown.
     """
     weights = [step.weight for step in steps]
     start = [weight.detach().clone() for weight in weights]
     try:
-        slopes = torch.autograd.grad(train_loss(), weights, allow_unused=True)
+        slopes = [_or_zero(slope, weight) for weight, slope in zip(
+            weights, torch.autograd.grad(train_loss(), weights, allow_unused=True))]
+        if not bool(torch.stack([slope.isfinite().all() for slope in slopes]).all()):
+            return torch.full_like(beta, torch.nan)  # a forward at such weights would be reported as the model's own
         for step, slope in zip(steps, slopes):
-            _move(step, _or_zero(slope, step.weight) / scale)
+            _move(step, slope / scale)
         direct, *outward = torch.autograd.grad(val_loss(), [beta, *weights], allow_unused=True)
         direct = _or_zero(direct, beta) / scale
-        probe = [step.rate * _or_zero(gradient, step.weight) / scale for step, gradient in zip(steps, outward)]
+        probe = [step.response * _or_zero(gradient, step.weight) / scale for step, gradient in zip(steps, outward)]
         norm = torch.stack([direction.norm() for direction in probe]).norm()
         if float(norm) == 0:
             return direct
@@ -82,11 +96,9 @@ def virtual_steps(optimizer: torch.optim.Optimizer) -> List[VirtualStep]:
 
 @torch.no_grad()
 def _move(step: VirtualStep, slope: Tensor) -> None:
-    change = slope + step.decay * step.weight
-    if step.momentum:
-        moved = change if step.buffer is None else step.momentum * step.buffer + (1 - step.dampening) * change
-        change = change + step.momentum * moved if step.nesterov else moved
-    step.weight.sub_(step.rate * change)
+    step.weight.sub_(step.response * (slope + step.decay * step.weight))
+    if step.momentum and step.buffer is not None:
+        step.weight.sub_(step.rate * step.momentum ** (2 if step.nesterov else 1) * step.buffer)
 
 
 @torch.no_grad()

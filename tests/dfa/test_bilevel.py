@@ -79,16 +79,50 @@ def test_weights_come_back_bit_for_bit():
     assert torch.equal(w, before)
 
 
-def test_the_virtual_step_is_the_one_that_SGD_takes():
-    weight = torch.randn(3, requires_grad=True)
-    frozen = torch.zeros(1)
-    optimiser = torch.optim.SGD([weight, frozen], lr=.1, momentum=.9, weight_decay=.01)
-    for _ in range(2):
-        weight.grad = torch.randn(3)
-        optimiser.step()
-    step, = virtual_steps(optimiser)
-    slope = torch.randn(3)
-    expected = weight.detach() - .1 * (.9 * step.buffer + slope + .01 * weight.detach())
-    weight.grad = slope.clone()
-    optimiser.step()
-    torch.testing.assert_close(weight.detach(), expected)
+@pytest.mark.parametrize('options', [{}, dict(weight_decay=.3), dict(momentum=.9), dict(momentum=.9, nesterov=True),
+                                     dict(momentum=.9, dampening=.4)])
+@pytest.mark.parametrize('steps_before', [0, 2])
+def test_the_second_order_is_the_derivative_through_the_optimisers_step(options, steps_before):
+    """By brute force: beta is moved, the optimiser takes its step, the validation loss is looked at."""
+    start = torch.tensor([.5, -1., .3], dtype=torch.float64)
+
+    def after_a_step(b, take=True):
+        beta, w = scalar(b), start.clone().requires_grad_()
+        optimiser = torch.optim.SGD([w], lr=.1, **options)
+
+        def train():
+            return ((w - beta * torch.tensor([1., 2., -1.])) ** 2 / 2).sum() + (w[0] * w[1] * beta).sum()
+
+        def val():
+            return ((w * torch.tensor([.2, 1., 2.])).sum() - beta).square().sum()
+
+        for slope in (.3, -.2)[:steps_before]:
+            w.grad = torch.full_like(w, slope)
+            optimiser.step()
+        w.grad = None
+        if take:
+            train().backward()
+            optimiser.step()
+            return float(val())
+        return float(unrolled_gradient(val, train, beta, virtual_steps(optimiser)))
+
+    expected = (after_a_step(.7 + 1e-5) - after_a_step(.7 - 1e-5)) / 2e-5
+    assert after_a_step(.7, take=False) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_gradient_that_has_overflown_moves_nothing():
+    val, train, a, w, steps = darts_toy(.1)
+    seen = []
+
+    def watched():
+        seen.append(float(w))
+        return val()
+
+    assert unrolled_gradient(watched, lambda: train() * float('inf'), a, steps).isnan().all()
+    assert not seen
+
+
+def test_what_is_frozen_has_no_step():
+    weight, frozen = torch.zeros(3, requires_grad=True), torch.zeros(1)
+    step, = virtual_steps(torch.optim.SGD([weight, frozen], lr=.1))
+    assert step.weight is weight
