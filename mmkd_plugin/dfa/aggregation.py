@@ -1,6 +1,7 @@
 """Feature aggregation: several layers of one teacher as one target (equations 2 and 6 of DFA, ECCV 2020)."""
 from typing import List, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,7 +21,8 @@ def aggregate(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
 
     Args:
         maps: N features of equal shape (B, C, H, W).
-        weights: (N,); gradients flow into them. Theirs is ``<dL/dA, T_j>``, so besides the maps nothing is kept.
+        weights: (N,); gradients flow into them. Theirs is ``<dL/dA, T_j>``, so besides the maps (in half precision: and
+            their copies in float32) nothing is kept.
 
     Returns:
         (B, C, H, W).
@@ -45,7 +47,7 @@ def ablation_weights(kind: str, count: int, seed: int = 0) -> List[float]:
         kind: ``'last'`` (one-hot at the last layer: conventional feature distillation), ``'average'``, or ``'random'``
             (softmax of standard normal numbers).
         count: N.
-        seed: of ``'random'``.
+        seed: of ``'random'``; see :func:`seed_of_group`.
     """
     if kind == 'last':
         return [0.0] * (count - 1) + [1.0]
@@ -53,6 +55,11 @@ def ablation_weights(kind: str, count: int, seed: int = 0) -> List[float]:
         return [1 / count] * count
     beta = torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return aggregation_weights(beta).tolist()
+
+
+def seed_of_group(seed: int, group: int) -> int:
+    """A seed for one group of a run: groups and runs are drawn independently, unlike with ``seed + group``."""
+    return int(np.random.SeedSequence([seed, group]).generate_state(1)[0])
 
 
 def every_kth(count: int, every: int) -> List[int]:

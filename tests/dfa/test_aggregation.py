@@ -4,7 +4,15 @@ import math
 import pytest
 import torch
 
-from mmkd_plugin.dfa.aggregation import ABLATIONS, ablation_weights, aggregate, aggregation_weights, every_kth, fit_size
+from mmkd_plugin.dfa.aggregation import (
+    ABLATIONS,
+    ablation_weights,
+    aggregate,
+    aggregation_weights,
+    every_kth,
+    fit_size,
+    seed_of_group,
+)
 
 
 def maps(count=4, seed=0):
@@ -80,6 +88,7 @@ def test_ablations():
     assert ablation_weights('average', 4) == [.25] * 4
     random = ablation_weights('random', 4, seed=3)
     assert random == ablation_weights('random', 4, seed=3) != ablation_weights('random', 4, seed=4)
+    assert len({seed_of_group(seed, group) for seed in range(3) for group in range(3)}) == 9
     assert sum(random) == pytest.approx(1)
     assert set(ABLATIONS) == {'last', 'average', 'random'}
 
