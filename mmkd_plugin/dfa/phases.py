@@ -21,12 +21,12 @@ class Phase:
     beta_begin: int
 
 
-def phases_of(sizes: Dict[int, str], total: int, iterations: Union[int, Sequence[int], None] = None,
+def phases_of(names: Dict[int, str], total: int, iterations: Union[int, Sequence[int], None] = None,
               weights_first: float = 0.0) -> List[Phase]:
     """The phases of a search.
 
     Args:
-        sizes: name of every group that is searched, by its index, in order.
+        names: name of every group that is searched, by its index, in order.
         total: iterations of the run.
         iterations: I_s: of every group, or a list of each group's; by default the run in equal parts (the last group has the
             rest).
@@ -37,23 +37,23 @@ def phases_of(sizes: Dict[int, str], total: int, iterations: Union[int, Sequence
     """
     key = 'AggregationSearchHook.iterations'
     if iterations is None:
-        if total < len(sizes):
-            raise DistillationError(f'train_cfg: the run has {total} iterations for {len(sizes)} groups to search '
-                                    f'({", ".join(sizes.values())}). Accepted: one for each at least; hundreds are needed.')
-        lengths = [total // len(sizes)] * len(sizes)
+        if total < len(names):
+            raise DistillationError(f'train_cfg: the run has {total} iterations for {len(names)} groups to search '
+                                    f'({", ".join(names.values())}). Accepted: one for each at least; hundreds are needed.')
+        lengths = [total // len(names)] * len(names)
         lengths[-1] += total - sum(lengths)
     else:
-        lengths = list(iterations) if isinstance(iterations, (list, tuple)) else [iterations] * len(sizes)
-    if len(lengths) != len(sizes):
-        raise DistillationError(f'{key}: {len(lengths)} numbers for {len(sizes)} groups with more than one layer '
-                                f'({", ".join(sizes.values())})')
+        lengths = list(iterations) if isinstance(iterations, (list, tuple)) else [iterations] * len(names)
+    if len(lengths) != len(names):
+        raise DistillationError(f'{key}: {len(lengths)} numbers for {len(names)} groups with more than one layer '
+                                f'({", ".join(names.values())})')
     for length in lengths:
         check_number(key, length, above=0, whole=True)
     if sum(lengths) != total:
         raise DistillationError(f'{key}: the phases take {sum(lengths)} iterations ({" + ".join(map(str, lengths))} for '
-                                f'{", ".join(sizes.values())}), the run has {total} (train_cfg). Both must be the same.')
+                                f'{", ".join(names.values())}), the run has {total} (train_cfg). Both must be the same.')
     phases, begin = [], 0
-    for group, length in zip(sizes, lengths):
+    for group, length in zip(names, lengths):
         phases.append(Phase(group, begin, begin + length, begin + int(weights_first * length)))
         begin += length
     return phases

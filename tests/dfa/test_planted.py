@@ -94,10 +94,17 @@ def searched(folder, iterations, **gammas):
 
 
 @pytest.mark.parametrize(('gammas', 'winner'), [(dict(gamma_ts=0), 0), (dict(gamma_st=0), 2), (dict(gamma_st=.02), 2)],
-                         ids=['student-teacher path alone', 'teacher-student path alone', 'bridge'])
+                         ids=['student-teacher path alone', 'teacher-student path alone', 'bridge, 1 to 50'])
 def test_who_wins(gammas, winner, tmp_path):
     weights = searched(tmp_path, 150, **gammas)
     assert max(range(3), key=weights.__getitem__) == winner
     assert weights[winner] > .5
     assert weights[1] < .15, 'noise never does'
-    assert gammas.get('gamma_ts') == 0 or weights[2] > .4, 'the bridge keeps the informative layer up'
+
+
+def test_the_other_path_holds_against_the_collapse(tmp_path):
+    copied, _, told = searched(tmp_path / 'alone', 150, gamma_ts=0)
+    for gamma in (1., 'auto'):
+        bridge_copied, _, bridge_told = searched(tmp_path / f'bridge-{gamma}', 150, gamma_st=gamma)
+        assert bridge_copied < copied - .05
+        assert bridge_told > 2 * told
