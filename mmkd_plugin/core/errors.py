@@ -15,7 +15,8 @@ class DistillationError(ValueError):
 def unknown_name(key: str, value, accepted: Iterable[str], hint: Optional[str] = None) -> DistillationError:
     """The error for a name that is not among ``accepted``: names the key, the value, the choices and the nearest."""
     accepted = [str(name) for name in accepted]
-    nearest = get_close_matches(str(value), accepted, n=2, cutoff=0.5)
+    lower = {name.lower(): name for name in accepted}
+    nearest = [lower[name] for name in get_close_matches(str(value).lower(), lower, n=2, cutoff=0.5)]
     message = f'{key}: {value!r} is not known.'
     if nearest:
         message += f' Did you mean {" or ".join(repr(name) for name in nearest)}?'

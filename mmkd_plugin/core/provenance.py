@@ -12,18 +12,24 @@ from .runner import unwrap
 
 
 def provenance(runner: Runner) -> Dict[str, Any]:
-    """Data set, teacher, student, versions, seed and date of a distillation run, as text for a reader of its result."""
-    teacher = unwrap(runner.model).distillation_cfg['teacher']['config']
+    """Data set, teacher and its checkpoint, config (as ``student``), versions, seed and date: text for a reader."""
+    block = unwrap(runner.model).distillation_cfg['teacher']
+    teacher = block['config']
     dataset = _innermost((runner.cfg.get('train_dataloader') or {}).get('dataset', {}))
     return dict(
-        dataset=' '.join(str(dataset[key]) for key in ('type', 'data_root', 'ann_file') if dataset.get(key)),
-        teacher=teacher.get('model', teacher).get('type', '') if isinstance(teacher, dict) else str(teacher),
+        dataset=' '.join(_text(dataset[key]) for key in ('type', 'data_root', 'ann_file') if dataset.get(key)),
+        teacher=_text(teacher.get('model', teacher).get('type', '') if isinstance(teacher, dict) else teacher),
+        checkpoint=_text(block.get('checkpoint')),
         student=Path(runner.cfg.filename).name if runner.cfg.filename else type(unwrap(runner.model)).__name__,
         versions=dict(torch=torch.__version__, mmengine=mmengine.__version__, mmkd_plugin=__version__),
         seed=runner.seed, date=datetime.date.today().isoformat())
 
 
-def _innermost(dataset: dict) -> dict:
-    while isinstance(dataset.get('dataset'), dict):
-        dataset = dataset['dataset']
-    return dataset
+def _innermost(dataset: Any) -> dict:
+    if not isinstance(dataset, dict):
+        return dict(type=type(dataset))  # built by hand
+    return _innermost(dataset['dataset']) if dataset.get('dataset') else dataset
+
+
+def _text(value: Any) -> str:
+    return value.__name__ if isinstance(value, type) else str(value)

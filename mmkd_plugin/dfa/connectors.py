@@ -19,7 +19,10 @@ BETA_SCALE = 1e-3
 
 
 def connector(inputs: int, outputs: int, norm: Optional[str]) -> nn.Sequential:
-    """A 1x1 convolution and a norm; without one the convolution has a bias. Weights are N(0, 2 / outputs) (Heo et al.)."""
+    """A 1x1 convolution and a norm; without one the convolution has a bias. Weights are N(0, 2 / outputs) (Heo et al.).
+
+    Maps (B, inputs, H, W) to (B, outputs, H, W).
+    """
     convolution = nn.Conv2d(inputs, outputs, 1, bias=norm is None)
     nn.init.normal_(convolution.weight, 0, math.sqrt(2 / outputs))
     return nn.Sequential(convolution) if norm is None else nn.Sequential(
@@ -72,6 +75,7 @@ class ConnectedGroup(nn.Module):
 
     @property
     def is_live(self) -> bool:
+        """Whether aggregations carry gradients to beta at present: see :meth:`live`."""
         return self._live is not None
 
     def weights(self) -> List[float]:
@@ -99,7 +103,7 @@ class ConnectedGroup(nn.Module):
         return FeatureSum(self.sum_name, dict(zip(self.teacher, self.weights())))
 
     def aggregation(self, teacher: Dict[str, Tensor]) -> Tensor:
-        """A (B, C_t, H, W) from the teacher's features: of the layers where beta is live, of the sum elsewhere."""
+        """A (B, C_t, H, W), equation 2, from the teacher's features: of the layers where beta is live, else of the sum."""
         if self._live is None:
             return as_map(teacher[self.sum_name])
         return aggregate([as_map(teacher[address]) for address in self.teacher], aggregation_weights(self._live))
@@ -111,6 +115,7 @@ class ConnectedGroup(nn.Module):
         raise DistillationError(_size_message(self, tuple(student.shape[2:]), tuple(aggregation.shape[2:])))
 
     def describe(self) -> str:
+        """Which layers, and with which weights if they are fixed, in one line."""
         layers = self.teacher[0] if len(self) == 1 else f'{self.teacher[0]} ... {self.teacher[-1]} ({len(self)} layers)'
         fixed = f', weights {" ".join(f"{weight:.4f}" for weight in self.weights())}' if hasattr(self, 'alpha') else ''
         return f'{self.name}: student {self.student} with {layers}{fixed}'

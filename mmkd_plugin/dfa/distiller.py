@@ -13,7 +13,7 @@ from ..core.shapes import as_map, map_like, widened
 from ..core.taps import TapAddress, TapInfo
 from ..core.teacher import Teacher
 from ..registry import MODELS
-from .aggregation import ABLATIONS, ablation_weights
+from .aggregation import ABLATIONS, ablation_weights, seed_of_group
 from .bridge import DISTANCES, ST_FORMS, directional_distance, feature_distance, group_weights
 from .connectors import CONNECTOR_NORMS, ConnectedGroup
 from .groups import LayerGroup, check_order, find_groups
@@ -44,7 +44,8 @@ class FeatureAggregationDistiller(Distiller):
         aggregation: (distill) path of the file a search wrote, or ``'last'``, ``'average'``, ``'random'``.
         distance: (distill) ``'mean'``, ``'sum'`` or ``'normalized'``: see :func:`~.bridge.feature_distance`. The paper's
             gamma_fd is ``loss_weight``.
-        transfer: (distill) whether the file may be of a teacher with other weights (never of another topology).
+        transfer: (distill) whether the file may be of a teacher with other weights (never of another topology), or
+            of a student with other layers.
         gamma_st: (search) weight of the student-teacher path, or ``'auto'``.
         gamma_ts: (search) weight of the teacher-student path: of the student's own losses from the injected feature on.
         st_form: (search) ``'sq'``, ``'norm'`` or ``'mse'``: see :func:`~.bridge.directional_distance`.
@@ -105,7 +106,7 @@ class FeatureAggregationDistiller(Distiller):
             return [None] * len(self._found)
         aggregation = self.options['aggregation']
         if aggregation in ABLATIONS:
-            return [ablation_weights(aggregation, len(group.teacher), self.seed + number)
+            return [ablation_weights(aggregation, len(group.teacher), seed_of_group(self.seed, number))
                     for number, group in enumerate(self._found)]
         return matching_weights(read_aggregation(aggregation, key), self._found, teacher.identity,
                                 self.options['transfer'], key)
@@ -115,13 +116,15 @@ class FeatureAggregationDistiller(Distiller):
             check_order(self._found, student, teacher)
             self.groups.extend(ConnectedGroup(
                 group, name, student[group.student], [teacher[tap] for tap in group.teacher], self.connector_norm,
-                self.resize, weights, self.seed + number)
+                self.resize, weights, seed_of_group(self.seed, number))
                 for number, (group, weights) in enumerate(zip(self._found, self._fixed)))
         except DistillationError as error:
             raise DistillationError(f'model.distillers.{name}.{error}') from None
 
     def describe(self) -> str:
-        return f'{self.mode}, ' + '; '.join(group.describe() for group in self.groups)
+        how = f', distance {self.options["distance"]}' if self.mode == 'distill' else ''
+        how += f', connector_norm {self.connector_norm}' + (', resize' if self.resize else '')
+        return f'{self.mode}{how}; ' + '; '.join(group.describe() for group in self.groups)
 
     def start_search(self, optimizer: dict, regularisation: float) -> AggregationSearch:
         """Makes the state of a search. The hook calls it.
@@ -137,8 +140,10 @@ class FeatureAggregationDistiller(Distiller):
             raise DistillationError(f'model.distillers.{self.name} has mode={self.mode!r}; AggregationSearchHook needs '
                                     "'search'")
         if not any(group.searched for group in self.groups):
-            raise DistillationError(f'model.distillers.{self.name}.groups: every group has one layer of the teacher; '
-                                    'there is nothing to search')
+            names = ', '.join(group.name for group in self.groups)
+            raise DistillationError(f'model.distillers.{self.name}.groups: every group ({names}) has one layer of the '
+                                    'teacher; there is nothing to search. Accepted: a stage of several blocks, of which '
+                                    f'every={self.every} leaves more than one.')
         gammas = Gammas(self.options['gamma_st'], self.options['gamma_ts'])
         self.search = AggregationSearch(list(self.groups), gammas, optimizer, regularisation)
         return self.search
@@ -219,7 +224,10 @@ def _options(mode: str, given: Dict[str, Any], schedule: Dict[str, Any]) -> Dict
     accepted, others = (SEARCH_DEFAULTS, DISTILL_DEFAULTS) if mode == 'search' else (DISTILL_DEFAULTS, SEARCH_DEFAULTS)
     wrong = [key for key in others if given[key] is not None] + (list(schedule) if mode == 'search' else [])
     if wrong:
-        raise DistillationError(f'{wrong[0]}: has no meaning with mode={mode!r}. Accepted there: {", ".join(accepted)}.')
+        value = given[wrong[0]] if wrong[0] in given else schedule[wrong[0]]
+        more = '' if mode == 'search' else ', and what every distiller takes (loss_weight, loss_scale, ...)'
+        raise DistillationError(f'{wrong[0]}: {value!r} has no meaning with mode={mode!r}. Accepted there: '
+                                f'{", ".join(accepted)}{more}. With None a key of a base config is taken back.')
     options = {key: default if given[key] is None else given[key] for key, default in accepted.items()}
     choices = dict(st_form=ST_FORMS, skip=SKIPS) if mode == 'search' else dict(distance=DISTANCES)
     for key, values in choices.items():

@@ -47,8 +47,13 @@ def find_groups(groups: Sequence[Any], every: int, student: nn.Module, teacher: 
         raise DistillationError(f'groups: {groups!r} is not a list of groups. {ACCEPTED}')
     parsed = [_parse(group, every, number) for number, group in enumerate(groups)]
     names = pair_names([(ours, '') for ours, _, _ in parsed])
-    return [LayerGroup(name, _last_block(student, ours), tuple(_blocks(teacher, theirs, step)))
-            for name, (ours, theirs, step) in zip(names, parsed)]
+    found = []
+    for number, (name, (ours, theirs, step)) in enumerate(zip(names, parsed)):
+        try:
+            found.append(LayerGroup(name, _last_block(student, ours), tuple(_blocks(teacher, theirs, step))))
+        except DistillationError as error:
+            raise DistillationError(f'groups[{number}]: {error}') from None
+    return found
 
 
 def check_order(groups: Sequence[LayerGroup], student: Dict[str, TapInfo], teacher: Dict[str, TapInfo]) -> None:
@@ -89,6 +94,9 @@ def _parse(group, every: int, number: int) -> Tuple[str, Any, int]:
         raise DistillationError(f'{key}.teacher: {theirs!r} is neither a stage nor a list of taps. {ACCEPTED}')
     if listed and len(set(theirs)) < len(theirs):
         raise DistillationError(f'{key}.teacher: {theirs!r} has a tap twice. Accepted: each once.')
+    if 'every' in group and not (isinstance(theirs, str) and _is_stage(theirs)):
+        raise DistillationError(f'{key}.every: {group["every"]!r}, but the teacher is {theirs!r}. Accepted: with a stage '
+                                'alone, whose blocks it thins out.')
     step = check_number(f'{key}.every' if 'every' in group else 'every', group.get('every', every), above=0, whole=True)
     return group['student'], theirs, step
 
@@ -109,7 +117,7 @@ def _blocks(teacher: nn.Module, theirs, every: int) -> List[str]:
     if not blocks:
         module = resolve_module(teacher, theirs, 'teacher')
         inside = ', '.join(name for name, _ in module.named_children())
-        raise DistillationError(f"groups: the teacher's {theirs!r} is a {type(module).__name__}, not a list of blocks, and "
+        raise DistillationError(f"the teacher's {theirs!r} is a {type(module).__name__}, not a list of blocks, and "
                                 f'has none named {" or ".join(BLOCK_LISTS)} (it contains: {inside or "nothing"}). Accepted: '
                                 f"a list of taps, or {theirs + '@end'!r} for a group of this one layer.")
     return [f'{blocks[number]}@end' for number in every_kth(len(blocks), every)]

@@ -70,11 +70,14 @@ class AggregationSearchHook(StatefulHook):
             raise DistillationError(f'{KEY}.weights_first: {weights_first!r}. Accepted: a fraction, 0 <= fraction < 1.')
         if dataloader is not None and not isinstance(dataloader, dict):
             raise DistillationError(f'{KEY}.dataloader: {dataloader!r}. Accepted: a dataloader config, or None.')
-        if optimizer is not None and (not isinstance(optimizer, dict) or 'type' not in optimizer):
+        if not isinstance(out, str) or not out:
+            raise DistillationError(f"{KEY}.out: {out!r}. Accepted: the name of a file, e.g. 'aggregation.json'.")
+        if optimizer is not None and (not isinstance(optimizer, dict) or not isinstance(optimizer.get('type'), str)):
             raise DistillationError(f"{KEY}.optimizer: {optimizer!r}. Accepted: a config, e.g. dict(type='Adam', lr=3e-3).")
         self.dataloader_cfg, self.iterations, self.out, self.seed = dataloader, iterations, out, seed
         self.optimizer, self.regularisation = optimizer or OPTIMIZER, regularisation
         self.weights_first, self.unrolled = weights_first, unrolled
+        self._name = ''
         self._phases: List[Phase] = []
         self._search: Optional[AggregationSearch] = None
         self._saved: Optional[dict] = None
@@ -83,10 +86,12 @@ class AggregationSearchHook(StatefulHook):
         self._stream: Optional[BatchStream] = None
 
     def before_train(self, runner: Runner) -> None:
+        if isinstance(runner.optim_wrapper, OptimWrapperDict):
+            raise DistillationError(f'{KEY}: the run has several optimisers (optim_wrapper). Accepted: one.')
         self._name, distiller = _searching(runner)
         self._search = distiller.start_search(self.optimizer, self.regularisation)
-        sizes = {index: group.name for index, group in enumerate(distiller.groups) if group.searched}
-        self._phases = phases_of(sizes, runner.max_iters, self.iterations, self.weights_first)
+        names = {index: group.name for index, group in enumerate(distiller.groups) if group.searched}
+        self._phases = phases_of(names, runner.max_iters, self.iterations, self.weights_first)
         self._settings = dict(
             self._how(runner), phases=[[phase.group, phase.begin, phase.end, phase.beta_begin] for phase in self._phases])
         self._meta = provenance(runner)
@@ -97,10 +102,8 @@ class AggregationSearchHook(StatefulHook):
         key = f'{KEY}.dataloader'
         loader = validation_loader(self.dataloader_cfg, runner.cfg, key)
         self._stream = BatchStream(loader, self.seed, key, start=beta_steps_before(self._phases, runner.iter))
-        if self.unrolled and isinstance(runner.optim_wrapper, OptimWrapperDict):
-            raise DistillationError(f'{KEY}.unrolled: works with one optimiser, the run has several. Accepted: False.')
-        print_log(f'search of {len(sizes)} groups: ' + ', '.join(
-            f'{sizes[phase.group]} in iterations {phase.begin + 1} to {phase.end}' for phase in self._phases),
+        print_log(f'search of {len(names)} groups: ' + ', '.join(
+            f'{names[phase.group]} in iterations {phase.begin + 1} to {phase.end}' for phase in self._phases),
             logger=runner.logger)
 
     def state_dict(self) -> dict:
@@ -163,8 +166,8 @@ class AggregationSearchHook(StatefulHook):
                   f'{gammas.ts:.3g}', logger=runner.logger)
         if gammas.at_bound:
             print_log(f"search of {group.name}: gamma_st='auto' stopped at {gammas.st:.3g}, the end of its range "
-                      f'({LOWEST:g} to {HIGHEST:g} times gamma_ts): the two paths do not pull equally hard. A number may go '
-                      'further.',
+                      f'({LOWEST:g} to {HIGHEST:g} times gamma_ts), after {gammas.batches} batches: the two paths do not '
+                      'pull equally hard. A number may go further.',
                       logger=runner.logger, level=logging.WARNING)
 
     def after_train(self, runner: Runner) -> None:

@@ -46,7 +46,8 @@ def read_aggregation(path: str, key: str) -> Dict[str, Any]:
         DistillationError: if there is no such file, it is no result, or its weights are no weights.
     """
     if not Path(path).is_file():
-        near = get_close_matches(str(path), ABLATIONS, 1)
+        beside = [str(file) for file in Path(path).parent.glob('*.json')]
+        near = get_close_matches(str(path), [*ABLATIONS, *beside, *map(str, Path(path).glob('*.json'))], 1)
         raise DistillationError(f'{key}: file {str(path)!r} not found (working directory {Path.cwd()}). '
                                 + (f'Did you mean {near[0]!r}? ' if near else '') + "A run with mode='search' and an "
                                 f'AggregationSearchHook writes it; without one: {", ".join(ABLATIONS)}.')
@@ -63,11 +64,27 @@ def read_aggregation(path: str, key: str) -> Dict[str, Any]:
     missing = [name for name in KEYS if name not in content]
     if missing:
         raise DistillationError(f'{key}: {str(path)!r} has no {" and no ".join(missing)}')
-    if not isinstance(content['groups'], list) or not isinstance(content['teacher'], dict):
-        raise DistillationError(f'{key}: {str(path)!r}: groups is no list, or teacher is no dict')
+    if not isinstance(content['groups'], list) or not content['groups'] or not isinstance(content['teacher'], dict):
+        raise DistillationError(f'{key}: {str(path)!r}: groups is no list of groups, or teacher is no dict')
     for group in content['groups']:
         _check_group(group, key, str(path))
+    _check_course(content['course'], content['groups'], f'{key}: {str(path)!r}: course')
     return content
+
+
+def _check_course(course: Any, groups: List[Dict[str, Any]], where: str) -> None:
+    widths = {group['name']: 1 + len(group['weights']) for group in groups}
+    fits = isinstance(course, dict) and all(
+        isinstance(points, list) and points and all(
+            isinstance(point, list) and len(point) == widths.get(name) and all(map(_is_number, point)) for point in points)
+        for name, points in course.items())
+    if not fits:
+        raise DistillationError(f'{where}: is not what a search writes. Accepted: for each group a list of [iteration, '
+                                'weight of each layer].')
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _check_group(group: Any, key: str, path: str) -> None:
@@ -75,9 +92,7 @@ def _check_group(group: Any, key: str, path: str) -> None:
         raise DistillationError(f'{key}: {path!r}: {str(group)[:100]} is not a group. Accepted: {", ".join(GROUP_KEYS)}.')
     weights, layers = group['weights'], group['teacher']
     where = f'{key}: {path!r}: group {group["name"]}'
-    numbers = isinstance(weights, list) and all(
-        isinstance(weight, Real) and not isinstance(weight, bool) for weight in weights)
-    if not numbers or not isinstance(layers, list):
+    if not (isinstance(weights, list) and all(map(_is_number, weights))) or not isinstance(layers, list):
         raise DistillationError(f'{where}: weights {weights!r}. Accepted: a list of numbers, one for each layer.')
     if len(weights) != len(layers):
         raise DistillationError(f'{where} has {len(weights)} weights for {len(layers)} layers')
@@ -95,7 +110,7 @@ def matching_weights(content: Dict[str, Any], groups: Sequence[LayerGroup], teac
         content: of :func:`read_aggregation`.
         groups: as found in the models.
         teacher: the identity of the config's teacher.
-        transfer: whether the teacher's weights may be others (its topology may not).
+        transfer: whether the teacher's weights, and the student's layers, may be others (the teacher's topology may not).
         key: the config key, for messages.
 
     Raises:
@@ -114,6 +129,10 @@ def matching_weights(content: Dict[str, Any], groups: Sequence[LayerGroup], teac
             other = next(number for number, pair in enumerate(zip(there['teacher'], here.teacher)) if pair[0] != pair[1])
             raise DistillationError(f'{key}: other layers in group {here.name}. File: {there["teacher"][other]}. Config: '
                                     f'{here.teacher[other]}.')
+        if there['student'] != here.student and not transfer:
+            raise DistillationError(f"{key}: searched for another layer of the student in group {here.name}. File: "
+                                    f"{there['student']}. Config: {here.student}. With transfer=True the weights are used "
+                                    'all the same.')
     there, here = content['teacher'].get('sha256'), teacher.get('sha256')
     if there != here and not transfer:
         raise DistillationError(

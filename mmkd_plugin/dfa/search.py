@@ -7,7 +7,7 @@ from mmengine.dist import all_reduce
 from mmengine.optim import OPTIMIZERS
 from torch import Tensor
 
-from ..core.errors import DistillationError
+from ..core.errors import DistillationError, unknown_name
 from .bilevel import VirtualStep, first_order_gradient, unrolled_gradient
 from .bridge import BALANCE_RANGE, balance, bridge_loss
 from .connectors import ConnectedGroup
@@ -42,7 +42,13 @@ class Gammas:
 
     @property
     def measuring(self) -> bool:
+        """Whether the balance is still looked for."""
         return self.auto and self._seen < BALANCE_BATCHES
+
+    @property
+    def batches(self) -> int:
+        """In how many the balance was looked for."""
+        return self._seen
 
     @property
     def at_bound(self) -> bool:
@@ -92,6 +98,7 @@ class AggregationSearch:
 
     @property
     def group(self) -> ConnectedGroup:
+        """The group at hand."""
         return self.groups[self.index]
 
     def enter(self, index: int) -> None:
@@ -102,11 +109,17 @@ class AggregationSearch:
             self.gammas.restart()
 
     def _build_optimizer(self) -> None:
+        kind = self._optimizer_cfg['type']
+        if OPTIMIZERS.get(kind) is None:
+            raise unknown_name('AggregationSearchHook.optimizer.type', kind, OPTIMIZERS.module_dict)
         try:
             self._optimizer = OPTIMIZERS.build({**self._optimizer_cfg, 'params': [self.group.beta]})
         except (TypeError, KeyError, ValueError) as error:
             raise DistillationError(f'AggregationSearchHook.optimizer: {self._optimizer_cfg!r} cannot be built: '
                                     f'{error}') from None
+        if isinstance(self._optimizer, torch.optim.LBFGS):
+            raise DistillationError(f"AggregationSearchHook.optimizer.type: {kind!r} looks at the loss several times a "
+                                    "step. Accepted: one that takes a gradient, e.g. 'Adam'.")
 
     def gradient(self, val: Callable[[], PathLosses], train: Optional[Callable[[], PathLosses]] = None,
                  steps: Callable[[], List[VirtualStep]] = list, scale: Optional[Tensor] = None) -> Optional[Tensor]:

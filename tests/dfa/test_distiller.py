@@ -137,13 +137,15 @@ def test_a_teacher_of_another_resolution_is_resized():
 
 
 def test_resuming_with_other_weights_is_refused(tmp_path):
-    def cfg(aggregation, epochs, **options):
-        distiller = dfa('distill', STAGES, aggregation=aggregation)
+    def cfg(aggregation, epochs, distance='mean', **options):
+        distiller = dfa('distill', STAGES, aggregation=aggregation, distance=distance)
         return run_cfg(distilled(classifier(), dfa=distiller), tmp_path, epochs=epochs, length=2, **options)
 
     run(cfg('average', 1))
     with pytest.raises(DistillationError, match=r'Checkpoint: .*weights 0.5000 0.5000.* Config: .*weights 0.0000 1.0000'):
         run(cfg('last', 2, resume=True))
+    with pytest.raises(DistillationError, match='Checkpoint: distill, distance mean.* Config: distill, distance normalized'):
+        run(cfg('average', 2, distance='normalized', resume=True))
 
 
 def test_a_search_takes_back_keys_of_its_base_with_none():
@@ -157,13 +159,16 @@ def test_connectors_without_a_norm_have_a_bias():
 
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(mode='searching'), "mode: 'searching' is not known. Did you mean 'search'"),
-    (dict(mode='search', aggregation='last'), "aggregation: has no meaning with mode='search'"),
-    (dict(mode='search', loss_weight=2.0), "loss_weight: has no meaning with mode='search'"),
-    (dict(mode='distill', aggregation='last', gamma_st=1), "gamma_st: has no meaning with mode='distill'"),
+    (dict(mode='search', aggregation='last'),
+     "aggregation: 'last' has no meaning with mode='search'.*With None a key of a base config is taken back"),
+    (dict(mode='search', loss_weight=2.0), "loss_weight: 2.0 has no meaning with mode='search'"),
+    (dict(mode='distill', aggregation='last', gamma_st=1),
+     "gamma_st: 1 has no meaning with mode='distill'.*what every distiller takes .loss_weight"),
     (dict(mode='distill'), 'aggregation: None. Accepted: the path of a file'),
     (dict(mode='distill', aggregation='latest'), "aggregation: file 'latest' not found"),
     (dict(mode='distill', aggregation='last', distance='median'), "distance: 'median' is not known. Did you mean 'mean'"),
     (dict(mode='distill', aggregation='last', connector_norm='LN'), "connector_norm: 'LN' is not known"),
+    (dict(mode='distill', aggregation='last', connector_norm='bn'), "connector_norm: 'bn' .* Did you mean 'BN'"),
     (dict(mode='search', skip='none'), "skip: 'none' is not known"),
     (dict(mode='search', st_form='square'), "st_form: 'square' is not known. Did you mean 'sq'"),
     (dict(mode='search', gamma_st='automatic'), "gamma_st: 'automatic' is not known. Did you mean 'auto'.*Or a number >= 0"),

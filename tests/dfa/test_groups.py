@@ -58,6 +58,8 @@ def test_addresses_with_a_port_and_lists_are_taken_as_they_are():
     ([dict(student='backbone.layer1', weight=2)], r"groups\[0\].weight: 'weight' is not known"),
     ([dict(student='backbone.layer1', teacher=[])], r'groups\[0\].teacher: \[\] is neither a stage nor a list'),
     ([dict(student='backbone.layer1', every=0)], r'groups\[0\].every: 0. Accepted: a whole number > 0'),
+    ([dict(student='backbone.layer1', teacher=['backbone.layer1.blocks.0@out'], every=2)],
+     r"groups\[0\].every: 2, but the teacher is \['backbone.layer1.blocks.0@out'\]. Accepted: with a stage alone"),
     (['backbone.layer7'], r"'backbone.layer7' is not known. Did you mean"),
     ([('backbone.layer1', 'backbone.conv1')], "the teacher's 'backbone.conv1' is a Conv2d, not a list of blocks")])
 def test_what_is_no_group_is_refused(groups, message):
@@ -66,7 +68,8 @@ def test_what_is_no_group_is_refused(groups, message):
 
 
 def test_mistakes_name_the_distiller():
-    for cfg, message in ((dfa(groups=['backbone.layer9']), "model.distillers.dfa: tap 'backbone.layer9' of the student"),
+    for cfg, message in ((dfa(groups=['backbone.layer9']),
+                          r"model.distillers.dfa.groups\[0\]: tap 'backbone.layer9' of the student"),
                          (dfa(groups=[3]), r'model.distillers.dfa.groups\[0\]: 3 is not a group')):
         with pytest.raises(DistillationError, match=message):
             build(distilled(classifier(), dfa=cfg))

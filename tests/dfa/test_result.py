@@ -13,8 +13,9 @@ GROUP = dict(name='layer3', student=f'{STAGE}.1@end', teacher=[f'{STAGE}.0@end',
 
 
 def written(path, sha256='abc', **changes):
-    write_aggregation(path, [{**GROUP, **changes}], dict(model='ImageClassifier', sha256=sha256), dict(iterations=4),
-                      dict(seed=0), dict(layer3=[[0, .5, .5], [4, .25, .75]]))
+    group = {**GROUP, **changes}
+    course = dict(layer3=[[0, *[.5] * len(group['weights'])], [4, *group['weights']]])
+    write_aggregation(path, [group], dict(model='ImageClassifier', sha256=sha256), dict(iterations=4), dict(seed=0), course)
     return str(path)
 
 
@@ -66,6 +67,20 @@ def test_unknown_keys_and_groups_without_layers_are_refused(tmp_path):
         read_aggregation(edited(tmp_path / 'a.json', lambda content: content['groups'][0].pop('teacher')), 'key')
 
 
+@pytest.mark.parametrize('course', [[], dict(layer3=[]), dict(layer3=[[0, .5]]), dict(layer3=[[0, .5, '.5']]),
+                                    dict(layer9=[[0, .5, .5]])])
+def test_a_course_that_is_none_is_refused(tmp_path, course):
+    with pytest.raises(DistillationError, match='course: is not what a search writes. Accepted: for each group a list'):
+        read_aggregation(edited(tmp_path / 'a.json', lambda content: content.update(course=course)), 'key')
+
+
+def test_a_file_that_is_not_there_has_a_near_one(tmp_path):
+    written(tmp_path / 'aggregation.json')
+    for wrong in (tmp_path / 'agregation.json', tmp_path):
+        with pytest.raises(DistillationError, match="not found .* Did you mean '.*/aggregation.json'"):
+            read_aggregation(str(wrong), 'key')
+
+
 def model_with(path, groups=(STAGE,), **options):
     return build(distilled(classifier(), dfa=dfa('distill', groups, aggregation=path, **options)))
 
@@ -86,6 +101,14 @@ def test_another_teacher_is_refused_unless_transferred(tmp_path):
     path = written(tmp_path / 'a.json', sha256='0123456789abcdef')
     with pytest.raises(DistillationError, match=r'model.distillers.dfa.aggregation: searched with another teacher. File: '
                                                 r'ImageClassifier, sha256 0123456789ab... Config: sha256'):
+        model_with(path)
+    assert model_with(path, transfer=True).distillation.dfa.groups[0].weights() == [.25, .75]
+
+
+def test_another_layer_of_the_student_is_refused_unless_transferred(tmp_path):
+    path = written(tmp_path / 'a.json', student=f'{STAGE}.0@end')
+    with pytest.raises(DistillationError, match='searched for another layer of the student in group layer3. File: '
+                                                'backbone.layer3.0@end. Config: backbone.layer3.1@end'):
         model_with(path)
     assert model_with(path, transfer=True).distillation.dfa.groups[0].weights() == [.25, .75]
 
