@@ -7,8 +7,9 @@ Call it again after an interruption: what is finished is not run again, what was
 (default_hooks.checkpoint.interval says how often one is saved).
 
 The search writes its file into its work dir, FOLDER/<name of the search config>, where the replay config reads it. Where
-FOLDER is not work_dirs, tell the replay: {search} in its options stands for that work dir, e.g.
---replay-options model.distillers.distpro.process={search}/process.json
+FOLDER is not work_dirs, tell the replay: {search} in its options stands for that work dir,
+--replay-options model.distillers.distpro.process={search}/process.json (DistPro) or
+--replay-options model.distillers.dfa.aggregation={search}/aggregation.json (DFA).
 """
 import argparse
 import signal
@@ -37,7 +38,8 @@ def parse_args() -> argparse.Namespace:
             parser.error(f'config {config} not found')
     if args.work_dir != Path(parser.get_default('work_dir')) and not any('{search}' in item for item in args.replay_options):
         parser.error(f'--work-dir {args.work_dir}: the replay config reads what a search in work_dirs has written. Say '
-                     'where this one writes, e.g. --replay-options model.distillers.distpro.process={search}/process.json')
+                     'where this one writes: --replay-options model.distillers.distpro.process={search}/process.json for '
+                     'DistPro, model.distillers.dfa.aggregation={search}/aggregation.json for DFA.')
     if not any(str(hook['type']).endswith('SearchHook') for hook in Config.fromfile(args.search).get('custom_hooks') or ()):
         parser.error(f'{args.search} searches nothing: it has no search hook in custom_hooks. The search comes first.')
     if Path(args.search).stem == Path(args.replay).stem:

@@ -63,6 +63,7 @@ def draw_course(content: Dict[str, Any], path: Path) -> None:
                       label=str(layer + 1))
         axis.set_title(name)
         axis.set_xlabel('iteration')
+        axis.locator_params(axis='x', integer=True)
         axis.legend(title='layer', fontsize=6, title_fontsize=6, ncols=1 + layers // 8)
     axes[0, 0].set_ylabel('weight')
     figure.tight_layout()

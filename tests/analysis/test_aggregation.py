@@ -52,7 +52,14 @@ def test_the_tool_writes_png_and_svg(file, tmp_path):
 def test_a_file_that_is_none_is_one_error(tmp_path):
     done = subprocess.run([sys.executable, str(TOOL), str(tmp_path / 'none.json')], capture_output=True, text=True,
                           check=False)
-    assert done.stderr.strip().splitlines()[-1].startswith('error: file: file')
+    assert done.stderr.strip().splitlines()[-1].endswith('none.json is no file')
+
+
+def test_a_near_file_is_named_and_no_file_is_overwritten(file):
+    for arguments, message in (([file.with_name('agregation.json')], f'is no file. Did you mean {file}?'),
+                               ([file, '--out', file], f'--out {file} is a file. Accepted: a folder.')):
+        done = subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True, check=False)
+        assert done.stderr.strip().endswith(message)
 
 
 def test_the_course_has_a_panel_for_each_group(file, tmp_path):
