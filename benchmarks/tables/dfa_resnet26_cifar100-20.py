@@ -1,4 +1,4 @@
-# DFA with a teacher of four blocks in each stage: what is found with and without the bridge, and what it is worth.
+# DFA with a teacher of four blocks in each stage: what is found with and without the other path, and what it is worth.
 folder = 'configs/classification/cifar100-20/'
 distil = folder + 'dfa_resnet26-resnet8_8e_cifar100-20.py'
 search = folder + 'dfa-search_resnet26-resnet8_6e_cifar100-20.py'
@@ -17,8 +17,6 @@ rows = [
     dict(name='search at 1:10', config=search, overrides={**taught, key + 'gamma_st': 0.1}, seeds=[0]),
     dict(name='search at 1:33', config=search, overrides={**taught, key + 'gamma_st': 0.03}, seeds=[0]),
     dict(name='DFA', config=distil, overrides={**taught, key + 'aggregation': '{search:aggregation.json}'}),
-    dict(name='DFA, searched without TS', config=distil,
-         overrides={**taught, key + 'aggregation': '{search without TS:aggregation.json}'}),
     dict(name='last', config=distil, overrides={**taught, key + 'aggregation': 'last'}),
     dict(name='average', config=distil, overrides={**taught, key + 'aggregation': 'average'}),
 ]
