@@ -24,7 +24,7 @@ def frozen_norms(cfg):
 
 
 out = Path(sys.argv[1])
-gamma_st, gamma_ts = map(float, sys.argv[2:] or (1, 1))
+gamma_st, gamma_ts = (gamma if gamma == 'auto' else float(gamma) for gamma in sys.argv[2:] or (1, 1))
 model = distilled(frozen_norms(classifier()), classifier(16, depth=34),
                   dfa=dfa('search', ('backbone.layer3', 'backbone.layer4'), connector_norm=None,
                           gamma_st=gamma_st, gamma_ts=gamma_ts))
@@ -39,6 +39,7 @@ cfg.train_dataloader.update(batch_size=4 // get_world_size(), sampler=dict(type=
 cfg.optim_wrapper.optimizer.weight_decay = .1
 runner, losses = run(cfg)
 student = unwrap(runner.model)
-torch.save(dict(betas=[group.beta for group in student.distillation.dfa.groups], losses=json.dumps(losses),
+dfa_ = student.distillation.dfa
+torch.save(dict(betas=[group.beta for group in dfa_.groups], gamma_st=dfa_.search.gammas.st, losses=json.dumps(losses),
                 weights={name: value.detach() for name, value in student.named_parameters()}),
            out / f'rank{get_rank()}.pt')

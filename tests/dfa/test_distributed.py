@@ -43,6 +43,12 @@ def test_beta_and_losses_are_those_of_one_process_on_the_same_batches(runs):
             assert mean == pytest.approx(value, rel=1e-3), (step, name)
 
 
+def test_both_ranks_find_the_same_balance(tmp_path):
+    first, second = launch(2, tmp_path, 'auto', 1)
+    assert first['gamma_st'] == second['gamma_st'] != 1
+    assert all(torch.equal(one, other) for one, other in zip(first['betas'], second['betas']))
+
+
 @pytest.mark.parametrize('gammas', [(1, 0), (0, 1), (1, 1)])
 def test_P12_what_no_path_reaches_stands_still_under_DDP_too(tmp_path, gammas):
     """Zeros for a gradient would let weight decay and momentum move it."""

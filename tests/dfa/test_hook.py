@@ -64,8 +64,9 @@ def watched(folder, **options):
     return runner, watch.seen
 
 
-def test_P10_P11_a_step_of_beta_changes_the_present_beta_alone_and_the_other_step_weights_alone(tmp_path):
-    _, seen = watched(tmp_path)
+@pytest.mark.parametrize('decay', [0., .1])
+def test_P10_P11_a_step_of_beta_changes_the_present_beta_alone_and_the_other_step_weights_alone(decay, tmp_path):
+    _, seen = watched(tmp_path, hooks=[hook(optimizer=dict(type='Adam', lr=.003, weight_decay=decay))])
     for start, after_beta, after_weights in seen:
         index = after_beta['index']
         assert equal(start['weights'], after_beta['weights'])
@@ -232,7 +233,9 @@ def test_a_balance_at_its_bound_is_told(ratio, told, tmp_path, capfd):
     assert ("search of layer3: gamma_st='auto' stopped at" in output) == told
 
 
-def test_nothing_of_a_search_step_stays_alive(tmp_path, monkeypatch):
+@pytest.mark.parametrize(('options', 'how'), [
+    (dict(gamma_ts=2.0), {}), (dict(skip='teacher'), {}), ({}, dict(unrolled=True))])
+def test_nothing_of_a_search_step_stays_alive(options, how, tmp_path, monkeypatch):
     """The teacher's maps go as soon as the step is over; nothing waits for the garbage collector."""
     held, alive = [], []
     reroute = FeatureAggregationDistiller.reroute
@@ -248,7 +251,7 @@ def test_nothing_of_a_search_step_stays_alive(tmp_path, monkeypatch):
     monkeypatch.setattr(FeatureAggregationDistiller, 'reroute', watched)
     gc.disable()
     try:
-        search_run(tmp_path, searching(gamma_ts=2.0), before=lambda runner: runner.register_hook(Count()))
+        search_run(tmp_path, searching(**options), [hook(**how)], before=lambda runner: runner.register_hook(Count()))
     finally:
         gc.enable()
     assert len(held) > 10

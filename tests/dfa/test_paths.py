@@ -115,6 +115,35 @@ def test_the_skip_of_the_teacher_is_its_aggregation_through_the_earlier_connecto
     assert seen[0].shape == expected.shape
 
 
+def test_forms_of_the_distance():
+    found = {}
+    for form in ('sq', 'norm', 'mse'):
+        torch.manual_seed(0)
+        model, search = searching(classifier, 1, st_form=form)
+        found[form] = float(losses(model.eval())[1])
+    size = search.group.channels * 16 * 16  # of layer3, of images of 64
+    assert found['mse'] * size == pytest.approx(found['sq'], rel=1e-4)
+    assert found['norm'] == pytest.approx(found['sq'] ** .5, rel=.05), 'a mean of roots'
+
+
+def test_the_whole_student_may_be_trained_beside():
+    model, _ = searching(classifier, 1, whole_weight=.25)
+    found = model.eval()(**model.data, mode='loss')
+    plain = type(model).student_class.forward(model, **model.data, mode='loss')
+    torch.testing.assert_close(found['whole.loss'], plain['loss'] * .25)
+    student = {name for name, _ in model.named_parameters() if 'distillation' not in name}
+    assert student <= reached(model, found['whole.loss'])
+
+
+def test_a_search_with_another_resolution():
+    model, search = searching(classifier, 0, [('backbone.layer3', 'backbone.layer2')], resize=True)
+    ts, st = losses(model)
+    assert 'backbone.layer3.0.conv1.weight' in reached(model, st)
+    with search.group.live() as beta:
+        gradients = torch.autograd.grad(sum(losses(model)), beta)
+    assert gradients[0].abs().max() > 0
+
+
 def test_P8_the_betas_of_other_groups_do_not_matter():
     model, search = searching(classifier, 1)
     model.eval()
@@ -212,7 +241,6 @@ def test_in_half_precision_losses_are_wide_and_scaling_cancels():
     assert bridge().st.dtype == torch.float32
     gradient = search.gradient(bridge)
     torch.testing.assert_close(search.gradient(bridge, scale=torch.tensor(1024.)), gradient, rtol=1e-2, atol=1e-4)
-    model.eval()
     assert search.gradient(bridge, scale=torch.tensor(float('inf'))) is None, 'what overflows is left out'
     before = search.group.beta.clone()
     search.step(None)
