@@ -19,10 +19,15 @@ def _check_environment() -> None:
 _check_environment()
 
 # Only now: what they import has just been checked.
-from . import backbones, baselines, core, datasets, dfa, distpro, losses, mgd  # noqa: E402
-from .core.files import register_safe_globals  # noqa: E402
+from . import backbones, baselines, datasets, dfa, distpro, losses, mgd  # noqa: E402
+from .distiller import Batch, Distiller, Pairs, ParsedPair  # noqa: E402
+from .losses import DISTANCES  # noqa: E402
+from .model import extend_runner  # noqa: E402
+from .utils.errors import DistillationError  # noqa: E402
+from .utils.files import register_safe_globals  # noqa: E402
 
 register_safe_globals()
-core.extend_runner()
+extend_runner()
 
-__all__ = ["__version__", "backbones", "baselines", "core", "datasets", "dfa", "distpro", "losses", "mgd"]
+__all__ = ['DISTANCES', 'Batch', 'DistillationError', 'Distiller', 'Pairs', 'ParsedPair', '__version__', 'backbones', 'baselines',
+           'datasets', 'dfa', 'distpro', 'losses', 'mgd']

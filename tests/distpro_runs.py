@@ -4,14 +4,14 @@ from copy import deepcopy
 
 from zoo import STUDENTS, distilled, loader, run_cfg
 
-from mmkd_plugin.core.stream import BatchStream
+from mmkd_plugin.search.stream import BatchStream
 
 LEVELS = ['backbone.layer1@preact', 'backbone.layer2@preact']
 NAMES = ['layer1-layer1', 'layer1-layer2', 'layer2-layer2']
 
 
 def distpro(mode='search', **options):
-    return dict(type='mmkd.DistProDistiller', **{'teacher': LEVELS, 'student': LEVELS, 'mode': mode, 'transforms': 'conv1',
+    return dict(type='mmkd.DistProDistiller', **{'levels': LEVELS, 'mode': mode, 'transforms': 'conv1',
                                                  **options})
 
 

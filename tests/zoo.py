@@ -82,8 +82,8 @@ def mgd(*pairs, **options):
         'pairs': list(pairs) or ['backbone.layer3@preact', 'backbone.layer4@preact'], 'reduction': 'mean', **options})
 
 
-def dfa(mode='search', groups=('backbone.layer2', 'backbone.layer3', 'backbone.layer4'), **options):
-    return dict(type='mmkd.FeatureAggregationDistiller', mode=mode, groups=list(groups), **options)
+def dfa(mode='search', pairs=('backbone.layer2', 'backbone.layer3', 'backbone.layer4'), **options):
+    return dict(type='mmkd.FeatureAggregationDistiller', mode=mode, pairs=list(pairs), **options)
 
 
 def distilled(student, teacher=None, teacher_options=None, **distillers):

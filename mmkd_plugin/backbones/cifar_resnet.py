@@ -3,8 +3,8 @@ from typing import Sequence
 
 from torch import Tensor, nn
 
-from ..core.errors import DistillationError
 from ..registry import MODELS
+from ..utils.errors import DistillationError
 from .stages import CIFARBackbone, conv3x3, projection
 
 

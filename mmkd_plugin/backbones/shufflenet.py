@@ -4,8 +4,8 @@ from typing import Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import DistillationError
 from ..registry import MODELS
+from ..utils.errors import DistillationError
 from .stages import CIFARBackbone
 
 STEM_WIDTH = 24

@@ -4,7 +4,7 @@ from typing import List, Optional, Sequence, Tuple, Union
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..core.errors import DistillationError
+from ..utils.errors import DistillationError
 
 INIT = [dict(type='Kaiming', layer='Conv2d'), dict(type='Constant', layer='_BatchNorm', val=1)]
 

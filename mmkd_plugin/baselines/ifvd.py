@@ -1,17 +1,19 @@
 """``mmkd.IFVDDistiller``: intra-class feature variation (Wang et al., ECCV 2020), without the adversarial term."""
-from typing import Dict, Optional
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.distiller import Batch, Distiller
-from ..core.errors import DistillationError, check_number
-from ..core.shapes import match_size
-from ..core.taps import TapInfo
-from ..core.validity import pixel_labels
+from ..distiller import Batch, Distiller, Features, Pairs, ParsedPair
+from ..losses import kl_divergence, pixel_labels
 from ..registry import MODELS
-from .logits import soft_cross_divergence
+from ..taps import TapInfo
+from ..taps.shapes import resize
+from ..utils.errors import DistillationError
+from ..utils.options import Number, option
+from .logits import check_same_classes
 
 
 def class_similarity(feature: Tensor, labels: Tensor, count: int) -> Tensor:
@@ -52,55 +54,58 @@ def variation_loss(student: Tensor, teacher: Tensor, labels: Tensor, count: int)
 class IFVDDistiller(Distiller):
     """The student's pixels are as similar to the prototype of their class as the teacher's are; and its logits follow.
 
-    Args:
-        student: tap of the feature before the student's classifier, e.g. ``'decode_head.conv_seg@in'``.
-        teacher: of the teacher's; the same address by default.
-        student_logits, teacher_logits: taps of the class scores of every pixel.
-        variation_weight, logits_weight: of the two losses; the authors'.
-        ignore_index: label of pixels that do not count, as the data samples have it.
-        loss_weight, begin, end, warmup and others: see :class:`~mmkd_plugin.core.Distiller`.
-
     Losses: ``loss_variation``: :func:`variation_loss`, labels resized to the feature by nearest neighbour; pixels that are
     ignored have a prototype of their own, as in the authors' code. ``loss_logits``: KL of the class scores at temperature 1,
     the mean over all B * K * H * W elements, as in the authors' code.
 
     Raises:
-        DistillationError: for a weight below 0; when training starts, if the numbers of classes differ, or there are no
+        DistillationError: for options that do not fit; when training starts, if the numbers of classes differ, or there are no
             label maps.
     """
 
-    def __init__(self, student: str = 'decode_head.conv_seg@in', teacher: Optional[str] = None,
-                 student_logits: str = 'decode_head.conv_seg', teacher_logits: Optional[str] = None,
-                 variation_weight: float = 200.0, logits_weight: float = 10.0, ignore_index: int = 255, **schedule):
-        super().__init__(**schedule)
-        check_number('variation_weight', variation_weight, least=0)
-        check_number('logits_weight', logits_weight, least=0)
-        check_number('ignore_index', ignore_index, least=0, whole=True)
-        self.features = student, teacher or student
-        self.logits = student_logits, teacher_logits or student_logits
-        self.student_taps, self.teacher_taps = ([self.features[side], self.logits[side]] for side in (0, 1))
-        self.variation_weight, self.logits_weight, self.ignore_index = variation_weight, logits_weight, ignore_index
+    @dataclass(frozen=True, kw_only=True)
+    class Options(Distiller.Options):
+        """The options of IFVD."""
+        renamed = dict(student='Write pairs=[(<student tap>, <teacher tap>)].',
+                       teacher='Write pairs=[(<student tap>, <teacher tap>)].',
+                       student_logits='Write logits=[(<student tap>, <teacher tap>)].',
+                       teacher_logits='Write logits=[(<student tap>, <teacher tap>)].')
+        pairs: List[ParsedPair] = option(
+            Pairs(length=1), (ParsedPair('decode_head.conv_seg@in', 'decode_head.conv_seg@in'),),
+            'taps of the feature before the classifier, one pair; the widths may differ')
+        logits: List[ParsedPair] = option(
+            Pairs(length=1), (ParsedPair('decode_head.conv_seg', 'decode_head.conv_seg'),),
+            'taps of the class scores of every pixel, one pair')
+        variation_weight: float = option(Number(least=0), 200.0, "weight of `loss_variation`; the authors'")
+        logits_weight: float = option(Number(least=0), 10.0, "weight of `loss_logits`; the authors'")
+        ignore_index: int = option(Number(least=0, whole=True), 255,
+                                   'label of pixels that do not count, as the data samples have it; they are a class of their own')
 
-    def prepare(self, student: Dict[str, TapInfo], teacher: Dict[str, TapInfo], name: str) -> None:
-        self.name = name
-        ours, theirs = student[self.logits[0]], teacher[self.logits[1]]
-        if ours.channels != theirs.channels:
-            raise DistillationError(f'model.distillers.{name}: the student has {ours.channels} classes ({self.logits[0]}), '
-                                    f'the teacher {theirs.channels} ({self.logits[1]}); accepted: the same.')
+    options: Options
 
-    def forward(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], batch: Batch) -> Dict[str, Tensor]:
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.features, self.logits = self.options.pairs[0], self.options.logits[0]
+        self.student_taps = [self.features.student, self.logits.student]
+        self.teacher_taps = [self.features.teacher, self.logits.teacher]
+
+    def prepare(self, student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo]) -> None:
+        check_same_classes(student[self.logits.student], teacher[self.logits.teacher])
+
+    def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         labels = pixel_labels(batch.data_samples)
         if labels is None:
-            raise DistillationError(f'model.distillers.{self.name}: the data samples have no label maps (gt_sem_seg). '
-                                    'Accepted: a data set for semantic segmentation.')
-        feature = student[self.features[0]].float()
+            raise DistillationError('the data samples have no label maps (gt_sem_seg)',
+                                    accepted='a data set for semantic segmentation')
+        feature = student[self.features.student].float()
         size = feature.shape[2:]
-        logits = student[self.logits[0]].float()
+        logits = student[self.logits.student].float()
         classes = max(2, logits.shape[1])  # one channel tells two classes apart
         # What is ignored (and what another codebase marks with a negative number) is one label more.
-        labels = torch.where((labels < 0) | (labels == self.ignore_index) | (labels >= classes), classes, labels)
+        ignored = (labels < 0) | (labels == self.options.ignore_index) | (labels >= classes)
+        labels = torch.where(ignored, classes, labels)
         labels = F.interpolate(labels.float(), size, mode='nearest').squeeze(1).long()
-        variation = variation_loss(feature, match_size(teacher[self.features[1]].float(), size), labels, classes + 1)
-        divergence = soft_cross_divergence(logits, match_size(teacher[self.logits[1]].float(), logits.shape[2:]), 1.0)
-        return dict(loss_variation=variation * self.variation_weight,
-                    loss_logits=divergence.mean() / logits.shape[1] * self.logits_weight)
+        variation = variation_loss(feature, resize(teacher[self.features.teacher].float(), size), labels, classes + 1)
+        divergence = kl_divergence(logits, resize(teacher[self.logits.teacher].float(), logits.shape[2:]), 1.0)
+        return dict(loss_variation=variation * self.options.variation_weight,
+                    loss_logits=divergence.mean() / logits.shape[1] * self.options.logits_weight)

@@ -1,19 +1,30 @@
 """``mmkd.SplitDataset``: a part of a training set, for searches that need validation data of their own."""
 import hashlib
-from typing import Any, List
+from dataclasses import dataclass
+from typing import Any, Dict, List, Set
 
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from torch.utils.data import Dataset
 
-from ..core.errors import DistillationError, check_arguments, check_number
 from ..registry import DATASETS
+from ..utils import options
+from ..utils.errors import DistillationError, under
+from ..utils.options import Choice, Kind, Number, option
 
 PARTS = ('train', 'val')
 
 
+class AnyDataset(Kind):
+    """A data set, or the config of one."""
+    accepted = "a data set's config"
+
+    def fits(self, value: Any) -> bool:
+        return isinstance(value, Dataset) or (isinstance(value, dict) and 'type' in value)
+
+
 @DATASETS.register_module()
-class SplitDataset(Dataset):
+class SplitDataset(Dataset):  # type: ignore[type-arg]
     """The training or the validation part of a data set: disjoint, random, the same in every process and every run.
 
     Which part an image belongs to depends on its identity (its path, with ``data_root``, so a search should be resumed with
@@ -21,29 +32,30 @@ class SplitDataset(Dataset):
     So the two parts stay disjoint when one is built with training transforms and filters and the other in test mode.
 
     Args:
-        dataset: config of a ``BaseDataset`` (all of mmseg's, mmdet's and mmpretrain's are). Wrappers such as
-            ``RepeatDataset`` go around this one, not into it.
-        part: ``'train'`` or ``'val'``.
-        ratio: fraction of the images in the training part, in (0, 1).
-        seed: of the split.
+        given: see ``Options``.
 
     Raises:
-        DistillationError: for another kind of data set, an unknown part, a ratio that leaves a part empty.
+        DistillationError: for options that do not fit, another kind of data set, a ratio that leaves a part empty.
     """
 
-    def __init__(self, dataset: dict, part: str, ratio: float = 0.8, seed: int = 0, **others):
-        check_arguments('SplitDataset', others, SplitDataset)
-        if part not in PARTS:
-            raise DistillationError(f'SplitDataset.part: {part!r}. Accepted: {", ".join(PARTS)}.')
-        check_number('SplitDataset.ratio', ratio, above=0)
-        check_number('SplitDataset.seed', seed, whole=True)
-        if ratio >= 1:
-            raise DistillationError(f'SplitDataset.ratio: {ratio!r}. Accepted: a number between 0 and 1.')
+    @dataclass(frozen=True, kw_only=True)
+    class Options(options.Options):
+        """The options of the data set."""
+        dataset: Any = option(AnyDataset(), doc="config of a `BaseDataset` (all of mmseg's, mmdet's and mmpretrain's are). Wrappers "
+                              'such as `RepeatDataset` go around this one, not into it')
+        part: str = option(Choice(PARTS), doc='which of the two')
+        ratio: float = option(Number(above=0, below=1), 0.8, 'fraction of the images in the training part')
+        seed: int = option(Number(whole=True), 0, 'of the split')
+
+    def __init__(self, **given: Any):
+        with under('SplitDataset'):
+            read = self.Options.read(given)
+        dataset = read.dataset
         self.dataset = MMENGINE_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         if not isinstance(self.dataset, BaseDataset):
-            raise DistillationError(f'SplitDataset.dataset: {type(self.dataset).__name__} is not a BaseDataset. Put '
-                                    'wrappers around SplitDataset.')
-        self.part, self.ratio, self.seed = part, ratio, seed
+            raise DistillationError(f'{type(self.dataset).__name__} is not a BaseDataset', path='SplitDataset.dataset',
+                                    hint='Put wrappers around SplitDataset.')
+        self.part, self.ratio, self.seed = read.part, read.ratio, read.seed
         self._split = False
         if self.dataset._fully_initialized:
             self.full_init()
@@ -57,21 +69,21 @@ class SplitDataset(Dataset):
         self.dataset.full_init()
         kept = [self.dataset.get_data_info(index) for index in range(len(self.dataset))]
         if len(kept) != len(everything) and not all('img_path' in info for info in everything):
-            raise DistillationError(f'SplitDataset.dataset: {type(self.dataset).__name__} filters images that have no path, '
-                                    'so they cannot be told apart. Set its filter_cfg to None.')
+            raise DistillationError(f'{type(self.dataset).__name__} filters images that have no path, so they cannot be told '
+                                    'apart', path='SplitDataset.dataset', hint='Set its filter_cfg to None.')
         indices = [index for index, identity in enumerate(_identities(kept)) if identity in mine]
         if not indices:
-            raise DistillationError(f'SplitDataset: the {self.part} part of {len(everything)} images at ratio {self.ratio} '
-                                    'is empty.')
+            raise DistillationError(f'the {self.part} part of {len(everything)} images at ratio {self.ratio} is empty',
+                                    path='SplitDataset.ratio', given=self.ratio)
         # In place, so that a transform that asks for another random image (Mosaic, a failed crop) gets one of this part.
         self.dataset.get_subset_(indices)
         self._split = True
 
     @property
-    def metainfo(self) -> dict:
+    def metainfo(self) -> Dict[str, Any]:
         return self.dataset.metainfo
 
-    def get_data_info(self, index: int) -> dict:
+    def get_data_info(self, index: int) -> Dict[str, Any]:
         self.full_init()
         return self.dataset.get_data_info(index)
 
@@ -88,13 +100,13 @@ class SplitDataset(Dataset):
         return self.dataset[index]
 
 
-def _identities(infos: List[dict]) -> List[str]:
+def _identities(infos: List[Dict[str, Any]]) -> List[str]:
     return [str(info.get('img_path', position)) for position, info in enumerate(infos)]
 
 
-def _members(identities: List[str], part: str, ratio: float, seed: int) -> set:
+def _members(identities: List[str], part: str, ratio: float, seed: int) -> Set[str]:
     """The identities of a part: the first ``ratio`` of all, in the order of their hashes."""
-    def rank(identity):
+    def rank(identity: str) -> bytes:
         return hashlib.sha256(f'{seed}:{identity}'.encode()).digest()
 
     ordered = sorted(set(identities), key=rank)

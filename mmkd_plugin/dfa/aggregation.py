@@ -3,10 +3,9 @@ from typing import List, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.shapes import widened
+from ..taps.shapes import widened
 
 ABLATIONS = ('last', 'average', 'random')
 
@@ -31,13 +30,6 @@ def aggregate(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
     for feature, weight in zip(maps[1:], weights[1:]):
         total = total + widened(feature) * weight
     return total
-
-
-def fit_size(aggregation: Tensor, size: Sequence[int]) -> Tensor:
-    """A (B, C, H, W) at the student's resolution (h, w), bilinearly: linear, so it commutes with the sum over layers."""
-    if tuple(aggregation.shape[2:]) == tuple(size):
-        return aggregation
-    return F.interpolate(aggregation, tuple(size), mode='bilinear', align_corners=False)
 
 
 def ablation_weights(kind: str, count: int, seed: int = 0) -> List[float]:

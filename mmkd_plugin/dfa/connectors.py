@@ -1,32 +1,45 @@
 """A layer group while it is searched or distilled: its 1x1 connectors and its aggregation weights."""
 import math
 from contextlib import contextmanager
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
-from ..core.errors import DistillationError
-from ..core.recording import FeatureSum
-from ..core.shapes import as_map
-from ..core.taps import TapInfo
-from .aggregation import aggregate, aggregation_weights, fit_size
+from ..losses import masked_norm
+from ..taps import FeatureSum, TapInfo
+from ..taps.shapes import as_map, resize
+from ..utils.errors import DistillationError
+from .aggregation import aggregate, aggregation_weights
 from .groups import LayerGroup
 
 CONNECTOR_NORMS = ('BN', 'SyncBN')
 BETA_SCALE = 1e-3
 
 
-def connector(inputs: int, outputs: int, norm: Optional[str]) -> nn.Sequential:
+def connector(inputs: int, outputs: int, norm: Optional[str]) -> 'Connector':
     """A 1x1 convolution and a norm; without one the convolution has a bias. Weights are N(0, 2 / outputs) (Heo et al.).
 
     Maps (B, inputs, H, W) to (B, outputs, H, W).
     """
     convolution = nn.Conv2d(inputs, outputs, 1, bias=norm is None)
     nn.init.normal_(convolution.weight, 0, math.sqrt(2 / outputs))
-    return nn.Sequential(convolution) if norm is None else nn.Sequential(
-        convolution, build_norm_layer(dict(type=norm), outputs)[1])
+    return Connector(convolution) if norm is None else Connector(convolution, build_norm_layer(dict(type=norm), outputs)[1])
+
+
+class Connector(nn.Sequential):
+    """A convolution and, perhaps, a norm, whose statistics can be those of the cells that count."""
+
+    def forward(self, feature: Tensor, valid: Optional[Tensor] = None) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H, W).
+
+        Args:
+            feature: the map.
+            valid: (B, 1, H, W) bool, the cells that count; None for all.
+        """
+        moved: Tensor = self[0](feature)
+        return masked_norm(self[1], moved, valid) if len(self) > 1 else moved
 
 
 class ConnectedGroup(nn.Module):
@@ -90,7 +103,7 @@ class ConnectedGroup(nn.Module):
         self._weights = None
 
     @contextmanager
-    def live(self):
+    def live(self) -> Iterator[Tensor]:
         """Inside, aggregations carry gradients to the leaf (N,) that is yielded: beta itself, as a tensor of its own."""
         self._live = self.beta.detach().clone().requires_grad_()
         try:
@@ -111,8 +124,8 @@ class ConnectedGroup(nn.Module):
     def fitted(self, aggregation: Tensor, student: Tensor) -> Tensor:
         """The aggregation at the resolution of the student's feature. Raises :class:`DistillationError` if not allowed."""
         if self.resize or aggregation.shape[2:] == student.shape[2:]:
-            return fit_size(aggregation, student.shape[2:])
-        raise DistillationError(_size_message(self, tuple(student.shape[2:]), tuple(aggregation.shape[2:])))
+            return resize(aggregation, student.shape[2:], 'bilinear')
+        raise _other_size(self, tuple(student.shape[2:]), tuple(aggregation.shape[2:]))
 
     def describe(self) -> str:
         """Which layers, and with which weights if they are fixed, in one line."""
@@ -120,7 +133,7 @@ class ConnectedGroup(nn.Module):
         fixed = f', weights {" ".join(f"{weight:.4f}" for weight in self.weights())}' if hasattr(self, 'alpha') else ''
         return f'{self.name}: student {self.student} with {layers}{fixed}'
 
-    def _load_from_state_dict(self, *args, **kwargs):
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.forget_weights()
 
@@ -129,13 +142,13 @@ def _check_shapes(group: LayerGroup, student: TapInfo, teacher: Sequence[TapInfo
     shapes = [(info.channels, *(info.size or ())) for info in teacher]
     if len(set(shapes)) > 1:
         listed = ', '.join(f'{info.address} {shape}' for info, shape in zip(teacher, shapes))
-        raise DistillationError(f'groups: {group.name} mixes shapes, which cannot be summed (channels, height, width): '
-                                f'{listed}. Accepted: layers of one shape; list those that belong together.')
+        raise DistillationError(f'{group.name} mixes shapes, which cannot be summed (channels, height, width): {listed}',
+                                accepted='layers of one shape; list those that belong together')
     if student.size is not None and teacher[0].size is not None and student.size != teacher[0].size and not resize:
-        raise DistillationError(_size_message(group, student.size, teacher[0].size))
+        raise _other_size(group, student.size, teacher[0].size)
 
 
-def _size_message(group, student, teacher) -> str:
-    return (f'groups: {group.name}: the student ({group.student}) has resolution {student}, the teacher '
-            f"({group.teacher[0]}) {teacher}. Accepted: the same; with resize=True the aggregation is resized to the "
-            "student's.")
+def _other_size(group: Union[LayerGroup, ConnectedGroup], student: Tuple[int, ...], teacher: Tuple[int, ...]) -> DistillationError:
+    return DistillationError(
+        f'{group.name}: the student ({group.student}) has resolution {student}, the teacher ({group.teacher[0]}) {teacher}',
+        accepted="the same; with resize=True the aggregation is resized to the student's")

@@ -1,18 +1,15 @@
 """Layer groups: which layers of the teacher are aggregated for which stage of the student."""
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, List, Mapping, Sequence, Tuple
 
 from torch import nn
 
-from ..core.distiller import pair_names
-from ..core.errors import DistillationError, check_known_keys, check_number
-from ..core.taps import TapAddress, TapInfo, resolve_module
+from ..distiller import ParsedPair, pair_names
+from ..taps import TapAddress, TapInfo, resolve_module
+from ..utils.errors import DistillationError, under
 from .aggregation import every_kth
 
 BLOCK_LISTS = ('blocks', 'layers')  # where a stage that is no list itself keeps its blocks
-ACCEPTED = ("Accepted: a list of stages, e.g. ['backbone.layer3', 'backbone.layer4'], of (student, teacher) pairs, or of "
-            'dict(student=..., teacher=..., every=...); the teacher may be a list of taps.')
-
 
 @dataclass(frozen=True)
 class LayerGroup:
@@ -28,7 +25,7 @@ class LayerGroup:
     teacher: Tuple[str, ...]
 
 
-def find_groups(groups: Sequence[Any], every: int, student: nn.Module, teacher: nn.Module) -> List[LayerGroup]:
+def find_groups(pairs: Sequence[ParsedPair], every: int, student: nn.Module, teacher: nn.Module) -> List[LayerGroup]:
     """The groups of a config, with the blocks of every stage.
 
     A stage is a list of blocks (``nn.Sequential``, ``nn.ModuleList``), or a module that keeps them in ``blocks`` or
@@ -36,27 +33,26 @@ def find_groups(groups: Sequence[Any], every: int, student: nn.Module, teacher: 
     addresses of a list, are taken as they are.
 
     Args:
-        groups: as the config has them.
-        every: every how many blocks of a teacher's stage are taken, counted from the last.
+        pairs: the student's stage and the teacher's stage, or list of taps, of each group, shallow to deep.
+        every: every how many blocks of a teacher's stage are taken, counted from the last, where a pair does not say it.
         student, teacher: the two models.
 
     Raises:
-        DistillationError: for anything that is not a group, or an address that does not exist.
+        DistillationError: for an address that does not exist, or a stage without blocks; its path begins with the number.
     """
-    if isinstance(groups, (str, dict)) or not isinstance(groups, Sequence) or not groups:
-        raise DistillationError(f'groups: {groups!r} is not a list of groups. {ACCEPTED}')
-    parsed = [_parse(group, every, number) for number, group in enumerate(groups)]
-    names = pair_names([(ours, '') for ours, _, _ in parsed])
     found = []
-    for number, (name, (ours, theirs, step)) in enumerate(zip(names, parsed)):
-        try:
-            found.append(LayerGroup(name, _last_block(student, ours), tuple(_blocks(teacher, theirs, step))))
-        except DistillationError as error:
-            raise DistillationError(f'groups[{number}]: {error}') from None
+    for number, (name, pair) in enumerate(zip(pair_names(pairs), pairs)):
+        with under(f'[{number}]'):
+            if 'every' in pair.more and not (isinstance(pair.teacher, str) and _is_stage(pair.teacher)):
+                raise DistillationError(f'has no meaning with the teacher {pair.teacher!r}', path='every', given=pair.more['every'],
+                                        accepted='with a stage alone, whose blocks it thins out')
+            step = pair.more.get('every', every)
+            found.append(LayerGroup(name, _last_block(student, pair.student), tuple(_blocks(teacher, pair.teacher, step))))
     return found
 
 
-def check_order(groups: Sequence[LayerGroup], student: Dict[str, TapInfo], teacher: Dict[str, TapInfo]) -> None:
+def check_order(groups: Sequence[LayerGroup], student: Mapping[str, TapInfo],
+                teacher: Mapping[str, TapInfo]) -> None:
     """Makes sure that groups, and the layers of each, stand in the order of the forward.
 
     Args:
@@ -68,37 +64,15 @@ def check_order(groups: Sequence[LayerGroup], student: Dict[str, TapInfo], teach
     """
     for before, after in zip(groups, groups[1:]):
         if (before.student, before.teacher) == (after.student, after.teacher):
-            raise DistillationError(f'groups: {after.student!r} is there twice. Accepted: each stage once.')
+            raise DistillationError('is there twice', given=after.student, accepted='each stage once')
         if student[before.student].position > student[after.student].position:
-            raise DistillationError(f'groups: {before.student!r} stands before {after.student!r}, but comes after it in the '
-                                    'student. Accepted: shallow to deep.')
+            raise DistillationError(f'stands before {after.student!r}, but comes after it in the student', given=before.student,
+                                    accepted='shallow to deep')
     for group in groups:
         for before, after in zip(group.teacher, group.teacher[1:]):
             if teacher[before].position > teacher[after].position:
-                raise DistillationError(f'groups: {group.name}: layer {before!r} stands before {after!r}, but comes after '
-                                        'it in the teacher. Accepted: shallow to deep.')
-
-
-def _parse(group, every: int, number: int) -> Tuple[str, Any, int]:
-    key = f'groups[{number}]'
-    if isinstance(group, str):
-        group = dict(student=group, teacher=group)
-    elif isinstance(group, (list, tuple)) and len(group) == 2:
-        group = dict(student=group[0], teacher=group[1])
-    if not isinstance(group, dict) or not isinstance(group.get('student'), str):
-        raise DistillationError(f'{key}: {group!r} is not a group. {ACCEPTED}')
-    check_known_keys(key, group, ('student', 'teacher', 'every'))
-    theirs = group.get('teacher', group['student'])
-    listed = isinstance(theirs, (list, tuple)) and theirs and all(isinstance(tap, str) for tap in theirs)
-    if not listed and not isinstance(theirs, str):
-        raise DistillationError(f'{key}.teacher: {theirs!r} is neither a stage nor a list of taps. {ACCEPTED}')
-    if listed and len(set(theirs)) < len(theirs):
-        raise DistillationError(f'{key}.teacher: {theirs!r} has a tap twice. Accepted: each once.')
-    if 'every' in group and not (isinstance(theirs, str) and _is_stage(theirs)):
-        raise DistillationError(f'{key}.every: {group["every"]!r}, but the teacher is {theirs!r}. Accepted: with a stage '
-                                'alone, whose blocks it thins out.')
-    step = check_number(f'{key}.every' if 'every' in group else 'every', group.get('every', every), above=0, whole=True)
-    return group['student'], theirs, step
+                raise DistillationError(f'(a layer of {group.name}) stands before {after!r}, but comes after it in the teacher',
+                                        given=before, accepted='shallow to deep')
 
 
 def _last_block(student: nn.Module, address: str) -> str:
@@ -108,7 +82,7 @@ def _last_block(student: nn.Module, address: str) -> str:
     return f'{blocks[-1] if blocks else address}@end'
 
 
-def _blocks(teacher: nn.Module, theirs, every: int) -> List[str]:
+def _blocks(teacher: nn.Module, theirs: Any, every: int) -> List[str]:
     if not isinstance(theirs, str):
         return list(theirs)
     if not _is_stage(theirs):
@@ -117,9 +91,10 @@ def _blocks(teacher: nn.Module, theirs, every: int) -> List[str]:
     if not blocks:
         module = resolve_module(teacher, theirs, 'teacher')
         inside = ', '.join(name for name, _ in module.named_children())
-        raise DistillationError(f"the teacher's {theirs!r} is a {type(module).__name__}, not a list of blocks, and "
-                                f'has none named {" or ".join(BLOCK_LISTS)} (it contains: {inside or "nothing"}). Accepted: '
-                                f"a list of taps, or {theirs + '@end'!r} for a group of this one layer.")
+        raise DistillationError(
+            f"is a {type(module).__name__} of the teacher, not a list of blocks, and has none named {' or '.join(BLOCK_LISTS)} (it "
+            f'contains: {inside or "nothing"})', given=theirs,
+            accepted=f"a list of taps, or {theirs + '@end'!r} for a group of this one layer")
     return [f'{blocks[number]}@end' for number in every_kth(len(blocks), every)]
 
 

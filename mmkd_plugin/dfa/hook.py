@@ -1,34 +1,47 @@
 """``mmkd.AggregationSearchHook``: the search of DFA's aggregation weights on the ordinary training loop."""
 import copy
 import logging
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Union
 
 import torch
-from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
+from torch import Tensor
 
-from ..core.errors import DistillationError, check_arguments, check_flag, check_number
-from ..core.gradients import reentrant_checkpoints_refused
-from ..core.isolation import preserved_buffers, preserved_rng
-from ..core.provenance import provenance
-from ..core.runner import StatefulHook, check_settings, distillation_of, unwrap
-from ..core.stream import BatchStream, seed_generators, validation_loader
+from ..distiller import reentrant_checkpoints_refused
+from ..model import DistilledMixin, StatefulHook, distillation_of, unwrap
 from ..registry import HOOKS
+from ..search import SearchOptions, SearchRun, seed_generators
+from ..search.run import FileName
+from ..utils.errors import DistillationError, under
+from ..utils.isolation import preserved_buffers, preserved_rng
+from ..utils.options import Block, Either, Flag, ListOf, Number, option
+from .artefact import write_aggregation
 from .bilevel import virtual_steps
 from .bridge import BALANCE_RANGE
-from .distiller import FeatureAggregationDistiller
+from .distiller import IN_SEARCH, FeatureAggregationDistiller
 from .phases import Phase, beta_steps_before, phase_at, phases_of
-from .result import write_aggregation
-from .search import AggregationSearch, PathLosses
+from .search import AggregationSearch, Gammas, PathLosses
 
 KEY = 'AggregationSearchHook'
 OPTIMIZER = dict(type='Adam', lr=3e-3, betas=(0.5, 0.999))
 COURSE_POINTS = 100
 LOWEST, HIGHEST = BALANCE_RANGE
+WHOLE = Number(above=0, whole=True)
+
+
+@dataclass(frozen=True)
+class Lengths(ListOf):
+    """One whole number or several."""
+
+    def fits(self, value: Any) -> bool:
+        return super().fits(value) or self.kind.fits(value)
+
+    def read(self, value: Any) -> Any:
+        return value if self.kind.fits(value) else super().read(value)
 
 
 @HOOKS.register_module()
@@ -40,127 +53,111 @@ class AggregationSearchHook(StatefulHook):
     state lies in the checkpoint, so a resumed search is the uninterrupted one.
 
     Args:
-        dataloader: config of the validation loader. By default ``train_dataloader`` with the other part of its
-            ``mmkd.SplitDataset``.
-        iterations: I_s of every group, or a list for the groups with more than one layer; by default the run in equal parts.
-        optimizer: of beta; each group has a new one. lr * I_s should be 2 to 10: Adam moves each beta by at most lr a step.
-        regularisation: lambda; ``lambda / 2 * |beta|^2`` is added to the loss of beta.
-        weights_first: fraction of each group's iterations that train weights only.
-        unrolled: whether the gradient of beta is taken at the weights of the next training step (second order). That step is
-            SGD's, momentum included, without clipping; batches in which ``gamma_st='auto'`` is measured are first order.
-        out: where the result goes, in the work dir.
-        seed: of the order and the augmentation of validation data, and of dropout in the step of beta.
+        given: see ``Options``.
 
     Raises:
-        DistillationError: for a wrong value; when training starts, if there is no validation data, no searching distiller,
-            the run has not as many iterations as the groups, or a search is resumed with other settings.
+        DistillationError: for options that do not fit; when training starts, if there is no validation data, no searching
+            distiller, the run has not as many iterations as the groups, or a search is resumed with other settings.
     """
     priority = 'NORMAL'  # before checkpoints are saved
     state_key = 'aggregation_search'
 
-    def __init__(self, dataloader: Optional[dict] = None, iterations: Union[int, Sequence[int], None] = None,
-                 optimizer: Optional[dict] = None, regularisation: float = 1e-3, weights_first: float = 0.0,
-                 unrolled: bool = False, out: str = 'aggregation.json', seed: int = 0, **others):
-        check_arguments(KEY, others, AggregationSearchHook)
-        check_number(f'{KEY}.regularisation', regularisation, least=0)
-        check_number(f'{KEY}.weights_first', weights_first, least=0)
-        check_number(f'{KEY}.seed', seed, least=0, whole=True)
-        check_flag(f'{KEY}.unrolled', unrolled)
-        if weights_first >= 1:
-            raise DistillationError(f'{KEY}.weights_first: {weights_first!r}. Accepted: a fraction, 0 <= fraction < 1.')
-        if dataloader is not None and not isinstance(dataloader, dict):
-            raise DistillationError(f'{KEY}.dataloader: {dataloader!r}. Accepted: a dataloader config, or None.')
-        if not isinstance(out, str) or not out:
-            raise DistillationError(f"{KEY}.out: {out!r}. Accepted: the name of a file, e.g. 'aggregation.json'.")
-        if optimizer is not None and (not isinstance(optimizer, dict) or not isinstance(optimizer.get('type'), str)):
-            raise DistillationError(f"{KEY}.optimizer: {optimizer!r}. Accepted: a config, e.g. dict(type='Adam', lr=3e-3).")
-        self.dataloader_cfg, self.iterations, self.out, self.seed = dataloader, iterations, out, seed
-        self.optimizer, self.regularisation = optimizer or OPTIMIZER, regularisation
-        self.weights_first, self.unrolled = weights_first, unrolled
-        self._name = ''
+    @dataclass(frozen=True, kw_only=True)
+    class Options(SearchOptions):
+        """The options of the hook."""
+        iterations: Union[int, List[int], None] = option(
+            Either(Lengths(WHOLE, 'whole numbers > 0, or one for all'), (None,)), None, 'I_s of every group, or a list for the '
+            'groups with more than one layer; by default the run in equal parts')
+        optimizer: Dict[str, Any] = option(
+            Block("a config, e.g. dict(type='Adam', lr=3e-3)", needs=('type',)), OPTIMIZER, 'of beta; each group has a new one. '
+            'lr * I_s should be 2 to 10: Adam moves each beta by at most lr a step')
+        regularisation: float = option(Number(least=0), 1e-3, 'lambda; lambda / 2 * |beta|^2 is added to the loss of beta')
+        weights_first: float = option(Number(least=0, below=1), 0.0,
+                                      "fraction of each group's iterations that train weights only")
+        unrolled: bool = option(
+            Flag(), False, "whether the gradient of beta is taken at the weights of the next training step (second order). That "
+            "step is SGD's, momentum included, without clipping; batches in which `gamma_st='auto'` is measured are first order")
+        out: str = option(FileName(), 'aggregation.json', 'name of the file, in the work dir')
+
+    def __init__(self, **given: Any):
+        with under(KEY):
+            self.options = self.Options.read(given)
+        self.run = SearchRun(KEY, self.options)
         self._phases: List[Phase] = []
         self._search: Optional[AggregationSearch] = None
-        self._saved: Optional[dict] = None
-        self._settings: Dict[str, Any] = {}
-        self._meta: Dict[str, Any] = {}
-        self._stream: Optional[BatchStream] = None
+        self._distiller: Optional[FeatureAggregationDistiller] = None
+
+    @property
+    def search(self) -> AggregationSearch:
+        """The search, once training has started."""
+        assert self._search is not None, 'training starts it'
+        return self._search
 
     def before_train(self, runner: Runner) -> None:
-        if isinstance(runner.optim_wrapper, OptimWrapperDict):
-            raise DistillationError(f'{KEY}: the run has several optimisers (optim_wrapper). Accepted: one.')
-        self._name, distiller = _searching(runner)
-        self._search = distiller.start_search(self.optimizer, self.regularisation)
-        names = {index: group.name for index, group in enumerate(distiller.groups) if group.searched}
-        self._phases = phases_of(names, runner.max_iters, self.iterations, self.weights_first)
-        self._settings = dict(
-            self._how(runner), phases=[[phase.group, phase.begin, phase.end, phase.beta_begin] for phase in self._phases])
-        self._meta = provenance(runner)
-        if self._saved is not None:
-            check_settings(self._saved['settings'], self._settings)
-            self._search.load(self._saved)
-            self._meta['date'] = self._saved['date']
-        key = f'{KEY}.dataloader'
-        loader = validation_loader(self.dataloader_cfg, runner.cfg, key)
-        self._stream = BatchStream(loader, self.seed, key, start=beta_steps_before(self._phases, runner.iter))
+        self._distiller = self.run.begin(runner, FeatureAggregationDistiller)
+        self._search = start_search(self._distiller, self.options.optimizer, self.options.regularisation)
+        names = {index: group.name for index, group in enumerate(self._search.groups) if group.searched}
+        self._phases = phases_of(names, runner.max_iters, self.options.iterations, self.options.weights_first)
+        phases = [[phase.group, phase.begin, phase.end, phase.beta_begin] for phase in self._phases]
+        saved = self.run.resume(dict(self._how(), phases=phases))
+        if saved is not None:
+            self._search.load(saved)
+        self.run.open(start=beta_steps_before(self._phases, runner.iter))
         print_log(f'search of {len(names)} groups: ' + ', '.join(
             f'{names[phase.group]} in iterations {phase.begin + 1} to {phase.end}' for phase in self._phases),
             logger=runner.logger)
 
-    def state_dict(self) -> dict:
-        return dict(self._search.state(), settings=self._settings, date=self._meta['date'])
+    def state_dict(self) -> Dict[str, Any]:
+        return self.run.state(self.search.state())
 
-    def load_state_dict(self, state: dict) -> None:
-        self._saved = state
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        self.run.load(state)
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
-        phase = phase_at(self._phases, runner.iter)
-        self._search.enter(phase.group)
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        phase = self._phase(runner)
+        self.search.enter(phase.group)
         if runner.iter == phase.begin:
-            self._search.note(runner.iter)
+            self._note(runner.iter)
         if runner.iter < phase.beta_begin:
             return
-        self._search.step(self._gradient(runner, unwrap(runner.model), data_batch))
+        self.search.step(self._gradient(runner, unwrap(runner.model), data_batch))
 
-    def _gradient(self, runner: Runner, model, data_batch) -> Optional[torch.Tensor]:
+    def _gradient(self, runner: Runner, model: DistilledMixin, data_batch: Any) -> Optional[Tensor]:
         wrapper, scale = runner.optim_wrapper, None
         if hasattr(wrapper, 'loss_scaler'):
             scale = wrapper.loss_scaler.scale(torch.ones((), device=next(model.parameters()).device))
         with preserved_rng(), preserved_buffers(model):
-            seed_generators(self.seed, runner.iter)
-            validation = model.data_preprocessor(next(self._stream), True)
+            seed_generators(self.options.seed, runner.iter)
+            validation = model.data_preprocessor(self.run.next_batch(), True)
             train = None
-            if self.unrolled:
+            if self.options.unrolled:
                 # Some preprocessors pad the ground truth in place; the run's own step has it still before it.
                 training = model.data_preprocessor(copy.deepcopy(data_batch), True)
                 train = partial(self._losses, runner, model, training)
             with reentrant_checkpoints_refused('Switch it off for the search.'):
-                return self._search.gradient(partial(self._losses, runner, model, validation), train,
+                return self.search.gradient(partial(self._losses, runner, model, validation), train,
                                              lambda: virtual_steps(wrapper.optimizer), scale)
 
-    def _losses(self, runner: Runner, model, data) -> PathLosses:
-        seed_generators(self.seed, runner.iter)  # forwards whose difference is taken drop the same
+    def _losses(self, runner: Runner, model: DistilledMixin, data: Any) -> PathLosses:
+        seed_generators(self.options.seed, runner.iter)  # forwards whose difference is taken drop the same
         with runner.optim_wrapper.optim_context(runner.model):
             losses = model._run_forward(data, mode='loss')
-        st = losses.pop(f'{self._name}.loss_st')
+        st = losses.pop(f'{self._present_name()}.loss_st')
         return PathLosses(ts=model.parse_losses(losses)[0], st=st)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        phase, done = phase_at(self._phases, runner.iter), runner.iter + 1
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        phase, done = self._phase(runner), runner.iter + 1
         if done == phase.end or (done - phase.begin) % max(1, (phase.end - phase.begin) // COURSE_POINTS) == 0:
-            self._search.note(done)
-        self._log(runner)
+            self._note(done)
+        group, gammas = self.search.group, self.search.gammas
+        self.run.log({f'{group.name}.{number}': weight for number, weight in enumerate(group.weights(), 1)})
+        if gammas.auto:
+            self.run.log(dict(gamma_st=gammas.st))
         if done == phase.end:
             self._report(runner)
 
-    def _log(self, runner: Runner) -> None:
-        group, gammas = self._search.group, self._search.gammas
-        for number, weight in enumerate(group.weights(), 1):
-            runner.message_hub.update_scalar(f'train/{self._name}.{group.name}.{number}', weight)
-        if gammas.auto:
-            runner.message_hub.update_scalar(f'train/{self._name}.gamma_st', gammas.st)
-
     def _report(self, runner: Runner) -> None:
-        group, gammas = self._search.group, self._search.gammas
+        group, gammas = self.search.group, self.search.gammas
         weights = ' '.join(f'{weight:.3f}' for weight in group.weights())
         print_log(f'search of {group.name} done: weights {weights} (shallow to deep), gamma_st {gammas.st:.3g}, gamma_ts '
                   f'{gammas.ts:.3g}', logger=runner.logger)
@@ -171,35 +168,55 @@ class AggregationSearchHook(StatefulHook):
                       logger=runner.logger, level=logging.WARNING)
 
     def after_train(self, runner: Runner) -> None:
-        self._stream = None  # and with it its workers
-        if runner.iter < self._phases[-1].end:
-            print_log(f'search: ended after {runner.iter} of {runner.max_iters} iterations; resume it to get {self.out}',
-                      logger=runner.logger)
-            return
-        if not is_main_process():
-            return
-        path = Path(runner.work_dir) / self.out
-        distillation = distillation_of(runner)
-        teacher = distillation.teacher
-        write_aggregation(
-            path, distillation.distillers[self._name].result(),
-            dict(model=type(teacher.model).__name__, sha256=teacher.identity.get('sha256')),
-            dict(self._how(runner), gammas=self._search.used_gammas), self._meta, self._search.course)
-        print_log(f'aggregation weights: {path}', logger=runner.logger)
+        self.run.close(runner.iter >= self._phases[-1].end, self._write)
 
-    def _how(self, runner: Runner) -> Dict[str, Any]:
-        options = distillation_of(runner).distillers[self._name].options
-        return dict(iterations=runner.max_iters, order='unrolled' if self.unrolled else 'first', seed=self.seed,
-                    regularisation=self.regularisation, weights_first=self.weights_first, optimizer=dict(self.optimizer),
-                    **options)
+    def _write(self, path: Path) -> None:
+        teacher = distillation_of(self.run.runner).teacher
+        groups = [dict(name=group.name, student=group.student, teacher=list(group.teacher), weights=group.weights())
+                  for group in self.search.groups]
+        write_aggregation(path, groups, dict(model=type(teacher.model).__name__, sha256=teacher.identity.get('sha256')),
+                          dict(self._how(), gammas=self.search.used_gammas), self.run.meta, self.run.course.state())
+
+    def _note(self, done: int) -> None:
+        """Adds the present weights of the group to the course."""
+        self.search.note_gammas()
+        self.run.course.note(self.search.group.name, done, [round(weight, 5) for weight in self.search.group.weights()])
+
+    def _phase(self, runner: Runner) -> Phase:
+        phase = phase_at(self._phases, runner.iter)
+        assert phase is not None
+        return phase
+
+    def _present_name(self) -> str:
+        assert self._distiller is not None
+        return self._distiller.name
+
+    def _how(self) -> Dict[str, Any]:
+        """How it is searched: for the reader of the file, and for resuming."""
+        assert self._distiller is not None
+        options, of_distiller = self.options, self._distiller.options
+        return dict(iterations=self.run.runner.max_iters, order='unrolled' if options.unrolled else 'first', seed=options.seed,
+                    regularisation=options.regularisation, weights_first=options.weights_first,
+                    optimizer=dict(options.optimizer), **{name: getattr(of_distiller, name) for name in IN_SEARCH})
 
 
-def _searching(runner: Runner) -> Tuple[str, FeatureAggregationDistiller]:
-    found = {name: distiller for name, distiller in distillation_of(runner).distillers.items()
-             if isinstance(distiller, FeatureAggregationDistiller)}
-    searching = {name: distiller for name, distiller in found.items() if distiller.mode == 'search'}
-    if len(searching) > 1:
-        raise DistillationError(f"{KEY}: the distillers {', '.join(searching)} are all in mode 'search'. Accepted: one.")
-    if found:
-        return next(iter((searching or found).items()))
-    raise DistillationError(f"{KEY}: the model has no distiller of type 'mmkd.FeatureAggregationDistiller'")
+def start_search(distiller: FeatureAggregationDistiller, optimizer: Dict[str, Any], regularisation: float) -> AggregationSearch:
+    """Makes the state of a search, and gives it to the distiller.
+
+    Args:
+        distiller: in mode ``'search'``.
+        optimizer: config of the optimiser of beta.
+        regularisation: lambda.
+
+    Raises:
+        DistillationError: if every group has one layer only.
+    """
+    groups = list(distiller.groups)
+    if not any(group.searched for group in groups):
+        names = ', '.join(group.name for group in groups)
+        raise DistillationError(f'has one layer of the teacher in every group ({names}); there is nothing to search',
+                                path=f'{distiller.path}.pairs', accepted='a stage of several blocks, of which '
+                                f'every={distiller.options.every} leaves more than one')
+    gammas = Gammas(distiller.options.gamma_st, distiller.options.gamma_ts)
+    distiller.search = AggregationSearch(groups, gammas, optimizer, regularisation)
+    return distiller.search

@@ -2,7 +2,9 @@
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Union
 
-from ..core.errors import DistillationError, check_number
+from ..utils.errors import DistillationError
+
+KEY = 'AggregationSearchHook.iterations'
 
 
 @dataclass(frozen=True)
@@ -35,24 +37,24 @@ def phases_of(names: Dict[int, str], total: int, iterations: Union[int, Sequence
     Raises:
         DistillationError: if the run has too few iterations, or not those that are given.
     """
-    key = 'AggregationSearchHook.iterations'
     if iterations is None:
         if total < len(names):
-            raise DistillationError(f'train_cfg: the run has {total} iterations for {len(names)} groups to search '
-                                    f'({", ".join(names.values())}). Accepted: one for each at least; hundreds are needed.')
+            raise DistillationError(f'the run has {total} iterations for {len(names)} groups to search '
+                                    f'({", ".join(names.values())})', path='train_cfg',
+                                    accepted='one for each at least; hundreds are needed')
         lengths = [total // len(names)] * len(names)
         lengths[-1] += total - sum(lengths)
     else:
         lengths = list(iterations) if isinstance(iterations, (list, tuple)) else [iterations] * len(names)
     if len(lengths) != len(names):
-        raise DistillationError(f'{key}: {len(lengths)} numbers for {len(names)} groups with more than one layer '
-                                f'({", ".join(names.values())})')
-    for length in lengths:
-        check_number(key, length, above=0, whole=True)
+        raise DistillationError(f'has {len(lengths)} numbers for {len(names)} groups with more than one layer '
+                                f'({", ".join(names.values())})', path=KEY)
     if sum(lengths) != total:
-        raise DistillationError(f'{key}: the phases take {sum(lengths)} iterations ({" + ".join(map(str, lengths))} for '
-                                f'{", ".join(names.values())}), the run has {total} (train_cfg). Both must be the same.')
-    phases, begin = [], 0
+        raise DistillationError(f'the phases take {sum(lengths)} iterations ({" + ".join(map(str, lengths))} for '
+                                f'{", ".join(names.values())}), the run has {total} (train_cfg)', path=KEY,
+                                accepted='the same in both')
+    phases: List[Phase] = []
+    begin = 0
     for group, length in zip(names, lengths):
         phases.append(Phase(group, begin, begin + length, begin + int(weights_first * length)))
         begin += length

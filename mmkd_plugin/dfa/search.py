@@ -1,13 +1,13 @@
-"""The architecture side of a search: beta of the group at hand, its optimiser, the balance of the two paths, the course."""
+"""The architecture side of a search: beta of the group at hand, its optimiser, the balance of the two paths."""
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.dist import all_reduce
 from mmengine.optim import OPTIMIZERS
 from torch import Tensor
 
-from ..core.errors import DistillationError, unknown_name
+from ..utils.errors import DistillationError, unknown_name
 from .bilevel import VirtualStep, first_order_gradient, unrolled_gradient
 from .bridge import BALANCE_RANGE, balance, bridge_loss
 from .connectors import ConnectedGroup
@@ -67,11 +67,11 @@ class Gammas:
         self._seen += 1
         self.st = self.ts * balance(*self._norms)
 
-    def state(self) -> dict:
+    def state(self) -> Dict[str, Any]:
         """Everything resuming needs."""
         return dict(st=self.st, norms=list(self._norms), seen=self._seen)
 
-    def load(self, state: dict) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Takes back what :meth:`state` returned."""
         self.st, self._norms, self._seen = state['st'], list(state['norms']), state['seen']
 
@@ -87,11 +87,10 @@ class AggregationSearch:
         regularisation: lambda; the gradient of ``lambda / 2 * |beta|^2`` is added.
     """
 
-    def __init__(self, groups: Sequence[ConnectedGroup], gammas: Gammas, optimizer: dict, regularisation: float):
+    def __init__(self, groups: Sequence[ConnectedGroup], gammas: Gammas, optimizer: Mapping[str, Any], regularisation: float):
         self.groups, self.gammas = groups, gammas
         self.regularisation = regularisation
         self.index: Optional[int] = None
-        self.course: Dict[str, List[list]] = {}
         self.used_gammas: Dict[str, Dict[str, float]] = {}
         self._optimizer_cfg = optimizer
         self._optimizer: Optional[torch.optim.Optimizer] = None
@@ -99,6 +98,7 @@ class AggregationSearch:
     @property
     def group(self) -> ConnectedGroup:
         """The group at hand."""
+        assert self.index is not None, 'enter() comes first'
         return self.groups[self.index]
 
     def enter(self, index: int) -> None:
@@ -108,18 +108,20 @@ class AggregationSearch:
             self._build_optimizer()
             self.gammas.restart()
 
-    def _build_optimizer(self) -> None:
+    def _build_optimizer(self) -> torch.optim.Optimizer:
         kind = self._optimizer_cfg['type']
         if OPTIMIZERS.get(kind) is None:
             raise unknown_name('AggregationSearchHook.optimizer.type', kind, OPTIMIZERS.module_dict)
         try:
-            self._optimizer = OPTIMIZERS.build({**self._optimizer_cfg, 'params': [self.group.beta]})
+            optimizer: torch.optim.Optimizer = OPTIMIZERS.build({**self._optimizer_cfg, 'params': [self.group.beta]})
         except (TypeError, KeyError, ValueError) as error:
-            raise DistillationError(f'AggregationSearchHook.optimizer: {self._optimizer_cfg!r} cannot be built: '
-                                    f'{error}') from None
-        if isinstance(self._optimizer, torch.optim.LBFGS):
-            raise DistillationError(f"AggregationSearchHook.optimizer.type: {kind!r} looks at the loss several times a "
-                                    "step. Accepted: one that takes a gradient, e.g. 'Adam'.")
+            raise DistillationError(f'cannot be built: {error}', path='AggregationSearchHook.optimizer',
+                                    given=self._optimizer_cfg) from None
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise DistillationError('looks at the loss several times a step', path='AggregationSearchHook.optimizer.type',
+                                    given=kind, accepted="one that takes a gradient, e.g. 'Adam'")
+        self._optimizer = optimizer
+        return optimizer
 
     def gradient(self, val: Callable[[], PathLosses], train: Optional[Callable[[], PathLosses]] = None,
                  steps: Callable[[], List[VirtualStep]] = list, scale: Optional[Tensor] = None) -> Optional[Tensor]:
@@ -145,12 +147,12 @@ class AggregationSearch:
             return gradient + self.regularisation * self.group.beta
         if scale is not None:
             return None
-        raise DistillationError(f'search of {self.group.name}: the gradient of beta is not finite. Lower the learning rate, '
-                                'or check the validation data.')
+        raise DistillationError(f'search of {self.group.name}: the gradient of beta is not finite',
+                                hint='Lower the learning rate, or check the validation data.')
 
     def step(self, gradient: Optional[Tensor]) -> None:
         """One step of the present group's beta. No weight and no other beta changes."""
-        if gradient is not None:
+        if gradient is not None and self._optimizer is not None:
             self.group.beta.grad = gradient
             self._optimizer.step()
             self.group.beta.grad = None
@@ -170,24 +172,21 @@ class AggregationSearch:
             return _averaged(first_order_gradient(total(val()), beta)) / scale
         return _averaged(unrolled_gradient(lambda: total(val()), lambda: total(train()), beta, steps(), scale))
 
-    def note(self, iteration: int) -> None:
-        """Adds the present weights of the group to the course, and keeps its gammas."""
+    def note_gammas(self) -> None:
+        """Keeps the gammas the present group has been searched with so far."""
         self.used_gammas[self.group.name] = dict(st=self.gammas.st, ts=self.gammas.ts)
-        self.course.setdefault(self.group.name, []).append(
-            [iteration, *(round(weight, 5) for weight in self.group.weights())])
 
-    def state(self) -> dict:
+    def state(self) -> Dict[str, Any]:
         """Everything resuming needs, beside the betas."""
         return dict(index=self.index, optimizer=self._optimizer.state_dict() if self._optimizer else None,
-                    gammas=self.gammas.state(), course=self.course, used_gammas=self.used_gammas)
+                    gammas=self.gammas.state(), used_gammas=self.used_gammas)
 
-    def load(self, state: dict) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Takes back what :meth:`state` returned."""
-        self.index, self.course, self.used_gammas = state['index'], state['course'], state['used_gammas']
+        self.index, self.used_gammas = state['index'], state['used_gammas']
         self.gammas.load(state['gammas'])
         if self.index is not None:
-            self._build_optimizer()
-            self._optimizer.load_state_dict(state['optimizer'])
+            self._build_optimizer().load_state_dict(state['optimizer'])
 
 
 def _separately(losses: PathLosses, beta: Tensor, scale) -> Tuple[Tensor, Tensor]:

@@ -1,240 +1,261 @@
 """``mmkd.DistProDistiller``: pathways with an importance that changes over training (DistPro, ECCV 2022)."""
-import math
-from numbers import Real
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..core.distillation import run_length
-from ..core.distiller import Batch, Distiller, Pair, TapNames
-from ..core.errors import DistillationError, check_number, unknown_name
-from ..core.shapes import as_map, widened
-from ..core.taps import TapInfo
-from ..losses import find_distance
+from ..distiller import (
+    Batch,
+    Distiller,
+    Features,
+    IdleInPart,
+    KeepsStep,
+    Pairs,
+    ParsedPair,
+    Surroundings,
+    TapNames,
+)
+from ..losses import DISTANCES, KNOWN_DISTANCE, ValidArea, mask_padding_option, measure
 from ..registry import MODELS
-from .gradients import PathwayGradients
-from .pathways import make_pathways, name_pathways
-from .process import Process, check_pathways, read_process, rename
-from .transforms import build_transform, parse_transforms
-from .weights import find_normalisation, live_pathways
+from ..taps import TapInfo
+from ..taps.shapes import as_map, widened
+from ..utils.errors import DistillationError
+from ..utils.options import Block, Choice, Either, Flag, Kind, ListOf, Number, Text, option
+from .artefact import check_pathways, read_process, rename
+from .importance import Importance
+from .pathway_gradients import PathwayGradients
+from .pathways import CONNECTIONS, make_pathways, name_pathways
+from .transforms import Transforms, apply_transform, build_transform
+from .weights import NORMALISATIONS
+
+if TYPE_CHECKING:
+    from .search import ProcessSearch
 
 MODES = ('process', 'final', 'equal', 'constant', 'search')
 AUTO = 'auto'
 DEFAULTS = dict(normalisation='biased_softmax', bias=1.0, tau=0.5)
+ARTEFACT = Path('search') / 'process.json'
+
+
+@dataclass(frozen=True)
+class Connections(Kind):
+    """Which levels are connected: a rule, or a list of pairs."""
+    accepted = f'{", ".join(map(repr, CONNECTIONS))}, or a list of (student tap, teacher tap)'
+
+    def fits(self, value: Any) -> bool:
+        return self._kind(value).fits(value)
+
+    def read(self, value: Any) -> Any:
+        return self._kind(value).read(value)
+
+    @staticmethod
+    def _kind(value: Any) -> Kind:
+        return Choice(CONNECTIONS, 'a list of (student tap, teacher tap)') if isinstance(value, str) else Pairs()
 
 
 @MODELS.register_module()
-class DistProDistiller(Distiller):
+class DistProDistiller(Distiller, IdleInPart, KeepsStep):
     """Compares transformed student features with teacher features along many pathways, each with its own weight.
 
     ``loss = sum_p w_p * distance(transform_p(student feature), teacher feature)`` with ``w = normalisation(a)`` (equation
     2). Where a comes from is the mode: searched (``mmkd.ProcessSearchHook``, which a search needs beside this), replayed
     from the file a search has written, or fixed.
 
-    Args:
-        teacher, student: taps of the levels, low (early) to high (late).
-        mode: ``'process'``: replay the file, stretched to the run's length; ``'final'``: the file's last importance at every
-            step; ``'equal'``: w = 1/P; ``'constant'``: the importance in ``values``; ``'search'``.
-        process: path of the file, for ``'process'`` and ``'final'``; not looked at in other modes.
-        values: importance a of each pathway, for ``'constant'``.
-        connections: ``'lower_to_higher'`` (the paper's), ``'higher_to_lower'``, ``'all'``, or a list of (student tap,
-            teacher tap); see :func:`~mmkd_plugin.distpro.pathways.make_pathways`.
-        transforms: names of one or several: ``'conv1'``, ``'conv2'``, ``'conv3'``, ``'conv3_relu'``, ``'token1'``,
-            ``'token2'``, ``'token3'``, or a registered one of your own; see :mod:`~mmkd_plugin.distpro.transforms`.
-        distance: ``'hcl'``, ``'l1'``, ``'l2'``, or a registered one of your own.
-        normalisation: ``'biased_softmax'``, ``'softmax'``, ``'biased_l1'``, ``'l1'`` or ``'sigmoid'``; ``'auto'``: the
-            process file's, the first without one.
-        bias: g of the biased ones; ``'auto'``: the file's, 1 without one.
-        tau: pathways whose importance is not above it are pruned while a process is replayed: neither transform nor loss is
-            computed. None for no pruning; ``'auto'``: the file's, 0.5 without one. Never in a search: a pruned pathway has
-            no gradient and could not come back.
-        scale_by_pathways: multiply by P. The biased softmax gives each of P pathways about 1 / (P + 1).
-        pathway_map: ``teacher``, ``student``, ``transform``, each a dict from the file's name to the one here: for replaying
-            a process on other networks.
-        length: iterations over which the process is stretched; by default the run's.
-        loss_weight, begin, end, warmup and others: see :class:`~mmkd_plugin.core.Distiller`.
-
     Losses: ``loss_pathways``, the weighted sum.
 
     Raises:
-        DistillationError: for an unknown choice, a process file that is broken or for other pathways, or a missing hook.
+        DistillationError: for options that do not fit, a process file that is broken or for other pathways, or a missing hook.
+
+    Attributes:
+        search: in a search, what moves the importance; set by its hook.
+        keeps_gradients: whether the gradients of the pathway losses are kept in the coming step; set by the search.
     """
 
-    def __init__(self, teacher: Sequence[str], student: Sequence[str], mode: str = 'process', process: Optional[str] = None,
-                 values: Optional[Sequence[float]] = None, connections: Union[str, Sequence[Pair]] = 'lower_to_higher',
-                 transforms: Union[str, Sequence[str]] = 'conv3_relu', distance: str = 'hcl', normalisation: str = AUTO,
-                 bias: Union[float, str] = AUTO, tau: Union[float, str, None] = AUTO, scale_by_pathways: bool = False,
-                 pathway_map: Optional[Dict[str, Dict[str, str]]] = None, length: Optional[int] = None, **schedule):
-        super().__init__(**schedule)
-        for key, taps in (('teacher', teacher), ('student', student)):
-            if isinstance(taps, str) or not isinstance(taps, Sequence) or not taps or len(set(taps)) < len(taps):
-                raise DistillationError(f'{key}: {taps!r}. Accepted: a list of different taps, low to high.')
-        if not isinstance(mode, str) or mode not in MODES:
-            raise unknown_name('mode', mode, MODES)
-        if length is not None:
-            check_number('length', length, above=0, whole=True)
-        self.pathways = make_pathways(teacher, student, connections, parse_transforms(transforms))
+    @dataclass(frozen=True, kw_only=True)
+    class Options(Distiller.Options):
+        """The options of DistPro."""
+        renamed = dict(teacher='Write levels=[(<student tap>, <teacher tap>), ...], low to high; one address where both are equal.',
+                       student='Write levels=[(<student tap>, <teacher tap>), ...], low to high; one address where both are equal.')
+        levels: List[ParsedPair] = option(
+            Pairs(), doc='taps of the levels, low (early) to high (late): level i of the student corresponds to level i of the '
+            'teacher')
+        mode: str = option(
+            Choice(MODES), 'process', "'process': replay the file, stretched to the run's length; 'final': the file's last "
+            "importance at every step; 'equal': w = 1/P; 'constant': the importance in `values`; 'search'")
+        process: Optional[str] = option(
+            Either(Text('the path of a process file'), (None,)), None, "path of the file, for 'process' and 'final'; None: "
+            '`search/process.json` in the work dir of the run, where `tools/search.py` writes it')
+        values: Optional[List[float]] = option(
+            Either(ListOf(Number(), 'finite numbers, the importance of each pathway'), (None,)), None,
+            "importance a of each pathway, for 'constant'")
+        connections: Union[str, List[ParsedPair]] = option(
+            Connections(), 'lower_to_higher', "'lower_to_higher' (the paper's), 'higher_to_lower', 'all', or a list")
+        transforms: Union[str, List[str]] = option(
+            Transforms(), ('conv3_relu',), 'names of one or several trainable transforms')
+        distance: str = option(KNOWN_DISTANCE, 'hcl', "'hcl', 'l1', 'l2', or a registered one of your own")
+        normalisation: str = option(
+            Choice((*NORMALISATIONS, AUTO)), AUTO, "from importance to weights; 'auto': the process file's, 'biased_softmax' "
+            'without one')
+        bias: Union[float, str] = option(
+            Either(Number(), (AUTO,)), AUTO, "g of the biased normalisations; 'auto': the file's, 1 without one")
+        tau: Union[float, str, None] = option(
+            Either(Number(), (None, AUTO)), AUTO, "pathways whose importance is not above it are pruned while a process is "
+            "replayed: neither transform nor loss is computed. None for no pruning; 'auto': the file's, 0.5 without one. Never in "
+            'a search: a pruned pathway has no gradient and could not come back')
+        scale_by_pathways: bool = option(
+            Flag(), False, 'multiply by P. The biased softmax gives each of P pathways about 1 / (P + 1)')
+        pathway_map: Optional[Dict[str, Any]] = option(
+            Either(Block('a dict of dicts: teacher={old: new}, student={...}, transform={...}'), (None,)), None,
+            "from the file's names to those here: for replaying a process on other networks")
+        length: Optional[int] = option(
+            Either(Number(above=0, whole=True), (None,)), None,
+            "iterations over which the process is stretched; by default the run's")
+        mask_padding: Optional[bool] = mask_padding_option()
+
+        def check(self, given: Sequence[str]) -> None:
+            super().check(given)
+            for side in ('student', 'teacher'):
+                taps = [getattr(level, side) for level in self.levels]
+                if len(set(taps)) < len(taps):
+                    raise DistillationError(f'names a level of the {side} twice', path='levels', given=taps,
+                                            accepted='different taps, low to high')
+            if self.mode == 'constant' and self.values is None:
+                raise DistillationError("is missing with mode='constant'", path='values',
+                                        accepted='finite numbers, the importance of each pathway')
+
+    options: Options
+    search_hook: ClassVar[str] = 'mmkd.ProcessSearchHook'
+    not_in_search: ClassVar[Tuple[str, ...]] = ('process', 'values', 'length', 'pathway_map')
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        levels = self.options.levels
+        try:
+            self.pathways = make_pathways([level.teacher for level in levels], [level.student for level in levels],
+                                          self.options.connections, self.options.transforms)
+        except DistillationError as error:
+            raise error.at('connections') from None
         self.pathway_names = name_pathways(self.pathways)
         self.teacher_taps = list(dict.fromkeys(pathway.teacher for pathway in self.pathways))
         self.student_taps = list(dict.fromkeys(pathway.student for pathway in self.pathways))
-        self.mode, self.length, self.scale_by_pathways = mode, length, bool(scale_by_pathways)
-        self.distance, self.distance_name = find_distance(distance, 'distance'), distance
-        self.process = self._read(process, pathway_map or {}) if mode in ('process', 'final') else None
-        self._settle(normalisation, bias, tau)
-        self._constant = _check_values(values, len(self.pathways)) if mode == 'constant' else None
-        if mode == 'search':
-            self.register_buffer('importance', torch.ones(len(self.pathways)))
-        self.is_searched = self.keeps_gradients = False  # set by the hook
+        self.valid_area = ValidArea(self.options.mask_padding)
+        self.distance = DISTANCES.get(self.options.distance)
+        if self.options.values is not None and len(self.options.values) != len(self.pathways):
+            raise DistillationError(path='values', given=self.options.values,
+                                    accepted=f'{len(self.pathways)} finite numbers, the importance of each pathway')
+        self.search: Optional[ProcessSearch] = None
+        self.keeps_gradients = False
         self._gradients: Optional[PathwayGradients] = None
-        self._live = len(self.pathways)
-        self.forget_weights()  # those of the last iteration that was asked for are kept
+        self.importance = Importance(self.options.mode, len(self.pathways), self.options.values, self.options.length)
+        self._settle()
         self.transforms = nn.ModuleList()
 
-    def _read(self, path: Optional[str], names: dict) -> Process:
-        process = read_process(path, 'process')
-        check_pathways(rename(process.pathways, names), self.pathways, f'process: {str(path)!r}')
-        return process
+    def find_taps(self, surroundings: Surroundings) -> None:
+        if self.options.mode not in ('process', 'final'):
+            return
+        path: Any = self.options.process
+        if path is None and surroundings.work_dir is not None:
+            path = surroundings.work_dir / ARTEFACT
+        try:
+            process = read_process(path)
+            check_pathways(path, rename(process.pathways, self.options.pathway_map or {}), self.pathways)
+        except DistillationError as error:
+            raise error if error.path.startswith('pathway_map') else error.at('process') from None
+        self.importance.process = process
+        self._settle()
 
-    def _settle(self, normalisation, bias, tau) -> None:
+    def _settle(self) -> None:
         """Puts the file's values, or the defaults, where the config says 'auto'."""
-        given = dict(normalisation=normalisation, bias=bias, tau=tau)
-        found = DEFAULTS if self.process is None else {key: getattr(self.process, key) for key in DEFAULTS}
+        process = self.importance.process
+        given = {key: getattr(self.options, key) for key in DEFAULTS}
+        found = DEFAULTS if process is None else {key: getattr(process, key) for key in DEFAULTS}
         for key in ('normalisation', 'bias'):
-            if self.process is not None and given[key] not in (AUTO, found[key]):
-                raise DistillationError(f'{key}: the process was searched with another. File: {found[key]!r}. Config: '
-                                        f"{given[key]!r}. Accepted: the file's, or 'auto'.")
-        settled = {key: found[key] if value == AUTO else value for key, value in given.items()}
-        self.normalise = find_normalisation(settled['normalisation'], 'normalisation')
-        check_number('bias', settled['bias'])
-        if not (settled['tau'] is None or isinstance(settled['tau'], Real) and not isinstance(settled['tau'], bool)):
-            raise DistillationError(f"tau: {settled['tau']!r}. Accepted: a number, None (nothing is pruned) or 'auto'.")
-        self.normalisation, self.bias, self.tau = settled['normalisation'], settled['bias'], settled['tau']
+            if process is not None and given[key] not in (AUTO, found[key]):
+                raise DistillationError(f"is not what the process was searched with, {found[key]!r}", path=key, given=given[key],
+                                        accepted="the file's, or 'auto'")
+        settled: Dict[str, Any] = {key: found[key] if value == AUTO else value for key, value in given.items()}
+        self.importance.settle(**settled)
 
-    def prepare(self, student: Dict[str, TapInfo], teacher: Dict[str, TapInfo], name: str) -> None:
-        self.name = name
+    def prepare(self, student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo]) -> None:
         self.transforms.extend(build_transform(pathway.transform, student[pathway.student].channels,
                                                teacher[pathway.teacher].channels) for pathway in self.pathways)
 
     def describe(self) -> str:
-        source = f'{self.mode} {self.process.digest()}' if self.process is not None else self.mode
-        return (f'{source}, {self.normalisation}, {self.distance_name}, {len(self.pathways)} pathways (teacher < student): '
+        return (f'{self.importance.describe()}, {self.options.distance}, {len(self.pathways)} pathways (teacher < student): '
                 + '; '.join(map(str, self.pathways)))
-
-    def importance_at(self, iteration: int) -> Tensor:
-        """a (P,) at a global iteration, on the host unless it is being searched."""
-        if self.mode == 'search':
-            return self.importance
-        if self.mode == 'process':
-            return self.process.at(iteration, self._steps())
-        if self.mode == 'final':
-            return self.process.importance[-1]
-        return self._constant if self.mode == 'constant' else torch.ones(len(self.pathways))
-
-    def weights(self, iteration: int) -> Dict[int, float]:
-        """Weight of every pathway that is not pruned at a global iteration, by its number; numbers of the host."""
-        # Without a process they change only when the importance is moved, which forgets them.
-        key = (iteration, self._steps()) if self.mode == 'process' else ()
-        if self._memo[0] != key:
-            importance = self.importance_at(iteration)
-            if self.mode == 'equal':
-                weights = {index: 1 / len(self.pathways) for index in range(len(self.pathways))}
-            else:
-                # The normaliser sums over all pathways, the pruned ones too: the others' weights do not jump.
-                all_weights = self.normalise(importance, self.bias).tolist()
-                live = live_pathways(importance, None if self.mode == 'search' else self.tau)
-                weights = {index: all_weights[index] for index in live}
-            self._memo = (key, weights)
-            if self.mode != 'search' and len(weights) != self._live:
-                self._live = len(weights)
-                print_log(f'model.distillers.{self.name}: {self._live} of {len(self.pathways)} pathways from iteration '
-                          f'{iteration} on; the others are pruned', 'current')
-        return self._memo[1]
-
-    def forget_weights(self) -> None:
-        """To be called when ``importance`` has been moved."""
-        self._memo: Tuple[Optional[tuple], Dict[int, float]] = (None, {})
-
-    def _load_from_state_dict(self, *args, **kwargs):
-        super()._load_from_state_dict(*args, **kwargs)
-        self.forget_weights()
-
-    def _steps(self) -> int:
-        steps = self.length or run_length()
-        if steps is None:
-            raise DistillationError(f'model.distillers.{self.name}.length is missing: outside a Runner the length of the '
-                                    'run is not known. Accepted: a whole number of iterations > 0.')
-        return steps
 
     def scale_at(self, iteration: int) -> float:
         """The factor of ``sum_p w_p l_p`` in the training loss."""
-        return super().weight_at(iteration) * self.scale * self._pathway_factor
+        return self.strength.weight_at(iteration) * self.strength.scale * self._pathway_factor
 
     @property
     def _pathway_factor(self) -> float:
-        return float(len(self.pathways)) if self.scale_by_pathways else 1.0
+        return float(len(self.pathways)) if self.options.scale_by_pathways else 1.0
 
     def weight_at(self, iteration: int) -> float:
         weight = super().weight_at(iteration)
-        return weight if weight and self.weights(iteration) else 0.0
+        return weight if weight and self.importance.weights(iteration) else 0.0
 
     def taps_at(self, iteration: int) -> TapNames:
-        live = [self.pathways[index] for index in self.weights(iteration)]
+        live = [self.pathways[index] for index in self.importance.weights(iteration)]
         return TapNames([pathway.student for pathway in live], [pathway.teacher for pathway in live])
 
     def idle_parameters(self, iteration: int) -> Iterable[nn.Parameter]:
-        live = self.weights(iteration)
+        live = self.importance.weights(iteration)
         return [parameter for index, transform in enumerate(self.transforms) if index not in live
                 for parameter in transform.parameters()]
 
-    def forward(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], batch: Batch) -> Dict[str, Tensor]:
-        if self.mode == 'search' and not self.is_searched:
-            raise DistillationError(f"model.distillers.{self.name}: mode 'search' needs dict(type='mmkd.ProcessSearchHook') "
-                                    'in custom_hooks.')
-        weights = self.weights(batch.iteration)
+    def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
+        if self.options.mode == 'search' and self.search is None:
+            raise DistillationError("needs a hook with mode='search'",
+                                    hint="Add dict(type='mmkd.ProcessSearchHook') to custom_hooks.")
+        weights = self.importance.weights(batch.iteration)
         self._gradients = PathwayGradients() if self.keeps_gradients and torch.is_grad_enabled() else None
-        losses = self.pathway_losses(student, teacher, list(weights), self._gradients)
-        total = sum(weight * loss for weight, loss in zip(weights.values(), losses))
-        return dict(loss_pathways=total * self._pathway_factor)
+        losses = self.pathway_losses(student, teacher, batch, list(weights), self._gradients)
+        weighted = [weight * loss for weight, loss in zip(weights.values(), losses)]
+        return dict(loss_pathways=sum(weighted[1:], weighted[0]) * self._pathway_factor)
 
-    def pathway_losses(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], indices: Optional[Sequence[int]] = None,
+    def pathway_losses(self, student: Features, teacher: Features, batch: Batch, indices: Optional[Sequence[int]] = None,
                        gradients: Optional[PathwayGradients] = None) -> List[Tensor]:
         """l_p of some pathways, or of all: scalars, in float32 where the features are in less; watched, if asked for."""
         chosen = {index: self.pathways[index] for index in (range(len(self.pathways)) if indices is None else indices)}
         sources = _maps(student, [pathway.student for pathway in chosen.values()])
         targets = _maps(teacher, [pathway.teacher for pathway in chosen.values()])
+        valid: Dict[Tuple[int, int], Optional[Tensor]] = {}
+        for feature in (*sources.values(), *targets.values()):
+            size = _size(feature)
+            if size not in valid:
+                valid[size] = self.valid_area.cells(batch, size)
         losses = []
         for index, pathway in chosen.items():
             source, target = sources[pathway.student], targets[pathway.teacher]
             if gradients is not None:
                 source = gradients.watch_input(index, source)
-            moved = self.transforms[index](source, target.shape[2:])
+            cells = valid[_size(source)], valid[_size(target)]
+            moved = apply_transform(self.transforms[index], pathway.transform, source, _size(target), cells)
             if moved.shape != target.shape:  # a distance would broadcast it
-                raise DistillationError(f'model.distillers.{self.name}: the transform {pathway.transform!r} gives '
-                                        f'{tuple(moved.shape)}. Accepted: the shape of {pathway.teacher}, '
-                                        f'{tuple(target.shape)}.')
-            loss = self.distance(moved, target)
+                raise DistillationError(f'gives {tuple(moved.shape)}', path='transforms', given=pathway.transform,
+                                        accepted=f'the shape of {pathway.teacher}, {tuple(target.shape)}')
+            loss = measure(self.distance, moved, target, cells[1])
             losses.append(loss if gradients is None else gradients.watch_loss(index, loss))
         return losses
 
-    def sources(self, student: Dict[str, Tensor]) -> List[Tensor]:
+    def sources(self, student: Features) -> List[Tensor]:
         """What the transforms get, for each of ``student_taps``: (B, C_s, h, w), in float32 at least."""
         return list(_maps(student, self.student_taps).values())
 
-    def take_gradients(self) -> PathwayGradients:
+    def take_gradients(self) -> Optional[PathwayGradients]:
         """Those of the last training step, which are no longer held here; ``keeps_gradients`` was set before it."""
         gradients, self._gradients = self._gradients, None
         return gradients
 
 
-def _maps(features: Dict[str, Tensor], taps: Iterable[str]) -> Dict[str, Tensor]:
+def _maps(features: Features, taps: Iterable[str]) -> Features:
     return {tap: widened(as_map(features[tap])) for tap in dict.fromkeys(taps)}
 
 
-def _check_values(values: Optional[Sequence[float]], pathways: int) -> Tensor:
-    fits = isinstance(values, (list, tuple)) and len(values) == pathways and all(
-        isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) for value in values)
-    if not fits:
-        raise DistillationError(f'values: {values!r}. Accepted: {pathways} finite numbers, the importance of each pathway.')
-    return torch.tensor(values, dtype=torch.float64)
+def _size(feature: Tensor) -> Tuple[int, int]:
+    height, width = feature.shape[2:]
+    return height, width

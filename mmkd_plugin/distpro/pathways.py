@@ -1,9 +1,9 @@
 """Which teacher features are compared with which student features, and how: the pathways of DistPro (section 3.1)."""
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Union
+from typing import Any, Callable, Dict, List, Sequence, Union
 
-from ..core.distiller import Pair, parse_pairs
-from ..core.errors import DistillationError, unknown_name
+from ..distiller import Pairs
+from ..utils.errors import DistillationError, unknown_name
 
 CONNECTIONS = ('all', 'lower_to_higher', 'higher_to_lower')
 
@@ -20,11 +20,11 @@ class Pathway:
     student: str
     transform: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f'{self.teacher} < {self.student} by {self.transform}'
 
 
-def make_pathways(teacher: Sequence[str], student: Sequence[str], connections: Union[str, Sequence[Pair]],
+def make_pathways(teacher: Sequence[str], student: Sequence[str], connections: Union[str, Sequence[Any]],
                   transforms: Sequence[str]) -> List[Pathway]:
     """Every connected pair of levels with every transform, ordered by teacher level, student level, transform.
 
@@ -39,18 +39,19 @@ def make_pathways(teacher: Sequence[str], student: Sequence[str], connections: U
     """
     if isinstance(connections, str):
         if connections not in CONNECTIONS:
-            raise unknown_name('connections', connections, CONNECTIONS, 'Or a list of (student tap, teacher tap).')
-        keep = dict(all=lambda i, j: True, lower_to_higher=lambda i, j: i <= j,
-                    higher_to_lower=lambda i, j: i >= j)[connections]
+            raise unknown_name('', connections, CONNECTIONS, 'Or a list of (student tap, teacher tap).')
+        rules: Dict[str, Callable[[int, int], bool]] = dict(
+            all=lambda i, j: True, lower_to_higher=lambda i, j: i <= j, higher_to_lower=lambda i, j: i >= j)
+        keep = rules[connections]
         pairs = [(theirs, ours) for i, theirs in enumerate(teacher) for j, ours in enumerate(student) if keep(i, j)]
     else:
-        pairs = [(theirs, ours) for ours, theirs in parse_pairs(connections, 'connections')]
+        pairs = [(pair.teacher, pair.student) for pair in Pairs().read(connections)]
         for theirs, ours in pairs:
             for side, tap, taps in (('teacher', theirs, teacher), ('student', ours, student)):
                 if tap not in taps:
-                    raise unknown_name(f'connections: {side} tap', tap, taps)
+                    raise unknown_name('', tap, taps, problem=f'is no level of the {side}')
         if len(set(pairs)) < len(pairs):
-            raise DistillationError(f'connections: {connections!r} has a pair twice. Accepted: each pair once.')
+            raise DistillationError('has a pair twice', given=connections, accepted='each pair once')
         pairs.sort(key=lambda pair: (teacher.index(pair[0]), student.index(pair[1])))
     return [Pathway(theirs, ours, transform) for theirs, ours in pairs for transform in transforms]
 

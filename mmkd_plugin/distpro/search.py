@@ -8,7 +8,7 @@ Nothing here changes anything but the importance: passes run on copies of buffer
 import copy
 import functools
 from contextlib import nullcontext
-from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
@@ -16,11 +16,11 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..core.distillation import KeptForward
-from ..core.isolation import preserved_rng, set_rng_state
-from ..core.stream import seed_generators
+from ..distiller import KeptStep
+from ..model import DistilledMixin
+from ..search import seed_generators
+from ..utils.isolation import preserved_rng, set_rng_state
 from .distiller import DistProDistiller
-from .gradients import PathwayGradients
 from .hypergradient import (
     Named,
     exact_derivatives,
@@ -29,9 +29,10 @@ from .hypergradient import (
     missing_operation,
     tangents,
 )
+from .pathway_gradients import PathwayGradients
 from .weights import importance_gradient
 
-Autocast = Callable[[], ContextManager]
+Autocast = Callable[[], ContextManager[Any]]
 HYPERGRADIENTS = ('exact', 'finite_difference')
 
 
@@ -58,13 +59,13 @@ class ProcessSearch:
         skipped: how many did not move the importance, because v was 0, or v or a d_p not finite.
     """
 
-    def __init__(self, model: nn.Module, distiller: DistProDistiller, lr: float, betas: Tuple[float, float],
+    def __init__(self, model: DistilledMixin, distiller: DistProDistiller, lr: float, betas: Sequence[float],
                  hypergradient: str = 'exact', radius: float = 0.01, seed: int = 0):
         self.model, self.distiller = model, distiller
         self.hypergradient, self.radius, self.seed = hypergradient, radius, seed
         self.steps = self.skipped = 0
         self._features, self._losses = _StudentFeatures(model, distiller), _PathwayLosses(model, distiller)
-        self._optimiser = torch.optim.Adam([distiller.importance], lr=lr, betas=tuple(betas))
+        self._optimiser = torch.optim.Adam([distiller.importance.value], lr=lr, betas=tuple(betas))
 
     def snapshot(self, optimiser: torch.optim.Optimizer) -> Snapshot:
         """theta_t and the learning rates, before the training step."""
@@ -73,8 +74,8 @@ class ProcessSearch:
         point = {name: tensor.detach().clone() for name, tensor in (*trained.items(), *self.model.named_buffers())}
         return Snapshot(point, {name: rates[id(parameter)] for name, parameter in trained.items()})
 
-    def step(self, before: Snapshot, kept: KeptForward, data: Any, autocast: Autocast = nullcontext,
-             loss_scale: float = 1.0, iteration: int = 0) -> bool:
+    def step(self, before: Snapshot, kept: KeptStep, data: Any, autocast: Autocast = nullcontext,
+             loss_scale: float = 1.0) -> bool:
         """A search step, after the training step: takes the hypergradient and lets Adam move the importance.
 
         Args: those of :meth:`gradient`.
@@ -82,19 +83,19 @@ class ProcessSearch:
         Returns:
             Whether the importance moved.
         """
-        gradient = self.gradient(before, kept, data, autocast, loss_scale, iteration)
+        gradient = self.gradient(before, kept, data, autocast, loss_scale)
         self.steps += 1
         if gradient is None:
             self.skipped += 1
             return False
-        self.distiller.importance.grad = gradient
+        self.distiller.importance.value.grad = gradient
         self._optimiser.step()
-        self.distiller.importance.grad = None
-        self.distiller.forget_weights()
+        self.distiller.importance.value.grad = None
+        self.distiller.importance.forget()
         return True
 
-    def gradient(self, before: Snapshot, kept: KeptForward, data: Any, autocast: Autocast = nullcontext,
-                 loss_scale: float = 1.0, iteration: int = 0) -> Optional[Tensor]:
+    def gradient(self, before: Snapshot, kept: KeptStep, data: Any, autocast: Autocast = nullcontext,
+                 loss_scale: float = 1.0) -> Optional[Tensor]:
         """The hypergradient: of the validation loss after the training step, with respect to the importance (equation 4).
 
         Args:
@@ -103,7 +104,6 @@ class ProcessSearch:
             data: a validation batch, as the loader gives it.
             autocast: context of the student's forwards.
             loss_scale: by which a loss is multiplied before its gradient is taken, for half precision.
-            iteration: global.
 
         Returns:
             (P,), the same on every rank; None where v is 0, or v or a d_p not finite.
@@ -124,18 +124,19 @@ class ProcessSearch:
         if not bool(derivatives.isfinite().all()):
             return None
         # The learning rates are in the direction already.
-        return self.distiller.scale_at(iteration) * importance_gradient(
-            self.distiller.importance, derivatives, self.distiller.normalisation, self.distiller.bias)
+        importance = self.distiller.importance
+        return self.distiller.scale_at(kept.batch.iteration) * importance_gradient(
+            importance.value, derivatives, importance.normalisation, importance.bias)
 
-    def features(self, weights: Named, kept: KeptForward) -> List[Tensor]:
+    def features(self, weights: Named, kept: KeptStep) -> List[Tensor]:
         """The student's features (B, C, h, w) at its taps, of the kept training batch at other weights and buffers."""
         return self._call(self._features, weights, kept)
 
-    def losses(self, weights: Named, kept: KeptForward) -> List[Tensor]:
+    def losses(self, weights: Named, kept: KeptStep) -> List[Tensor]:
         """l_p of every pathway, of the kept training batch at other weights and buffers."""
         return self._call(self._losses, weights, kept)
 
-    def _call(self, run: nn.Module, weights: Named, kept: KeptForward) -> List[Tensor]:
+    def _call(self, run: nn.Module, weights: Named, kept: KeptStep) -> List[Tensor]:
         """Runs the student, with the masks of the training forward."""
         # A pass moves running statistics: each has buffers of its own.
         buffers = {name: weights[name].clone() for name, _ in self.model.named_buffers()}
@@ -144,7 +145,7 @@ class ProcessSearch:
             set_rng_state(kept.rng)
             return functional_call(run, named, (kept,))
 
-    def _derivatives(self, before: Snapshot, kept: KeptForward, direction: Named, caught: Optional[PathwayGradients],
+    def _derivatives(self, before: Snapshot, kept: KeptStep, direction: Named, caught: Optional[PathwayGradients],
                      autocast: Autocast) -> Tensor:
         if self.hypergradient == 'exact':
             try:
@@ -157,7 +158,7 @@ class ProcessSearch:
         # In full precision: half would not resolve the difference.
         return finite_difference_derivatives(functools.partial(self.losses, kept=kept), before.point, direction, self.radius)
 
-    def _exact(self, before: Snapshot, kept: KeptForward, direction: Named, caught: Optional[PathwayGradients]) -> Tensor:
+    def _exact(self, before: Snapshot, kept: KeptStep, direction: Named, caught: Optional[PathwayGradients]) -> Tensor:
         if caught is not None:
             moved = tangents(functools.partial(self.features, kept=kept), before.point, direction)
             at_tap = dict(zip(self.distiller.student_taps, moved))
@@ -167,12 +168,13 @@ class ProcessSearch:
         # A pathway that had no part in the backward: its loss has to be taken along.
         return exact_derivatives(functools.partial(self.losses, kept=kept), before.point, direction)
 
-    def state_dict(self) -> dict:
+    def state(self) -> Dict[str, Any]:
         """What the distiller's own state (the importance) does not have."""
         return dict(optimiser=self._optimiser.state_dict(), steps=self.steps, skipped=self.skipped,
                     hypergradient=self.hypergradient)
 
-    def load_state_dict(self, state: dict) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes back what :meth:`state` returned."""
         self._optimiser.load_state_dict(state['optimiser'])
         self.steps, self.skipped, self.hypergradient = state['steps'], state['skipped'], state['hypergradient']
 
@@ -180,29 +182,30 @@ class ProcessSearch:
 class _StudentFeatures(nn.Module):
     """The student's forward to its deepest tap, as a module that ``functional_call`` can call."""
 
-    def __init__(self, model: nn.Module, distiller: DistProDistiller):
+    def __init__(self, model: DistilledMixin, distiller: DistProDistiller):
         super().__init__()
         self.model, self._name = model, distiller.name
 
-    def forward(self, kept: KeptForward) -> List[Tensor]:
+    def forward(self, kept: KeptStep) -> List[Tensor]:
         distillation = self.model.distillation
-        with distillation.record_student([self._name], stop_when_complete=True) as recording:
-            self.model(kept.inputs, kept.data_samples, mode='tensor')
-        with torch.autocast(kept.inputs.device.type, enabled=False):
-            return self.outputs(distillation.distillers[self._name], recording.features(kept.inputs), kept)
+        batch = kept.batch
+        with distillation.recorded([self._name], batch.iteration, stop_when_complete=True) as recording:
+            self.model(batch.inputs, batch.data_samples, mode='tensor')
+        with torch.autocast(batch.inputs.device.type, enabled=False):
+            return self.outputs(distillation.distillers[self._name], recording.features(batch.inputs), kept)
 
-    def outputs(self, distiller: DistProDistiller, features: Dict[str, Tensor], kept: KeptForward) -> List[Tensor]:
+    def outputs(self, distiller: DistProDistiller, features: Dict[str, Tensor], kept: KeptStep) -> List[Tensor]:
         return distiller.sources(features)
 
 
 class _PathwayLosses(_StudentFeatures):
     """The same, and the pathway losses, whose transforms have to be those of theta_t too."""
 
-    def outputs(self, distiller: DistProDistiller, features: Dict[str, Tensor], kept: KeptForward) -> List[Tensor]:
-        return distiller.pathway_losses(features, kept.teacher)
+    def outputs(self, distiller: DistProDistiller, features: Dict[str, Tensor], kept: KeptStep) -> List[Tensor]:
+        return distiller.pathway_losses(features, kept.teacher, kept.batch)
 
 
-def validation_gradient(model: nn.Module, data: Any, autocast: Autocast = nullcontext, loss_scale: float = 1.0) -> Named:
+def validation_gradient(model: DistilledMixin, data: Any, autocast: Autocast = nullcontext, loss_scale: float = 1.0) -> Named:
     """v: gradient of the plain student's loss on a validation batch at the present weights, by parameter name.
 
     The model keeps its mode; running statistics, gradients in ``.grad`` and DDP's hooks are left alone. So is what the

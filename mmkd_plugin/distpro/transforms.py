@@ -1,27 +1,28 @@
 """Trainable transforms of a pathway: from the student's feature to the teacher's shape (DistPro, Fig. 4).
 
-A transform is made with the two widths and called with a student's map (B, C_s, h, w) and the teacher's (H, W); it returns
-(B, C_t, H, W). A user's own: ``@PATHWAY_TRANSFORMS.register_module(name='mine')``.
+A transform is made with the two widths and called with a student's map (B, C_s, h, w), the teacher's (H, W) and, where some
+cells do not count, the valid ones at both resolutions; it returns (B, C_t, H, W). A user's own:
+``@PATHWAY_TRANSFORMS.register_module(name='mine')``; without the last argument where nothing is to be left out.
 """
 import inspect
 import math
-from typing import Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple
 
-import torch.nn.functional as F
 from mmengine.registry import Registry
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..core.errors import DistillationError, unknown_name
+from ..losses import masked_norm
+from ..taps.shapes import resize
+from ..utils.errors import DistillationError
+from ..utils.options import Choice, Kind, ListOf
 
 PATHWAY_TRANSFORMS = Registry('pathway transform', scope='mmkd', locations=['mmkd_plugin.distpro.transforms'])
 WIDEST = 512
 
 Size = Tuple[int, int]
-
-
-def resize(feature: Tensor, size: Size) -> Tensor:
-    """A map (B, C, h, w) at the resolution ``size``, by its nearest neighbours."""
-    return feature if tuple(feature.shape[2:]) == tuple(size) else F.interpolate(feature, tuple(size), mode='nearest')
+ValidCells = Tuple[Optional[Tensor], Optional[Tensor]]
+"""(B, 1, h, w) and (B, 1, H, W) bool: the cells that count before and after the interpolation; None for all."""
 
 
 class Attention(nn.Module):
@@ -42,8 +43,17 @@ class Stages(nn.Module):
         super().__init__()
         self.before, self.after = nn.Sequential(*before), nn.Sequential(*after)
 
-    def forward(self, feature: Tensor, size: Size) -> Tensor:
-        return self.after(resize(self.before(feature), size))
+    def forward(self, feature: Tensor, size: Size, valid: Optional[ValidCells] = None) -> Tensor:
+        if valid is None:
+            return self.after(resize(self.before(feature), size, 'nearest'))
+        return _run(self.after, resize(_run(self.before, feature, valid[0]), size, 'nearest'), valid[1])
+
+
+def _run(layers: nn.Sequential, feature: Tensor, valid: Optional[Tensor]) -> Tensor:
+    """Runs layers whose batch norms take their statistics from the valid cells (B, 1, H, W); see :func:`masked_norm`."""
+    for layer in layers:
+        feature = masked_norm(layer, feature, valid) if isinstance(layer, _BatchNorm) else layer(feature)
+    return feature
 
 
 @PATHWAY_TRANSFORMS.register_module(name='conv1')
@@ -141,15 +151,26 @@ def conv_norm(inputs: int, outputs: int, kernel: int) -> Tuple[nn.Conv2d, nn.Bat
     return convolution(inputs, outputs, kernel), nn.BatchNorm2d(outputs)
 
 
-def parse_transforms(transforms: Union[str, Sequence[str]]) -> Tuple[str, ...]:
-    """One name or several as a tuple. Raises :class:`DistillationError` for an unknown name, or one that repeats."""
-    names = (transforms,) if isinstance(transforms, str) else tuple(transforms)
-    for name in names:
-        if not isinstance(name, str) or PATHWAY_TRANSFORMS.get(name) is None:
-            raise unknown_name('transforms', name, PATHWAY_TRANSFORMS.module_dict)
-    if not names or len(set(names)) < len(names):
-        raise DistillationError(f'transforms: {transforms!r}. Accepted: a name, or a list of different names.')
-    return names
+class Transforms(Kind):
+    """One name of a transform or several, as an option; read as a list."""
+
+    @property
+    def accepted(self) -> str:
+        return f'{self._names.kind.accepted}, or {self._names.accepted}'
+
+    @property
+    def _names(self) -> ListOf:
+        return ListOf(Choice(lambda: PATHWAY_TRANSFORMS.module_dict, 'a registered one of your own'), 'these names', different=True)
+
+    def fits(self, value: Any) -> bool:
+        return self._names.fits([value] if isinstance(value, str) else value)
+
+    def read(self, value: Any) -> List[str]:
+        given = [value] if isinstance(value, str) else value
+        if isinstance(given, (list, tuple)):
+            for name in given:
+                self._names.kind.read(name)
+        return self._names.read(given)
 
 
 def build_transform(name: str, student: int, teacher: int) -> nn.Module:
@@ -162,6 +183,31 @@ def build_transform(name: str, student: int, teacher: int) -> nn.Module:
     try:
         inspect.signature(kind).bind(student, teacher)
     except TypeError as error:
-        raise DistillationError(f'transforms: {name!r} ({kind.__name__}): {error}. Accepted: a class that is made with the '
-                                "student's and the teacher's number of channels.") from None
-    return kind(student, teacher)
+        raise DistillationError(f'({kind.__name__}): {error}', path='transforms', given=name, accepted="a class that is made with "
+                                "the student's and the teacher's number of channels") from None
+    transform: nn.Module = kind(student, teacher)
+    return transform
+
+
+def apply_transform(transform: nn.Module, name: str, feature: Tensor, size: Size, valid: ValidCells) -> Tensor:
+    """The student's feature (B, C_s, h, w) in the teacher's shape (B, C_t, H, W), by one of the transforms.
+
+    Args:
+        transform: as built.
+        name: of it, for messages.
+        feature: the student's.
+        size: (H, W).
+        valid: the cells that count, at both resolutions.
+
+    Raises:
+        DistillationError: if some cells do not count and a transform of a user's own cannot leave them out.
+    """
+    moved: Tensor
+    if valid[0] is None and valid[1] is None:
+        moved = transform(feature, size)
+    elif 'valid' not in inspect.signature(transform.forward).parameters:
+        raise DistillationError('takes no `valid`, so it cannot leave out padding', path='transforms', given=name,
+                                accepted='forward(feature, size, valid), or mask_padding=False')
+    else:
+        moved = transform(feature, size, valid=valid)
+    return moved

@@ -4,8 +4,6 @@ from typing import Callable, Dict, List, Optional
 import torch
 from torch import Tensor
 
-from ..core.errors import unknown_name
-
 
 def biased_softmax(importance: Tensor, bias: float = 1.0) -> Tensor:
     """exp(a_p) / (sum_q exp(a_q) + exp(g)): sums to less than 1, so that all pathways together can grow or fade.
@@ -43,13 +41,6 @@ NORMALISATIONS: Dict[str, Callable[..., Tensor]] = dict(
 """From importance a (P,) and the bias g to the weights w (P,) of the pathway losses."""
 
 
-def find_normalisation(name: str, key: str) -> Callable[..., Tensor]:
-    """The normalisation of that name. Raises :class:`DistillationError` naming ``key`` if there is none."""
-    if not isinstance(name, str) or name not in NORMALISATIONS:
-        raise unknown_name(key, name, NORMALISATIONS)
-    return NORMALISATIONS[name]
-
-
 def live_pathways(importance: Tensor, tau: Optional[float]) -> List[int]:
     """Indices of the pathways that are not pruned: a_p > tau; all if tau is None. Section 3.4."""
     return [index for index, value in enumerate(importance.tolist()) if tau is None or value > tau]
@@ -66,7 +57,7 @@ def importance_gradient(importance: Tensor, derivatives: Tensor, normalisation: 
         importance: a, (P,).
         derivatives: d, (P,): of each pathway loss along the gradient v of the validation loss, at the weights before the
             training step.
-        normalisation: name.
+        normalisation: name, one of ``NORMALISATIONS``.
         bias: g.
         rate: xi, the step's learning rate, where ``derivatives`` are not taken along xi * v already.
 
@@ -75,5 +66,5 @@ def importance_gradient(importance: Tensor, derivatives: Tensor, normalisation: 
     """
     with torch.enable_grad():
         importance = importance.detach().requires_grad_()
-        weighted = (find_normalisation(normalisation, 'normalisation')(importance, bias) * derivatives.detach()).sum()
+        weighted = (NORMALISATIONS[normalisation](importance, bias) * derivatives.detach()).sum()
         return -rate * torch.autograd.grad(weighted, importance)[0]

@@ -1,53 +1,105 @@
 """Distances between a student's and a teacher's feature of one shape: scalars, the gradient reaches the student only."""
-from typing import Callable, Sequence
+import inspect
+from typing import Callable, List, Optional, Sequence
 
 import torch.nn.functional as F
 from mmengine.registry import Registry
 from torch import Tensor
 
-from ..core.errors import unknown_name
+from ..utils.errors import DistillationError
+from ..utils.options import Choice
+from .valid_area import masked_mean
+
+Distance = Callable[..., Tensor]
 
 DISTANCES = Registry('distance', scope='mmkd', locations=['mmkd_plugin.losses'])
-"""By name. A user's own: ``@DISTANCES.register_module(name='mine')`` on a function (student, teacher) -> scalar."""
+"""By name. A user's own: ``@DISTANCES.register_module(name='mine')`` on a function (student, teacher, valid) -> scalar."""
+
+KNOWN_DISTANCE = Choice(lambda: DISTANCES.module_dict, 'a registered one of your own')
+"""The kind of an option that names a distance."""
 
 
 @DISTANCES.register_module()
-def l2(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference over all elements of two (B, C, H, W)."""
-    return F.mse_loss(student, teacher.detach())
-
-
-@DISTANCES.register_module()
-def l1(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean absolute difference over all elements of two (B, C, H, W)."""
-    return F.l1_loss(student, teacher.detach())
-
-
-@DISTANCES.register_module()
-def hcl(student: Tensor, teacher: Tensor, levels: Sequence[int] = (4, 2, 1)) -> Tensor:
-    """Hierarchical context loss (ReviewKD, Chen et al., CVPR 2021): :func:`l2` at full and at pooled resolutions.
-
-    The pooled maps have l x l cells for every l in ``levels`` below the height; the full resolution weighs 1, they
-    1/2, 1/4, ... in the order they are used, and the sum is divided by the sum of the weights.
+def l2(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None) -> Tensor:
+    """Mean squared difference.
 
     Args:
         student, teacher: (B, C, H, W).
+        valid: (B, 1, H, W) bool, the cells that count; all where None.
+    """
+    if valid is None:
+        return F.mse_loss(student, teacher.detach())
+    return masked_mean((student - teacher.detach()).square(), valid)
+
+
+@DISTANCES.register_module()
+def l1(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None) -> Tensor:
+    """Mean absolute difference.
+
+    Args:
+        student, teacher: (B, C, H, W).
+        valid: (B, 1, H, W) bool, the cells that count; all where None.
+    """
+    if valid is None:
+        return F.l1_loss(student, teacher.detach())
+    return masked_mean((student - teacher.detach()).abs(), valid)
+
+
+@DISTANCES.register_module()
+def hcl(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None, levels: Sequence[int] = (4, 2, 1)) -> Tensor:
+    """Hierarchical context loss (ReviewKD, Chen et al., CVPR 2021): :func:`l2` at full and at pooled resolutions.
+
+    The pooled maps have l x l cells for every l in ``levels`` below the height; the full resolution weighs 1, they
+    1/2, 1/4, ... in the order they are used, and the sum is divided by the sum of the weights. Where some cells do not count,
+    a pooled cell is the mean of those of its cells that do.
+
+    Args:
+        student, teacher: (B, C, H, W).
+        valid: (B, 1, H, W) bool, the cells that count; all where None.
         levels: sides of the pooled maps.
     """
     teacher = teacher.detach()
-    total, weight, weights = l2(student, teacher), 1.0, 1.0
+    total, weight, weights = l2(student, teacher, valid), 1.0, 1.0
     for side in levels:
         if side >= student.shape[2]:
             continue
         weight /= 2
-        pooled = [F.adaptive_avg_pool2d(feature, side) for feature in (student, teacher)]
-        total = total + weight * l2(*pooled)
+        total = total + weight * _pooled_l2(student, teacher, valid, side)
         weights += weight
     return total / weights
 
 
-def find_distance(name: str, key: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The distance of that name. Raises :class:`DistillationError` naming ``key`` if there is none."""
-    if not isinstance(name, str) or DISTANCES.get(name) is None:
-        raise unknown_name(key, name, DISTANCES.module_dict)
-    return DISTANCES.get(name)
+def _pooled_l2(student: Tensor, teacher: Tensor, valid: Optional[Tensor], side: int) -> Tensor:
+    if valid is None:
+        return l2(F.adaptive_avg_pool2d(student, side), F.adaptive_avg_pool2d(teacher, side))
+    share = F.adaptive_avg_pool2d(valid.to(student.dtype), side)
+    seen = share > 0
+    ours, theirs = (F.adaptive_avg_pool2d(feature * valid, side) / share.where(seen, 1.0) for feature in (student, teacher))
+    return l2(ours, theirs, seen)
+
+
+def measure(distance: Distance, student: Tensor, teacher: Tensor, valid: Optional[Tensor]) -> Tensor:
+    """A distance, of the cells that count.
+
+    Args:
+        distance: a function (student, teacher, valid) -> scalar; without the third argument where all cells count.
+        student, teacher: (B, C, H, W).
+        valid: (B, 1, H, W) bool, or None for all.
+
+    Raises:
+        DistillationError: if some cells do not count and the distance cannot leave them out.
+    """
+    if valid is None:
+        return distance(student, teacher)
+    if 'valid' not in inspect.signature(distance).parameters:
+        raise DistillationError(f'{distance.__name__} takes no `valid`, so it cannot leave out padding', path='distance',
+                                accepted='a function (student, teacher, valid), or mask_padding=False')
+    return distance(student, teacher, valid=valid)
+
+
+def halving_weights(stages: int) -> List[float]:
+    """1 / 2^(L - 1 - i) for stage i of L, shallow to deep: C * H * W halves from stage to stage, this evens it out.
+
+    MGD's weights (after Overhaul, Heo et al., ICCV 2019), and those of DFA's sum.
+    """
+    return [0.5 ** (stages - 1 - stage) for stage in range(stages)]

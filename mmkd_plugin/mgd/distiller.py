@@ -1,6 +1,7 @@
 """``mmkd.MatchingGuidedDistiller``: Matching Guided Distillation (Yue, Deng, Zhou, ECCV 2020)."""
 import math
-from typing import Dict, List, Optional, Sequence, Union
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -8,14 +9,15 @@ from mmengine.dist import all_reduce, broadcast, get_rank
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..core.distiller import Batch, Distiller, Pair, describe_pairs, pair_names, parse_pairs
-from ..core.errors import DistillationError, check_number, unknown_name
-from ..core.shapes import as_map, match_size
-from ..core.taps import TapInfo
-from ..core.validity import ValidArea, masked_mean, masked_norm
+from ..distiller import Batch, Features, PairedDistiller
+from ..losses import ValidArea, halving_weights, mask_padding_option, masked_mean, masked_norm
 from ..registry import MODELS
+from ..taps import TapInfo
+from ..taps.shapes import as_map, resize
+from ..utils.errors import DistillationError, unknown_name
+from ..utils.options import Choice, Either, Kind, ListOf, Number, option
 from . import margins as margin_maths
-from .loss import halving_weights, partial_l2
+from .loss import partial_l2
 from .matching import SURPLUS_CHOICES, assign, assignment_cost, cost_matrix, group_shape, similarity_sum
 from .reduction import RANDOM_REDUCERS, REDUCERS, gather_groups, only_member
 
@@ -25,134 +27,144 @@ NORM_CHOICES = ('BN', 'SyncBN', 'GN', 'IN')
 PAPER_AREA = 224 * 224
 
 
+@dataclass(frozen=True)
+class NormConfig(Kind):
+    """The norm of a stage: its name, or an mm ``norm_cfg``; read as a ``norm_cfg``, or None."""
+    accepted = f'{", ".join(NORM_CHOICES)}, a norm_cfg with one of these types, or None'
+
+    def fits(self, value: Any) -> bool:
+        kind = value.get('type') if isinstance(value, dict) else value
+        return value is None or (isinstance(kind, str) and kind in NORM_CHOICES)
+
+    def read(self, value: Any) -> Optional[Dict[str, Any]]:
+        if not self.fits(value):
+            raise unknown_name('', value.get('type') if isinstance(value, dict) else value, NORM_CHOICES,
+                               'Or a norm_cfg with one of these types, or None.')
+        return dict(type=value) if isinstance(value, str) else value
+
+
 @MODELS.register_module()
-class MatchingGuidedDistiller(Distiller):
+class MatchingGuidedDistiller(PairedDistiller):
     """Compares student channels with the teacher channels that were matched to them.
 
     Which channels belong together is found by :class:`MatchingUpdateHook`, which a config needs beside this distiller.
     The matching, the margins and the extra norms are kept in the checkpoint.
 
-    Args:
-        pairs: (student tap, teacher tap) of each stage, shallow to deep. The paper's features are before the activation
-            (``@preact``).
-        reducer: ``'absolute_max'`` (AMP, what the authors use), ``'random_drop'`` (RD), ``'sparse'`` (SM), ``'simple_max'``,
-            ``'signed_max'`` (AMP as released before 2021-03-04) or ``'random_drop_channel'``.
-        norm: extra norm on the student's features inside the loss: ``'BN'`` (the paper's for classification), ``'GN'`` (for
-            detection), ``'SyncBN'``, ``'IN'``, an mm ``norm_cfg`` of these types, or None. It is trained, and not part of
-            the student.
-        margin: ``'norm'`` from the batch norm before the teacher's tap, ``'data'`` from the mean negative response,
-            measured in the first matching update, ``'none'`` for no clamping; ``'auto'`` is ``'norm'`` where there is a
-            batch norm and ``'data'`` elsewhere.
-        reduction: ``'sum'``: the paper's, the sum divided by ``batch size * divisor``, at other input sizes than 224x224
-            by the area in proportion. ``'mean'``: the mean over all elements, for dense prediction.
-        divisor: of the sum.
-        stage_weights: weight of each pair; by default 1 / 2^(L - 1 - i) with ``'sum'`` (the paper's) and 1 with
-            ``'mean'``.
-        surplus: ``'shave'`` or ``'select'``, for teacher widths that are no multiple of the student's; see
-            :func:`~mmkd_plugin.mgd.matching.assign_groups`.
-        seed: of the random reducers, which draw from a generator of their own.
-        mask_padding: whether padding and ignored regions are left out of the loss, of the extra norm's statistics and of
-            the matching cost; by default True for detection. See :class:`~mmkd_plugin.core.validity.ValidArea`.
-        loss_weight, loss_scale and others: see :class:`~mmkd_plugin.core.Distiller`.
-
     Losses: ``loss_<stage>`` for each pair.
 
     Where the widths or the resolutions do not fit: a student wider than its teacher is matched one-to-many
     (:func:`~mmkd_plugin.mgd.matching.assign_shared`); a teacher feature of another resolution is resized to the
-    student's (:func:`~mmkd_plugin.core.shapes.match_size`).
+    student's (:func:`~mmkd_plugin.taps.shapes.resize`).
 
     Raises:
-        DistillationError: for wrong pairs or an unknown choice.
+        DistillationError: for options that do not fit.
     """
 
-    def __init__(self, pairs: Sequence[Pair], reducer: str = 'absolute_max', norm: Union[str, dict, None] = 'BN',
-                 margin: str = 'auto', reduction: str = 'sum', divisor: float = 1e4,
-                 stage_weights: Optional[Sequence[float]] = None, surplus: str = 'shave', seed: int = 0,
-                 mask_padding: Optional[bool] = None, **schedule):
-        super().__init__(**schedule)
-        self.valid_area = ValidArea(mask_padding)
-        self.pairs = parse_pairs(pairs, 'pairs')
-        for key, value, accepted in (('reducer', reducer, REDUCERS), ('margin', margin, MARGIN_CHOICES),
-                                     ('reduction', reduction, REDUCTION_CHOICES), ('surplus', surplus, SURPLUS_CHOICES)):
-            if not isinstance(value, str) or value not in accepted:
-                raise unknown_name(key, value, accepted)
-        check_number('divisor', divisor, above=0)
-        if stage_weights is None:
-            stage_weights = halving_weights(len(self.pairs)) if reduction == 'sum' else [1.0] * len(self.pairs)
-        if not isinstance(stage_weights, (list, tuple)) or len(stage_weights) != len(self.pairs):
-            raise DistillationError(f'stage_weights: {stage_weights!r}. Accepted: a list of {len(self.pairs)} numbers, one '
-                                    'for each pair.')
-        for weight in stage_weights:
-            check_number('stage_weights', weight, least=0)
-        self.student_taps = [student for student, _ in self.pairs]
-        self.teacher_taps = [teacher for _, teacher in self.pairs]
-        self.reducer, self.margin, self.reduction, self.surplus = reducer, margin, reduction, surplus
-        self.divisor, self.stage_weights, self.seed = divisor, list(stage_weights), seed
-        self.norm_cfg = _norm_cfg(norm)
+    @dataclass(frozen=True, kw_only=True)
+    class Options(PairedDistiller.Options):
+        """The options of Matching Guided Distillation."""
+        reducer: str = option(
+            Choice(tuple(REDUCERS)), 'absolute_max', "'absolute_max' (AMP, what the authors use), 'random_drop' (RD), 'sparse' "
+            "(SM), 'simple_max', 'signed_max' (AMP as released before 2021-03-04) or 'random_drop_channel'")
+        norm: Union[str, Dict[str, Any], None] = option(
+            NormConfig(), dict(type='BN'), "extra norm on the student's features inside the loss: 'BN' (the paper's for "
+            "classification), 'GN' (for detection), 'SyncBN', 'IN'. It is trained, and not part of the student")
+        margin: str = option(
+            Choice(MARGIN_CHOICES), 'auto', "'norm' from the batch norm before the teacher's tap, 'data' from the mean negative "
+            "response, measured in the first matching update, 'none' for no clamping; 'auto' is 'norm' where there is a batch "
+            "norm and 'data' elsewhere")
+        reduction: str = option(
+            Choice(REDUCTION_CHOICES), 'sum', "'sum': the paper's, the sum divided by `batch size * divisor`, at other input "
+            "sizes than 224x224 by the area in proportion. 'mean': over all elements, for dense prediction")
+        divisor: float = option(Number(above=0), 1e4, 'of the sum')
+        stage_weights: Optional[List[float]] = option(
+            Either(ListOf(Number(least=0), 'numbers >= 0, one for each pair'), (None,)), None,
+            "weight of each pair; by default 1 / 2^(L - 1 - i) with 'sum' (the paper's) and 1 with 'mean'")
+        surplus: str = option(
+            Choice(SURPLUS_CHOICES), 'shave', "for teacher widths that are no multiple of the student's: 'shave' never uses the "
+            "last channels (the authors'), 'select' leaves out those that cost most")
+        seed: int = option(Number(least=0, whole=True), 0, 'of the random reducers, which draw from a generator of their own')
+        mask_padding: Optional[bool] = mask_padding_option()
+
+        def check(self, given: Sequence[str]) -> None:
+            super().check(given)
+            weights = self.stage_weights
+            if weights is not None and (len(weights) != len(self.pairs) or not any(weights)):
+                raise DistillationError(path='stage_weights', given=weights, accepted=f'a list of {len(self.pairs)} numbers, one '
+                                        'for each pair, not all 0')
+
+    options: Options
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.valid_area = ValidArea(self.options.mask_padding)
+        summed = self.options.reduction == 'sum'
+        default = halving_weights(len(self.pairs)) if summed else [1.0] * len(self.pairs)
+        self.stage_weights = self.options.stage_weights or default
         self.stages = nn.ModuleList()
 
-    def prepare(self, student: Dict[str, TapInfo], teacher: Dict[str, TapInfo], name: str) -> None:
-        self.name = name
-        for (student_tap, teacher_tap), stage_name in zip(self.pairs, pair_names(self.pairs)):
-            stage = MatchedStage(stage_name, student[student_tap], teacher[teacher_tap], self.norm_cfg,
-                                 self.reducer == 'sparse', self.margin)
+    def prepare(self, student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo]) -> None:
+        norm = None if self.options.norm is None else dict(self.options.norm)
+        for (student_tap, teacher_tap), loss_name in zip(self.pairs, self.loss_names):
+            stage = MatchedStage(loss_name.removeprefix('loss_'), student[student_tap], teacher[teacher_tap], norm,
+                                 self.options.reducer == 'sparse', self.options.margin)
             self.stages.append(stage)
             if stage.margin_source == 'data':
-                print_log(f"{name}: no batch norm comes directly before the teacher's tap {teacher_tap!r}; its margins are "
+                print_log(f"{self.path}: no batch norm comes directly before the teacher's tap {teacher_tap!r}; its margins are "
                           'the mean negative responses, measured in the first matching update', 'current')
 
     def describe(self) -> str:
-        return f'{self.reducer}, {describe_pairs(self.pairs)}'
+        return f'{self.options.reducer}, {super().describe()}'
 
-    def forward(self, student: Dict[str, Tensor], teacher: Dict[str, Tensor], batch: Batch) -> Dict[str, Tensor]:
+    def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         losses = {}
         for number, ((student_tap, teacher_tap), stage) in enumerate(zip(self.pairs, self.stages)):
             source = as_map(student[student_tap]).float()
             # Reduced in the teacher's own precision: choosing is exact in any, and only the result is widened.
-            feature = match_size(as_map(teacher[teacher_tap]), source.shape[2:])
+            feature = resize(as_map(teacher[teacher_tap]), source.shape[2:])
             target, margin = self._target(stage, feature, number, batch.iteration)
             if isinstance(stage.norm, nn.SyncBatchNorm) and self.valid_area.acts(batch):
                 # Of every batch, padded or not: all ranks have to end here, not one of them.
-                raise DistillationError("norm: 'SyncBN' cannot leave out padding. Accepted with mask_padding: 'GN', 'BN', "
-                                        "'IN', None.")
+                raise DistillationError('cannot leave out padding', path='norm', given='SyncBN',
+                                        accepted="'GN', 'BN', 'IN', None, or mask_padding=False")
             valid = self.valid_area.cells(batch, source.shape[2:])
             loss = partial_l2(masked_norm(stage.norm, source, valid), target.float(), margin)
             losses[f'loss_{stage.name}'] = self._reduce(loss, valid, batch) * self.stage_weights[number]
         return losses
 
-    def _target(self, stage: 'MatchedStage', feature: Tensor, number: int, iteration: int):
+    def _target(self, stage: 'MatchedStage', feature: Tensor, number: int, iteration: int) -> Tuple[Tensor, Tensor]:
         if not stage.matched:
-            raise DistillationError(f'model.distillers.{self.name} has no matching yet. Add '
-                                    "dict(type='mmkd.MatchingUpdateHook', interval=...) to custom_hooks.")
+            raise DistillationError('has no matching yet',
+                                    hint="Add dict(type='mmkd.MatchingUpdateHook', interval=...) to custom_hooks.")
         grouped = gather_groups(feature, stage.assignment)
         margins = stage.margins[stage.assignment]
         if grouped.shape[2] == 1:
             return only_member(grouped, margins)
         generator = None
-        if self.reducer in RANDOM_REDUCERS:
+        if self.options.reducer in RANDOM_REDUCERS:
             # A function of the iteration, so that attaching draws nothing from the run's generators and resuming goes on.
             generator = torch.Generator(feature.device)
-            generator.manual_seed(hash((self.seed, iteration, number, get_rank())) % 2 ** 63)
-        return REDUCERS[self.reducer](grouped, margins, generator)
+            generator.manual_seed(hash((self.options.seed, iteration, number, get_rank())) % 2 ** 63)
+        return REDUCERS[self.options.reducer](grouped, margins, generator)
 
     def _reduce(self, loss: Tensor, valid: Optional[Tensor], batch: Batch) -> Tensor:
-        if self.reduction == 'mean':
+        if self.options.reduction == 'mean':
             return masked_mean(loss, valid)
         area = math.prod(batch.image_size)
         counting = loss if valid is None else loss * valid
-        return counting.sum() / (loss.shape[0] * self.divisor * area / PAPER_AREA)
+        return counting.sum() / (loss.shape[0] * self.options.divisor * area / PAPER_AREA)
 
     def start_update(self) -> List['StageStatistics']:
         """Fresh accumulators, one per pair, for a matching update."""
         return [StageStatistics(stage) for stage in self.stages]
 
-    def accumulate(self, statistics: List['StageStatistics'], student: Dict[str, Tensor], teacher: Dict[str, Tensor],
+    def accumulate(self, statistics: List['StageStatistics'], student: Features, teacher: Features,
                    batch: Batch) -> None:
         """Adds a batch of features to the accumulators; everything stays on the device."""
         for (student_tap, teacher_tap), stage_statistics in zip(self.pairs, statistics):
             ours, theirs = as_map(student[student_tap]), as_map(teacher[teacher_tap])
             stage_statistics.add_negative(theirs, self.valid_area.cells(batch, theirs.shape[2:]))
-            theirs = match_size(theirs, ours.shape[2:])
+            theirs = resize(theirs, ours.shape[2:])
             stage_statistics.add(ours, theirs, self.valid_area.cells(batch, ours.shape[2:]))
 
     def finish_update(self, statistics: List['StageStatistics']) -> Dict[str, float]:
@@ -167,11 +179,11 @@ class MatchingGuidedDistiller(Distiller):
         for stage, stage_statistics in zip(self.stages, statistics):
             cost = stage_statistics.cost()
             if not bool(cost.isfinite().all()):
-                raise DistillationError(f'model.distillers.{self.name}: the matching cost of stage {stage.name} is not '
-                                        'finite: the student or the teacher gives NaN or infinity')
+                raise DistillationError(f'the matching cost of stage {stage.name} is not finite: the student or the teacher gives '
+                                        'NaN or infinity', path=self.path)
             solution = torch.empty_like(stage.assignment)
             if get_rank() == 0:
-                solution.copy_(assign(cost, single=self.reducer == 'sparse', surplus=self.surplus))
+                solution.copy_(assign(cost, single=self.options.reducer == 'sparse', surplus=self.options.surplus))
             broadcast(solution)
             stage.assignment.copy_(solution)
             if stage.margin_source == 'data' and not stage.matched:
@@ -193,7 +205,7 @@ class MatchedStage(nn.Module):
         margin: one of MARGIN_CHOICES.
     """
 
-    def __init__(self, name: str, student: TapInfo, teacher: TapInfo, norm_cfg: Optional[dict], single: bool, margin: str):
+    def __init__(self, name: str, student: TapInfo, teacher: TapInfo, norm_cfg: Optional[Dict[str, Any]], single: bool, margin: str):
         super().__init__()
         self.name = name
         self.norm = nn.Identity() if norm_cfg is None else _build_norm(norm_cfg, student.channels)
@@ -203,15 +215,15 @@ class MatchedStage(nn.Module):
         self.matched = False  # the flag's value on the host, so that asking costs no sync
         self.register_buffer('margins', torch.zeros(teacher.channels))
         if margin == 'norm' and teacher.norm is None:
-            raise DistillationError(f"margin='norm': no batch norm with {teacher.channels} channels comes directly before "
-                                    f"the teacher's tap {teacher.address!r}. Accepted there: 'data', 'none', 'auto'.")
+            raise DistillationError(f"finds no batch norm with {teacher.channels} channels directly before the teacher's tap "
+                                    f'{teacher.address!r}', path='margin', given='norm', accepted="'data', 'none', 'auto'")
         self.margin_source = ('norm' if teacher.norm is not None else 'data') if margin == 'auto' else margin
         if self.margin_source == 'norm':
             self.margins.copy_(margin_maths.margins_from_norm(teacher.norm.weight, teacher.norm.bias))
         elif self.margin_source == 'none':
             self.margins.fill_(-math.inf)
 
-    def _load_from_state_dict(self, *args, **kwargs):
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.matched = bool(self.matched_flag)
 
@@ -261,22 +273,13 @@ def _add(total: Optional[Tensor], value: Tensor) -> Tensor:
     return total.add_(value)
 
 
-def _norm_cfg(norm: Union[str, dict, None]) -> Optional[dict]:
-    if norm is None:
-        return None
-    cfg = dict(type=norm) if isinstance(norm, str) else norm
-    if not isinstance(cfg, dict) or cfg.get('type') not in NORM_CHOICES:
-        raise unknown_name('norm', cfg.get('type') if isinstance(cfg, dict) else norm, NORM_CHOICES,
-                           'Or a norm_cfg with one of these types, or None.')
-    return cfg
-
-
-def _build_norm(cfg: dict, channels: int) -> nn.Module:
+def _build_norm(cfg: Dict[str, Any], channels: int) -> nn.Module:
     if cfg['type'] == 'GN' and 'num_groups' not in cfg:
         cfg = dict(cfg, num_groups=math.gcd(32, channels))  # the authors' 32 wherever it divides the channels
     try:
-        return build_norm_layer(cfg, channels)[1]
+        norm: nn.Module = build_norm_layer(cfg, channels)[1]
     except (TypeError, ValueError) as error:
-        raise DistillationError(f'norm: {cfg!r} does not work on {channels} channels: {error}') from None
+        raise DistillationError(f'does not work on {channels} channels: {error}', path='norm', given=cfg) from None
+    return norm
 
 

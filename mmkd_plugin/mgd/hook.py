@@ -1,8 +1,8 @@
 """``mmkd.MatchingUpdateHook``: when and on which images the matching of MGD is found."""
 import copy
-import re
 import time
-from typing import Dict, List, Optional, Sequence, Union
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Union
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -10,12 +10,29 @@ from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from ..core.distiller import Batch
-from ..core.errors import DistillationError, check_arguments, check_number, unknown_name
-from ..core.isolation import evaluation_mode, preserved_rng
-from ..core.runner import distillation_of, unwrap
+from ..distiller import Batch
+from ..model import DistilledMixin, distillation_of, unwrap
 from ..registry import HOOKS
-from .distiller import MatchingGuidedDistiller
+from ..utils import options
+from ..utils.errors import DistillationError, under, unknown_name
+from ..utils.isolation import evaluation_mode, preserved_rng
+from ..utils.options import Block, Either, Flag, Kind, ListOf, Number, Text, option
+from .distiller import MatchingGuidedDistiller, StageStatistics
+from .update_data import evaluation_view_of_training_data
+
+
+@dataclass(frozen=True)
+class Interval(Kind):
+    """A whole number of epochs or iterations, or a list of points."""
+    accepted = 'a whole number > 0, or a list of them'
+
+    def fits(self, value: Any) -> bool:
+        points = value if isinstance(value, (list, tuple)) else [value]
+        return bool(points) and all(type(point) is int and point > 0 for point in points)
+
+    def read(self, value: Any) -> Any:
+        read = super().read(value)
+        return list(read) if isinstance(read, tuple) else read
 
 
 @HOOKS.register_module()
@@ -27,48 +44,42 @@ class MatchingUpdateHook(Hook):
     checkpoint.
 
     Args:
-        interval: a number n: every n epochs (or iterations); a list: after these. The authors' is 1 on ImageNet, 2
-            elsewhere. An interval that ends with training is not used.
-        by_epoch: whether ``interval`` counts epochs. In an iteration-based loop an epoch is one pass over the training
-            set.
-        dataloader: config of the loader with the images. By default the training set with the evaluation transforms,
-            shuffled: ``train_dataloader``'s dataset with the pipeline, batch size and workers of ``val_dataloader``.
-        num_images: how many images an update uses, over all ranks, rounded up to whole batches. The authors' ImageNet
-            runs use 20480.
-        distillers: names of the distillers to update; by default all that are matching guided.
-        seed: of the order of the images.
+        options: see ``Options``.
 
     Raises:
-        DistillationError: for an interval or number of images that is not positive; when training starts, for an empty
-            data set or a model without a matching guided distiller.
+        DistillationError: for options that do not fit; when training starts, for an empty data set or a model without a
+            matching guided distiller.
     """
     priority = 'NORMAL'  # before checkpoints are saved, so that they hold the new matching
 
-    def __init__(self, interval: Union[int, Sequence[int]] = 1, by_epoch: bool = True, dataloader: Optional[dict] = None,
-                 num_images: int = 1000, distillers: Optional[Sequence[str]] = None, seed: int = 0, **others):
-        check_arguments('MatchingUpdateHook', others, MatchingUpdateHook)
-        several = isinstance(interval, Sequence) and not isinstance(interval, str)
-        points = list(interval) if several else [interval]
-        if not points or not all(type(point) is int and point > 0 for point in points):
-            raise DistillationError(f'MatchingUpdateHook.interval: {interval!r}. Accepted: a whole number > 0, or a list of '
-                                    'them.')
-        check_number('MatchingUpdateHook.num_images', num_images, above=0, whole=True)
-        if distillers is not None and (isinstance(distillers, str) or not distillers):
-            raise DistillationError(f'MatchingUpdateHook.distillers: {distillers!r}. Accepted: a list of names, or None for '
-                                    'all.')
-        if dataloader is not None and not isinstance(dataloader, dict):
-            raise DistillationError(f'MatchingUpdateHook.dataloader: {dataloader!r}. Accepted: a dataloader config, or '
-                                    'None.')
-        self.points = set(points) if several else None
-        self.interval = interval
-        self.by_epoch, self.num_images, self.seed = by_epoch, num_images, seed
-        self.dataloader_cfg = dataloader
-        self.distillers = distillers
-        self._built: Optional[DataLoader] = None  # the data set is read once; workers do not outlive an update
+    @dataclass(frozen=True, kw_only=True)
+    class Options(options.Options):
+        """The options of the hook."""
+        interval: Union[int, List[int]] = option(
+            Interval(), 1, "a number n: every n epochs (or iterations); a list: after these. The authors' is 1 on ImageNet, 2 "
+            'elsewhere. An interval that ends with training is not used')
+        by_epoch: bool = option(Flag(), True, 'whether `interval` counts epochs. In an iteration-based loop an epoch is one pass '
+                                'over the training set')
+        dataloader: Optional[Dict[str, Any]] = option(
+            Either(Block("a loader's config"), (None,)), None, 'config of the loader with the images. By default the training set '
+            "with the evaluation transforms, shuffled: `train_dataloader`'s data set with the pipeline, batch size and workers of "
+            '`val_dataloader`')
+        num_images: int = option(Number(above=0, whole=True), 1000, 'how many images an update uses, over all ranks, rounded up '
+                                 "to whole batches. The authors' ImageNet runs use 20480")
+        distillers: Optional[List[str]] = option(
+            Either(ListOf(Text('a name'), 'names of distillers'), (None,)), None,
+            'names of the distillers to update; by default all that are matching guided')
+        seed: int = option(Number(least=0, whole=True), 0, 'of the order of the images')
+
+    def __init__(self, **given: Any):
+        with under('MatchingUpdateHook'):
+            self.options = self.Options.read(given)
+        self._built: Optional[DataLoader[Any]] = None  # the data set is read once; workers do not outlive an update
 
     def due(self, done: int) -> bool:
         """Whether an update is due after ``done`` epochs (iterations) have been finished."""
-        return done in self.points if self.points is not None else done % self.interval == 0
+        interval = self.options.interval
+        return done in interval if isinstance(interval, list) else done % interval == 0
 
     def before_train(self, runner: Runner) -> None:
         matched = [all(stage.matched for stage in distiller.stages) for distiller in self._chosen(runner).values()]
@@ -76,16 +87,16 @@ class MatchingUpdateHook(Hook):
             self.update(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        if self.by_epoch and not isinstance(runner.train_loop, IterBasedTrainLoop):
+        if self.options.by_epoch and not isinstance(runner.train_loop, IterBasedTrainLoop):
             done = runner.epoch + 1
             if done < runner.max_epochs and self.due(done):
                 self.update(runner)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         done = runner.iter + 1
         if done >= runner.max_iters:
             return
-        if not self.by_epoch:
+        if not self.options.by_epoch:
             if self.due(done):
                 self.update(runner)
         elif isinstance(runner.train_loop, IterBasedTrainLoop):
@@ -97,7 +108,7 @@ class MatchingUpdateHook(Hook):
         """One matching update. Returns the mean cost of the matched pairs of channels, by ``<distiller>.<stage>``."""
         model = unwrap(runner.model)
         chosen = {name: distiller for name, distiller in self._chosen(runner).items()
-                  if distiller.end is None or runner.iter < distiller.end}
+                  if distiller.options.end is None or runner.iter < distiller.options.end}
         if not chosen:
             return {}
         started = time.perf_counter()
@@ -116,16 +127,16 @@ class MatchingUpdateHook(Hook):
                   + ', '.join(f'{name} {cost:.3f}' for name, cost in costs.items()), logger=runner.logger)
         return costs
 
-    def _accumulate(self, runner, model, chosen, statistics) -> int:
-        wanted = -(-self.num_images // get_world_size())
+    def _accumulate(self, runner: Runner, model: DistilledMixin, chosen: Dict[str, MatchingGuidedDistiller],
+                    statistics: Dict[str, List[StageStatistics]]) -> int:
+        wanted = -(-self.options.num_images // get_world_size())
         images = 0
         for data in self._loader(runner):
-            inputs, data_samples = model.forward_arguments(model.data_preprocessor(data, False))
-            student, teacher = model.distillation.features(model, inputs, data_samples, list(chosen))
-            batch = Batch(inputs, data_samples, runner.iter)
+            batch = Batch(*model.forward_arguments(model.data_preprocessor(data, False)), runner.iter)
+            student, teacher = distillation_of(runner).features(model, batch, list(chosen))
             for name, distiller in chosen.items():
                 distiller.accumulate(statistics[name], student, teacher, batch)
-            images += len(inputs)
+            images += len(batch.inputs)
             if images >= wanted:
                 break
         return images
@@ -134,18 +145,19 @@ class MatchingUpdateHook(Hook):
         matching = {name: distiller for name, distiller in distillation_of(runner).distillers.items()
                     if isinstance(distiller, MatchingGuidedDistiller)}
         if not matching:
-            raise DistillationError("MatchingUpdateHook: the model has no distiller of type 'mmkd.MatchingGuidedDistiller'")
-        for name in self.distillers or ():
+            raise DistillationError("finds no distiller of type 'mmkd.MatchingGuidedDistiller' in the model",
+                                    path='MatchingUpdateHook')
+        for name in self.options.distillers or ():
             if name not in matching:
                 raise unknown_name('MatchingUpdateHook.distillers', name, matching)
-        return {name: matching[name] for name in self.distillers or matching}
+        return {name: matching[name] for name in self.options.distillers or matching}
 
-    def _loader(self, runner: Runner) -> DataLoader:
+    def _loader(self, runner: Runner) -> 'DataLoader[Any]':
         if self._built is None:
-            cfg = self.dataloader_cfg or evaluation_view_of_training_data(runner.cfg)
-            self._built = Runner.build_dataloader(copy.deepcopy(cfg), seed=self.seed)
+            cfg = self.options.dataloader or evaluation_view_of_training_data(runner.cfg)
+            self._built = Runner.build_dataloader(copy.deepcopy(cfg), seed=self.options.seed)
         if len(self._built.dataset) == 0:
-            raise DistillationError('MatchingUpdateHook.dataloader: the data set is empty')
+            raise DistillationError('the data set is empty', path='MatchingUpdateHook.dataloader')
         return self._built
 
 
@@ -154,60 +166,3 @@ def iterations_per_epoch(runner: Runner) -> int:
     loader = runner.train_dataloader
     batch_size = loader.batch_size or loader.batch_sampler.batch_size  # None where a batch sampler was given
     return max(1, len(loader.dataset) // (batch_size * get_world_size()))
-
-
-def evaluation_view_of_training_data(cfg: dict) -> dict:
-    """Loader config: the training images with evaluation transforms, shuffled.
-
-    Raises:
-        DistillationError: if the config has no train or val loader to take them from.
-    """
-    train, val = cfg.get('train_dataloader'), cfg.get('val_dataloader') or cfg.get('test_dataloader')
-    if not isinstance(train, dict) or not isinstance(val, dict):
-        raise DistillationError('MatchingUpdateHook.dataloader: the config has no train_dataloader and val_dataloader to '
-                                'derive one from. Accepted: a dataloader config.')
-    pipelines = _pipelines(val['dataset'])
-    if not pipelines:
-        raise DistillationError("MatchingUpdateHook.dataloader: val_dataloader's dataset has no pipeline. Accepted: a "
-                                'dataloader config.')
-    keep = {key: value for key, value in val.items() if key not in ('dataset', 'sampler', 'batch_sampler', 'drop_last')}
-    # Workers that outlive an update would hold memory for nothing.
-    keep.update(dataset=_with_pipeline(train['dataset'], _annotations_first(pipelines[0])), persistent_workers=False,
-                sampler=dict(type='DefaultSampler', shuffle=True))
-    return keep
-
-
-def _pipelines(dataset: dict) -> List[list]:
-    if 'pipeline' in dataset:
-        return [dataset['pipeline']]
-    inner = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets', [])
-    return [pipeline for one in inner for pipeline in _pipelines(one)]
-
-
-def _annotations_first(pipeline: list) -> list:
-    """Ground truth is loaded directly after the image, so that every transform takes it along.
-
-    Test pipelines load it after resizing, for metrics; its boxes and labels would not be in the image's coordinates.
-    """
-    def loads(transform: dict, what: str) -> bool:
-        return bool(re.search(rf'(^|\.)Load\w*{what}', str(transform.get('type', ''))))
-
-    images = [number for number, transform in enumerate(pipeline) if loads(transform, 'Image')]
-    if not images:
-        return pipeline
-    rest = pipeline[images[0] + 1:]
-    annotations = [transform for transform in rest if loads(transform, 'Annotations')]
-    return [*pipeline[:images[0] + 1], *annotations, *(transform for transform in rest if transform not in annotations)]
-
-
-def _with_pipeline(dataset: dict, pipeline: list) -> dict:
-    dataset = copy.deepcopy(dict(dataset))
-    if str(dataset.get('type', '')).endswith('MultiImageMixDataset'):  # its pipeline mixes images
-        return _with_pipeline(dataset['dataset'], pipeline)
-    if 'dataset' in dataset:
-        dataset['dataset'] = _with_pipeline(dataset['dataset'], pipeline)
-    elif 'datasets' in dataset:
-        dataset['datasets'] = [_with_pipeline(one, pipeline) for one in dataset['datasets']]
-    else:
-        dataset['pipeline'] = copy.deepcopy(pipeline)
-    return dataset

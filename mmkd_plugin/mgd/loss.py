@@ -1,10 +1,8 @@
 """The partial distillation loss of MGD (and of Overhaul, Heo et al. 2019)."""
-from typing import List
-
 import torch
 from torch import Tensor
 
-from ..core.errors import DistillationError
+from ..utils.errors import DistillationError
 
 
 def partial_l2(source: Tensor, target: Tensor, margin: Tensor) -> Tensor:
@@ -28,8 +26,3 @@ def partial_l2(source: Tensor, target: Tensor, margin: Tensor) -> Tensor:
     target = torch.maximum(target.detach(), margin.detach().view(1, -1, 1, 1))
     counts = (source > target) | (target > 0)
     return (source - target).square() * counts
-
-
-def halving_weights(stages: int) -> List[float]:
-    """1 / 2^(L - 1 - i) for stage i of L, shallow to deep: C * H * W halves from stage to stage, this evens it out."""
-    return [0.5 ** (stages - 1 - stage) for stage in range(stages)]

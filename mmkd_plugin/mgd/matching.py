@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ..core.errors import DistillationError
+from ..utils.errors import DistillationError
 
 SURPLUS_CHOICES = ('shave', 'select')
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from mmkd_plugin.core.errors import DistillationError
-from mmkd_plugin.core.taps import FeatureTaps
+from mmkd_plugin.taps import FeatureTaps
+from mmkd_plugin.utils.errors import DistillationError
 
 # Millions with 100 classes, as published: RepDistiller (Tian et al., ICLR 2020), Heo et al. (ICCV 2019).
 COUNTS = [('CIFARResNet', 8, 1, 0.08), ('CIFARResNet', 20, 1, 0.28), ('CIFARResNet', 32, 1, 0.47),
@@ -31,7 +31,7 @@ def test_stages_halve_the_resolution_and_double_the_width(kind, depth):
 def test_the_preactivation_of_a_stage_is_what_its_relu_makes_the_output_of(kind, depth):
     backbone = MODELS.build(dict(type=f'mmkd.{kind}', depth=depth, widen_factor=2)).eval()
     images = torch.randn(1, 3, 32, 32)
-    taps = FeatureTaps(backbone, ['layer2@preact', 'layer2'], 'student')
+    taps = FeatureTaps(backbone, 'student', ['layer2@preact', 'layer2'])
     with torch.no_grad():
         taps.settle(lambda: backbone(images), images)
         with taps.record() as recording:

@@ -4,8 +4,8 @@ import torch
 from mmengine.registry import MODELS
 
 from mmkd_plugin.backbones.shufflenet import SplitBlock, shuffle
-from mmkd_plugin.core import DistillationError
-from mmkd_plugin.core.taps import FeatureTaps
+from mmkd_plugin.taps import FeatureTaps
+from mmkd_plugin.utils.errors import DistillationError
 
 
 def build(version):
@@ -30,7 +30,7 @@ def test_stages_halve_the_resolution(version, shapes):
 def test_the_preactivation_of_a_stage_is_what_its_relu_makes_the_output_of(version):
     backbone = build(version).eval()
     images = torch.randn(1, 3, 32, 32)
-    taps = FeatureTaps(backbone, ['norm1@preact', 'layer2@preact', 'layer2'], 'student')
+    taps = FeatureTaps(backbone, 'student', ['norm1@preact', 'layer2@preact', 'layer2'])
     with torch.no_grad():
         taps.settle(lambda: backbone(images), images)
         with taps.record() as recording:

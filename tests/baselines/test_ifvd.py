@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from zoo import batch, build, classifier, distilled, pspnet
 
 from mmkd_plugin.baselines.ifvd import class_similarity, variation_loss
-from mmkd_plugin.core import DistillationError
+from mmkd_plugin.utils.errors import DistillationError
 
 
 def pixels(*values):

@@ -7,8 +7,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
-from mmkd_plugin.core.config import load_config
 from mmkd_plugin.datasets.demo_scenes import BACKGROUND, make_scene, split_digits, write_demo_data
+from mmkd_plugin.utils.config import load_config
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ import pytest
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
-from mmkd_plugin.core.errors import DistillationError
+from mmkd_plugin.utils.errors import DistillationError
 
 
 @pytest.fixture

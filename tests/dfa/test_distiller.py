@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from zoo import batch, build, classifier, dfa, distilled, pspnet, run, run_cfg
 
-from mmkd_plugin.core import DistillationError
 from mmkd_plugin.dfa.bridge import directional_distance
+from mmkd_plugin.utils.errors import DistillationError
 
 STAGES = ('backbone.layer3', 'backbone.layer4')
 

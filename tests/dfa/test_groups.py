@@ -4,8 +4,8 @@ from mmengine.registry import MODELS
 from torch import nn
 from zoo import build, classifier, dfa, distilled, pspnet
 
-from mmkd_plugin.core import DistillationError
 from mmkd_plugin.dfa.groups import find_groups
+from mmkd_plugin.utils.errors import DistillationError
 
 
 def network(**cfg):

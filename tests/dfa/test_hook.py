@@ -17,9 +17,9 @@ from zoo import (
     run_cfg,
 )
 
-from mmkd_plugin.core import DistillationError
 from mmkd_plugin.dfa import AggregationSearchHook, FeatureAggregationDistiller, search
-from mmkd_plugin.dfa.result import read_aggregation
+from mmkd_plugin.dfa.artefact import read_aggregation
+from mmkd_plugin.utils.errors import DistillationError
 
 
 class Watch(Hook):

@@ -1,8 +1,8 @@
 """Groups in sequence, as functions of the iteration."""
 import pytest
 
-from mmkd_plugin.core import DistillationError
 from mmkd_plugin.dfa.phases import beta_steps_before, phase_at, phases_of
+from mmkd_plugin.utils.errors import DistillationError
 
 NAMES = {0: 'layer1', 2: 'layer3', 3: 'layer4'}
 

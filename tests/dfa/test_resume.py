@@ -3,7 +3,7 @@ import pytest
 from dfa_runs import equal, hook, searching
 from zoo import Stop, classifier, deeplabv3plus, pspnet, retinanet, run, run_cfg
 
-from mmkd_plugin.core import DistillationError
+from mmkd_plugin.utils.errors import DistillationError
 
 
 @pytest.mark.parametrize(('student', 'options', 'how', 'stop'), [

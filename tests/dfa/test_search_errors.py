@@ -5,8 +5,8 @@ from dfa_runs import TWO_STAGES, hook, search_run, searching
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from zoo import ToyDataset, classifier, dfa, distilled, mgd
 
-from mmkd_plugin.core import DistillationError
 from mmkd_plugin.dfa import AggregationSearchHook
+from mmkd_plugin.utils.errors import DistillationError
 
 
 @pytest.mark.parametrize(('model', 'hooks', 'message'), [

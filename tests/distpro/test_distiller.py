@@ -6,10 +6,10 @@ from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from zoo import batch, build, classifier, distilled, pspnet, run, run_cfg
 
-from mmkd_plugin.core import DistillationError
 from mmkd_plugin.distpro import Process
 from mmkd_plugin.distpro.pathways import make_pathways
 from mmkd_plugin.losses import hcl
+from mmkd_plugin.utils.errors import DistillationError
 
 PATHWAYS = make_pathways(LEVELS, LEVELS, 'lower_to_higher', ['conv1'])
 
@@ -73,7 +73,7 @@ def test_a_process_is_stretched_to_the_length_of_the_run(mmpretrain_scope, proce
     _, distiller = built(process=process, mode='process', length=5)
     expected = [[1, 1, 1], [.9, 1.1, .7], [.8, 1.2, .4], [.7, 1.4, 1.2], [.6, 1.6, 2], [.6, 1.6, 2]]
     for iteration, importance in enumerate(expected):
-        assert distiller.importance_at(iteration).tolist() == pytest.approx(importance)
+        assert distiller.importance.at(iteration).tolist() == pytest.approx(importance)
         assert list(distiller.weights(iteration)) == [index for index, value in enumerate(importance) if value > .5]
     exp = torch.tensor(expected[2]).exp()
     # The pruned pathway still counts in the normaliser.
@@ -83,7 +83,7 @@ def test_a_process_is_stretched_to_the_length_of_the_run(mmpretrain_scope, proce
 def test_the_final_importance_at_every_step(mmpretrain_scope, process):
     _, distiller = built(process=process, mode='final')
     assert distiller.weights(0) == distiller.weights(100)
-    assert distiller.importance_at(0).tolist() == [.6, 1.6, 2]
+    assert distiller.importance.at(0).tolist() == [.6, 1.6, 2]
 
 
 def test_a_replay_takes_normalisation_and_threshold_from_the_file(tmp_path, mmpretrain_scope):
@@ -175,7 +175,7 @@ def test_a_process_is_transferred_to_other_taps(tmp_path, mmpretrain_scope):
     path = write(tmp_path, [[1, 2, 3]], other)
     names = dict(teacher=dict(zip(['stage1', 'stage2'], LEVELS)), student=dict(zip(['a', 'b'], LEVELS)),
                  transform=dict(conv3='conv1'))
-    assert built(mode='final', process=path, pathway_map=names)[1].importance_at(0).tolist() == [1, 2, 3]
+    assert built(mode='final', process=path, pathway_map=names)[1].importance.at(0).tolist() == [1, 2, 3]
     with pytest.raises(DistillationError, match='other taps or transforms. File: stage1 < a by conv3; .* Config: backbone'):
         built(mode='final', process=path)
 

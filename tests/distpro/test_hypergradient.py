@@ -8,11 +8,11 @@ from torch import nn
 from torch.func import functional_call
 from zoo import build
 
-from mmkd_plugin.core.isolation import get_rng_state, preserved_rng, set_rng_state
-from mmkd_plugin.core.stream import seed_generators
 from mmkd_plugin.distpro.hypergradient import exact_derivatives, finite_difference_derivatives
 from mmkd_plugin.distpro.search import ProcessSearch, validation_gradient
 from mmkd_plugin.distpro.weights import NORMALISATIONS
+from mmkd_plugin.search.stream import seed_generators
+from mmkd_plugin.utils.isolation import get_rng_state, preserved_rng, set_rng_state
 
 
 @MODELS.register_module(force=True)
@@ -106,7 +106,7 @@ def search_step(optimiser_options, hypergradient='exact', radius=.01, gradients=
     model.distillation.keeps_forward, model.distillation.distpro.keeps_gradients = True, gradients
     before = search.snapshot(optimiser)
     training_step(model, optimiser, batch(1))
-    kept = model.distillation.take_forward()
+    kept = model.distillation.take_step()
     found = search.gradient(before, kept, batch(2))
     with preserved_rng():
         seed_generators(search.seed, search.steps, 0)

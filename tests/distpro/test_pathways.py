@@ -7,10 +7,10 @@ from distpro_runs import distpro
 from torch import nn
 from zoo import batch, build, classifier, distilled
 
-from mmkd_plugin.core import DistillationError
 from mmkd_plugin.distpro import PATHWAY_TRANSFORMS
 from mmkd_plugin.distpro.pathways import make_pathways, name_pathways
 from mmkd_plugin.distpro.transforms import build_transform, convolution, parse_transforms
+from mmkd_plugin.utils.errors import DistillationError
 
 TEACHER, STUDENT = ['t.layer1@preact', 't.layer2@preact', 't.layer3@preact'], ['s.a', 's.b', 's.c']
 

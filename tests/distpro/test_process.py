@@ -4,7 +4,6 @@ import json
 import pytest
 import torch
 
-from mmkd_plugin.core import DistillationError
 from mmkd_plugin.distpro.pathways import Pathway
 from mmkd_plugin.distpro.process import (
     Process,
@@ -15,6 +14,7 @@ from mmkd_plugin.distpro.process import (
     record_positions,
     rename,
 )
+from mmkd_plugin.utils.errors import DistillationError
 
 PATHWAYS = [Pathway('layer1', 'layer1', 'conv1'), Pathway('layer1', 'layer2', 'conv1'), Pathway('layer2', 'layer2', 'conv1')]
 

@@ -5,7 +5,7 @@ from distpro_runs import distpro, hook_of, search_cfg
 from mmengine.logging import MessageHub
 from zoo import STUDENTS, Stop, distilled, loader, run, run_cfg
 
-from mmkd_plugin.core import DistillationError
+from mmkd_plugin.utils.errors import DistillationError
 
 
 def interrupted(make_cfg, folder, iteration):

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import Dataset
 from zoo import STUDENTS, classifier, distilled, loader, run, run_cfg
 
-from mmkd_plugin.core.isolation import get_rng_state
 from mmkd_plugin.distpro import PATHWAY_TRANSFORMS, read_process
+from mmkd_plugin.utils.isolation import get_rng_state
 
 
 class Counts(Hook):

@@ -9,9 +9,9 @@ from mmengine.registry import MODELS
 from torch import nn
 from zoo import classifier, distilled, retinanet, run, run_cfg
 
-from mmkd_plugin.core import DistillationError
 from mmkd_plugin.distpro import read_process
 from mmkd_plugin.distpro.search import validation_gradient
+from mmkd_plugin.utils.errors import DistillationError
 
 
 def test_an_iteration_based_search(tmp_path):
@@ -146,7 +146,7 @@ def test_a_pathway_of_weight_zero_is_searched_too(tmp_path):
         class Zero(Hook):
             def before_train(self, runner):
                 runner.model.distillation.distpro.importance[1] = 0
-                runner.model.distillation.distpro.forget_weights()
+                runner.model.distillation.distpro.importance.forget()
         runner.register_hook(Zero())
 
     run(search_cfg(tmp_path, distiller=distpro(normalisation='l1'), length=4), before=zero)

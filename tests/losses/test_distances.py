@@ -2,8 +2,8 @@
 import pytest
 import torch
 
-from mmkd_plugin.core import DistillationError
 from mmkd_plugin.losses import DISTANCES, find_distance, hcl, l1, l2
+from mmkd_plugin.utils.errors import DistillationError
 
 
 def checkerboard(side):

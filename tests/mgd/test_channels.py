@@ -9,10 +9,10 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from zoo import build
 
-from mmkd_plugin.core import Batch
-from mmkd_plugin.core.shapes import match_size
+from mmkd_plugin.distiller import Batch
 from mmkd_plugin.mgd.matching import assign, assign_single, assignment_cost, cost_matrix, similarity_sum
 from mmkd_plugin.mgd.reduction import absolute_max, gather_groups
+from mmkd_plugin.taps.shapes import resize
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
@@ -105,6 +105,6 @@ def test_matching_and_reduction_are_exact_on_the_networks_of_the_table(name):
     assert len(mgd.pairs) == len(TABLE[name])
     for (student_tap, teacher_tap), stage, widths in zip(mgd.pairs, mgd.stages, TABLE[name]):
         student = torch.cat([features[student_tap] for features, _ in seen])
-        teacher = match_size(torch.cat([features[teacher_tap] for _, features in seen]), student.shape[2:])
+        teacher = resize(torch.cat([features[teacher_tap] for _, features in seen]), student.shape[2:])
         total = check(widths, student, teacher, stage.assignment, stage.margins)
         assert mean_costs[stage.name] * stage.assignment.numel() == pytest.approx(total, rel=1e-5)

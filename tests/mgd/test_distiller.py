@@ -3,7 +3,8 @@ import pytest
 import torch
 from zoo import batch, build, classifier, distilled, mgd
 
-from mmkd_plugin.mgd.loss import halving_weights, partial_l2
+from mmkd_plugin.losses import halving_weights
+from mmkd_plugin.mgd.loss import partial_l2
 from mmkd_plugin.mgd.margins import margins_from_norm
 from mmkd_plugin.mgd.reduction import absolute_max, gather_groups
 

@@ -14,12 +14,12 @@ from PIL import Image
 from torch.utils.data import BatchSampler
 from zoo import build, classifier, distilled, loader, mgd, pspnet, retinanet, run, run_cfg, update_hook
 
-from mmkd_plugin.core import DistillationError
 from mmkd_plugin.mgd import MatchingGuidedDistiller, MatchingUpdateHook
-from mmkd_plugin.mgd.hook import evaluation_view_of_training_data
 from mmkd_plugin.mgd.loss import partial_l2
 from mmkd_plugin.mgd.matching import assign, assign_groups, cost_matrix, similarity_sum
 from mmkd_plugin.mgd.reduction import absolute_max, gather_groups
+from mmkd_plugin.mgd.update_data import evaluation_view_of_training_data
+from mmkd_plugin.utils.errors import DistillationError
 
 
 def recorded_updates(monkeypatch, cfg):
@@ -228,7 +228,7 @@ def test_resolutions_that_do_not_fit_are_resized_to_the_students(tmp_path):
 
 
 def test_the_papers_sum_does_not_depend_on_the_input_size():
-    from mmkd_plugin.core import Batch
+    from mmkd_plugin.distiller import Batch
     from mmkd_plugin.mgd import MatchingGuidedDistiller
     distiller = MatchingGuidedDistiller(['a'], reduction='sum')
     for side in (224, 448):

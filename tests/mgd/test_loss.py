@@ -2,8 +2,9 @@
 import pytest
 import torch
 
-from mmkd_plugin.core import DistillationError
-from mmkd_plugin.mgd.loss import halving_weights, partial_l2
+from mmkd_plugin.losses import halving_weights
+from mmkd_plugin.mgd.loss import partial_l2
+from mmkd_plugin.utils.errors import DistillationError
 
 
 def toy_loss(target, margin):

@@ -4,7 +4,6 @@ import itertools
 import pytest
 import torch
 
-from mmkd_plugin.core import DistillationError
 from mmkd_plugin.mgd.matching import (
     assign,
     assign_groups,
@@ -14,6 +13,7 @@ from mmkd_plugin.mgd.matching import (
     cost_matrix,
     similarity_sum,
 )
+from mmkd_plugin.utils.errors import DistillationError
 
 
 def toy_features():

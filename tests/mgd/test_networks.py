@@ -3,7 +3,7 @@ import pytest
 import torch
 from zoo import batch, build, classifier, distilled, mgd, retinanet
 
-from mmkd_plugin.core import Batch
+from mmkd_plugin.distiller import Batch
 from mmkd_plugin.mgd import distiller as distiller_module
 from mmkd_plugin.mgd.margins import margins_from_norm
 

@@ -1,0 +1,22 @@
+"""What a distiller is: its base, its capabilities, its strength, and how pairs of taps are written."""
+from ..losses.batch import Batch
+from .base import Distiller, Features, Surroundings
+from .build import build_distiller
+from .capabilities import (
+    ForwardWrap,
+    IdleInPart,
+    KeepsStep,
+    KeptStep,
+    Losses,
+    SumsTeacherFeatures,
+    TapNames,
+    Wrapped,
+    WrapsForward,
+)
+from .gradients import reentrant_checkpoints_refused
+from .paired import PairedDistiller
+from .pairs import Pairs, ParsedPair, describe_pairs, pair_names, short_names
+
+__all__ = ['Batch', 'Distiller', 'Features', 'ForwardWrap', 'IdleInPart', 'KeepsStep', 'KeptStep', 'Losses', 'PairedDistiller', 'Pairs',
+           'ParsedPair', 'SumsTeacherFeatures', 'Surroundings', 'TapNames', 'Wrapped', 'WrapsForward', 'build_distiller',
+           'describe_pairs', 'pair_names', 'reentrant_checkpoints_refused', 'short_names']

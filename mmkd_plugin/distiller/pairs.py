@@ -1,0 +1,118 @@
+"""What is compared with what: one way to say it for all distillers.
+
+A list with, for each comparison, a (student tap, teacher tap), a ``dict(student=..., teacher=...)``, or one address that both
+models have::
+
+    pairs=['backbone.layer4@preact', ('neck[0]', 'neck[1]')]
+"""
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Sequence, Tuple, Union
+
+from ..taps import TapText
+from ..utils.errors import DistillationError, check_known_keys
+from ..utils.options import Kind, ListOf
+
+Pair = Union[str, Sequence[Any], Dict[str, Any]]
+EXAMPLE = "e.g. [('backbone.layer4@preact', 'backbone.layer4@preact')]"
+
+
+@dataclass(frozen=True)
+class ParsedPair:
+    """One comparison.
+
+    Attributes:
+        student: tap of the student.
+        teacher: tap of the teacher; where a distiller takes several layers, a list of them.
+        more: further keys of the pair, where a distiller has some.
+    """
+    student: str
+    teacher: Any
+    more: Dict[str, Any] = field(default_factory=dict)
+
+    def __iter__(self) -> Any:
+        return iter((self.student, self.teacher))
+
+
+@dataclass(frozen=True)
+class Pairs(Kind):
+    """The kind of an option that says what is compared with what.
+
+    Args:
+        several: whether the teacher's side of a pair may be a list of taps.
+        more: by further key of a pair given as a dict, its kind.
+        length: how many pairs there have to be; at least one if None.
+    """
+    several: bool = False
+    more: Tuple[Tuple[str, Kind], ...] = ()
+    length: Union[int, None] = None
+
+    @property
+    def accepted(self) -> str:
+        keys = ''.join(f', {name}=...' for name, _ in self.more)
+        lists = '; the teacher may be a list of taps' if self.several else ''
+        count = f'list with {self.length} item' if self.length else 'list'
+        return (f'a {count}: (student tap, teacher tap), dict(student=..., teacher=...{keys}), or one address for both, '
+                f'{EXAMPLE}{lists}')
+
+    def fits(self, value: Any) -> bool:
+        try:
+            self.read(value)
+        except DistillationError:
+            return False
+        return True
+
+    def read(self, value: Any) -> List[ParsedPair]:
+        """The pairs. Raises :class:`DistillationError` for anything else; its path says which one."""
+        if not isinstance(value, (list, tuple)) or not value or (self.length and len(value) != self.length):
+            raise DistillationError('is no list of pairs', given=value, accepted=self.accepted)
+        return [self._read(pair, f'[{number}]') for number, pair in enumerate(value)]
+
+    def _read(self, pair: Any, path: str) -> ParsedPair:
+        if isinstance(pair, ParsedPair):
+            return pair
+        if isinstance(pair, str):
+            pair = dict(student=pair, teacher=pair)
+        elif isinstance(pair, (list, tuple)) and len(pair) == 2:
+            pair = dict(student=pair[0], teacher=pair[1])
+        if not isinstance(pair, dict) or 'student' not in pair:
+            raise DistillationError('is no pair of taps', path=path, given=pair, accepted=self.accepted)
+        kinds = dict(self.more)
+        check_known_keys(path, pair, ('student', 'teacher', *kinds))
+        theirs = pair.get('teacher', pair['student'])
+        several = self.several and not isinstance(theirs, str)
+        teacher: Kind = ListOf(TapText(), 'taps', different=True) if several else TapText()
+        found = {}
+        for name, kind in dict(student=TapText(), teacher=teacher, **kinds).items():
+            if name in pair or name == 'teacher':
+                try:
+                    found[name] = kind.read(theirs if name == 'teacher' else pair[name])
+                except DistillationError as error:
+                    raise error.at(f'{path}.{name}') from None
+        return ParsedPair(found.pop('student'), found.pop('teacher'), found)
+
+
+def pair_names(pairs: Sequence[ParsedPair]) -> List[str]:
+    """A short, unique name per pair, for its loss: that of the student's tap."""
+    return short_names([pair.student for pair in pairs])
+
+
+def short_names(addresses: Sequence[str]) -> List[str]:
+    """A short, unique name per address: the last part of its path, or its position where that repeats.
+
+    A part that is a number says nothing alone: ``'backbone.stages.2'`` is ``'stages.2'``.
+    """
+    names = [_last_part(address.split('@')[0].replace('[', '').replace(']', '')) for address in addresses]
+    # A log name with "loss" in it would be added to the total.
+    return [name if names.count(name) == 1 and not name.lstrip('-').isdigit() and 'loss' not in name else str(number)
+            for number, name in enumerate(names)]
+
+
+def _last_part(path: str) -> str:
+    before, _, last = path.rpartition('.')
+    return f'{_last_part(before)}.{last}' if before and last.isdigit() else last
+
+
+def describe_pairs(pairs: Sequence[ParsedPair]) -> str:
+    """Which loss compares which taps, in one line."""
+    return ', '.join(f'loss_{name}: student {pair.student} with teacher {pair.teacher}'
+                     for name, pair in zip(pair_names(pairs), pairs))

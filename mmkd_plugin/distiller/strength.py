@@ -1,0 +1,211 @@
+"""How strong a distiller is: its weight, its schedule, and a scale that can be found by comparing gradients."""
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+import torch
+from mmengine.logging import print_log
+from torch import nn
+
+from ..utils.errors import DistillationError
+from ..utils.options import Either, Number, Options, option
+from .gradients import GradientComparison
+from .pairs import short_names
+
+SETTLING_WINDOW, SETTLING_LIMIT = 200, 2000
+SETTLED = 0.15  # of the logarithm: 15 %
+# Between batches the scale varies by less than 10 in ordinary trainings.
+SUSPICIOUS_SPREAD = 100.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrengthOptions(Options):
+    """What every distiller takes."""
+    loss_weight: float = option(Number(least=0), 1.0, 'factor of all its losses; at 0 it costs nothing')
+    begin: int = option(Number(least=0, whole=True), 0, 'first iteration at which it acts')
+    end: Optional[int] = option(Either(Number(least=0, whole=True), (None,)), None,
+                                'first iteration at which it no longer acts; None for never')
+    warmup: int = option(Number(least=0, whole=True), 0,
+                         'iterations over which the weight rises linearly from 0, starting at `begin`')
+    loss_scale: Union[float, str] = option(
+        Either(Number(above=0), ('auto',)), 1.0, "a second factor; 'auto': found in the first iterations so that with weight 1 "
+        "the gradient at the student's taps is as strong as the task loss's, then frozen, logged, and kept in the checkpoint")
+    calibration_iters: Optional[int] = option(
+        Either(Number(above=0, whole=True), (None,)), None,
+        "how many iterations 'auto' takes; None: until the ratio has settled (200 to 2000)")
+    log_gradients: int = option(
+        Number(least=0, whole=True), 0, "every how many iterations the ratio of the gradients (the distiller's, weighted, to "
+        "the task loss's) and their cosine are logged; 0 for never. Such an iteration costs two backward passes down to the "
+        'taps more')
+
+    def check(self, given: Sequence[str]) -> None:
+        if self.end is not None and self.end <= self.begin:
+            raise DistillationError(path='end', given=self.end, accepted=f'a whole number > {self.begin} (begin), or None')
+        if self.calibration_iters is not None and self.loss_scale != 'auto':
+            raise DistillationError(f'has no meaning with loss_scale={self.loss_scale!r}', path='calibration_iters',
+                                    given=self.calibration_iters, accepted="loss_scale='auto' beside it, or None")
+        needed = self.calibration_iters or SETTLING_WINDOW
+        if self.loss_scale == 'auto' and self.end is not None and self.end - self.begin < needed:
+            raise DistillationError(
+                f"'auto' takes {needed} iterations at least, but the distiller acts in {self.end - self.begin} (begin "
+                f'{self.begin}, end {self.end})', path='calibration_iters', accepted='no more, or a number for loss_scale')
+
+
+class Strength(nn.Module):
+    """The factor of a distiller's losses at an iteration.
+
+    Args:
+        options: its weight, schedule and scale.
+
+    Attributes:
+        calibration: of ``loss_scale='auto'``, None where the scale is given.
+    """
+
+    def __init__(self, options: StrengthOptions):
+        super().__init__()
+        self.options = options
+        self.calibration = ScaleCalibration(options.calibration_iters) if options.loss_scale == 'auto' else None
+
+    def weight_at(self, iteration: int) -> float:
+        """``loss_weight`` times its schedule at a global iteration: a function of it alone, so it survives resuming."""
+        begin, end, warmup = self.options.begin, self.options.end, self.options.warmup
+        if iteration < begin or (end is not None and iteration >= end):
+            return 0.0
+        if warmup:
+            return self.options.loss_weight * min(1.0, (iteration - begin + 1) / warmup)
+        return self.options.loss_weight
+
+    @property
+    def scale(self) -> float:
+        """The factor beside the weight: ``loss_scale``, or what its calibration has found so far."""
+        return float(self.options.loss_scale) if self.calibration is None else self.calibration.scale
+
+    def compares(self, iteration: int) -> bool:
+        """Whether gradients are to be compared with the task loss's at an iteration, for the scale or for the log."""
+        return self._calibrating or self._logs(iteration)
+
+    def take(self, comparisons: Dict[str, GradientComparison], iteration: int, weight: float, path: str) -> Dict[str, float]:
+        """Calibrates the scale, if that is going on; returns what is to be logged, by ``gradient_*``.
+
+        Args:
+            comparisons: of the unweighted loss, by student tap.
+            iteration: the global iteration.
+            weight: the distiller's at this iteration.
+            path: of the distiller, for the log.
+        """
+        total = sum(comparisons.values(), GradientComparison(0, 0, 0))
+        if self.calibration is not None and self._calibrating:
+            self.calibration.observe(total, path)
+        if not self._logs(iteration):
+            return {}
+        factor = weight * self.scale
+        log = {}
+        taps = zip((f'_{short}' for short in short_names(list(comparisons))), comparisons.values())
+        for suffix, comparison in (('', total), *taps):
+            if comparison.ratio is not None and comparison.cosine is not None:
+                log[f'gradient_ratio{suffix}'] = comparison.ratio * factor
+                log[f'gradient_cosine{suffix}'] = comparison.cosine
+        return log
+
+    @property
+    def _calibrating(self) -> bool:
+        return self.calibration is not None and not self.calibration.finished
+
+    def _logs(self, iteration: int) -> bool:
+        return self.options.log_gradients > 0 and iteration % self.options.log_gradients == 0
+
+
+class ScaleCalibration(nn.Module):
+    """``loss_scale='auto'``: the factor that makes a distiller's gradient as strong as the task loss's.
+
+    The geometric mean of ``||g_task|| / ||g_distillation||``, both taken at all of the distiller's student taps together,
+    over the later half of a window of iterations; then frozen. Until then the later half of the window so far is used.
+    Its buffers are part of the distiller's state.
+
+    At the start of a training from scratch both gradients change by orders of magnitude within a hundred iterations. So the
+    window moves on until the means of its four quarters agree within 15 %.
+
+    Args:
+        iterations: the window is the first so many iterations. None: it holds 200 and moves on until the ratio has
+            settled, for 2000 at most.
+    """
+
+    def __init__(self, iterations: Optional[int] = None):
+        super().__init__()
+        self.iterations = iterations
+        self.limit = iterations or SETTLING_LIMIT
+        self.register_buffer('log_scales', torch.zeros(iterations or SETTLING_WINDOW))
+        self.register_buffer('counted', torch.zeros((), dtype=torch.long))
+        self.register_buffer('frozen', torch.zeros((), dtype=torch.bool))
+        self.finished = False
+        # The buffers' content on the host, so that asking costs no sync.
+        self._window: List[float] = []
+        self._counted = self._rejected = 0
+
+    def describe(self) -> str:
+        """For how long it goes on, in words."""
+        return 'until it settles' if self.iterations is None else f'over {self.iterations} iterations'
+
+    @property
+    def scale(self) -> float:
+        """What has been found so far, 1 before anything has."""
+        return math.exp(_mean(self._window[len(self._window) // 2:])) if self._window else 1.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether the window is full and its quarters agree."""
+        length = len(self.log_scales)
+        if len(self._window) < length:
+            return False
+        step = max(1, length // 4)
+        means = [_mean(self._window[begin:begin + step]) for begin in range(0, length - step + 1, step)]
+        return max(means) - min(means) < SETTLED
+
+    def observe(self, comparison: GradientComparison, path: str) -> None:
+        """Takes one iteration into account, unless a gradient was 0 or not finite in it.
+
+        Args:
+            comparison: of the task loss's and the distiller's gradients, at all taps together.
+            path: of the distiller, for the log.
+
+        Raises:
+            DistillationError: when that has been so in as many iterations as the calibration takes.
+        """
+        if comparison.ratio is None:
+            self._rejected += 1
+            if self._rejected >= self.limit:
+                raise DistillationError(
+                    f'found no scale: in {self._rejected} iterations a gradient at the taps was 0 or not finite (squared norms '
+                    f'in the last: task loss {comparison.task:g}, distiller {comparison.distillation:g})', path='loss_scale',
+                    given='auto', accepted='a number, or taps that both losses reach')
+            return
+        length = len(self.log_scales)
+        # Rounded as the buffer is: a resumed run has the same numbers.
+        rounded = float(torch.tensor(-math.log(comparison.ratio), dtype=torch.float32))
+        self._window = [*self._window, rounded][-length:]
+        self._counted += 1
+        self.finished = self._counted >= self.limit or (self.iterations is None and self.settled)
+        self.log_scales[:len(self._window)] = torch.tensor(self._window, device=self.log_scales.device)
+        self.counted.fill_(self._counted)
+        self.frozen.fill_(self.finished)
+        if self.finished:
+            self._report(path)
+
+    def _report(self, path: str) -> None:
+        low, high = math.exp(min(self._window)), math.exp(max(self._window))
+        print_log(f'{path}: loss_scale frozen at {self.scale:.6g} after {self._counted} iterations '
+                  f"({low:.3g} to {high:.3g}): with it the gradient at the taps is loss_weight times the task's", 'current')
+        if not self.settled or high > SUSPICIOUS_SPREAD * low:
+            print_log(f'{path}: the scale had not settled then. Look at log_gradients, and at the task '
+                      'loss (has it vanished?); give another calibration_iters or a number.', 'current',
+                      level=logging.WARNING)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._counted, self.finished = int(self.counted), bool(self.frozen)
+        self._window = self.log_scales[:min(self._counted, len(self.log_scales))].tolist()
+
+
+def _mean(values: List[float]) -> float:
+    return math.fsum(values) / len(values)

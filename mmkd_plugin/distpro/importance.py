@@ -1,0 +1,91 @@
+"""The importance of pathways over a training, and the weights it comes to: searched, replayed, or fixed."""
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from ..utils.errors import DistillationError
+from ..utils.progress import run_length
+from .process import Process
+from .weights import NORMALISATIONS, live_pathways
+
+
+class Importance(nn.Module):
+    """From an iteration to the weights of P pathways.
+
+    Args:
+        mode: one of the distiller's.
+        pathways: P.
+        values: the importance of mode ``'constant'``.
+        length: iterations over which a process is stretched; None: the run's.
+
+    Attributes:
+        value: (P,), the importance that a search moves; a buffer, in mode ``'search'`` only.
+        process: that is replayed, once it has been read.
+        normalisation, bias, tau: as the config or the file has them; see :mod:`~mmkd_plugin.distpro.weights`.
+    """
+
+    def __init__(self, mode: str, pathways: int, values: Optional[Sequence[float]] = None, length: Optional[int] = None):
+        super().__init__()
+        self.mode, self.pathways, self.length = mode, pathways, length
+        if mode == 'search':
+            self.register_buffer('value', torch.ones(pathways))
+        self._constant = torch.ones(pathways) if values is None else torch.tensor(values, dtype=torch.float64)
+        self.process: Optional[Process] = None
+        self.settle('biased_softmax', 1.0, 0.5)
+        self._live = pathways
+
+    def settle(self, normalisation: str, bias: float, tau: Optional[float]) -> None:
+        """Says how importance becomes weights."""
+        self.normalisation, self.bias, self.tau = normalisation, bias, tau
+        self.forget()  # those of the last iteration that was asked for are kept
+
+    def describe(self) -> str:
+        """Where the importance comes from and how it becomes weights, in a few words."""
+        source = f'{self.mode} {self.process.digest()}' if self.process is not None else self.mode
+        return f'{source}, {self.normalisation}'
+
+    def at(self, iteration: int) -> Tensor:
+        """a (P,) at a global iteration, on the host unless it is being searched."""
+        if self.mode == 'search':
+            return self.value
+        if self.process is not None:
+            return self.process.at(iteration, self._steps()) if self.mode == 'process' else self.process.importance[-1]
+        return self._constant
+
+    def weights(self, iteration: int) -> Dict[int, float]:
+        """Weight of every pathway that is not pruned at a global iteration, by its number; numbers of the host."""
+        # Without a process they change only when the importance is moved, which forgets them.
+        key = (iteration, self._steps()) if self.mode == 'process' else ()
+        if self._memo[0] != key:
+            self._memo = (key, self._weights(iteration))
+            live = len(self._memo[1])
+            if self.mode != 'search' and live != self._live:
+                self._live = live
+                print_log(f'DistPro: {live} of {self.pathways} pathways from iteration {iteration} on; the others are pruned',
+                          'current')
+        return self._memo[1]
+
+    def _weights(self, iteration: int) -> Dict[int, float]:
+        if self.mode == 'equal':
+            return dict.fromkeys(range(self.pathways), 1 / self.pathways)
+        importance = self.at(iteration)
+        # The normaliser sums over all pathways, the pruned ones too: the others' weights do not jump.
+        weights = NORMALISATIONS[self.normalisation](importance, self.bias).tolist()
+        return {index: weights[index] for index in live_pathways(importance, None if self.mode == 'search' else self.tau)}
+
+    def forget(self) -> None:
+        """To be called when ``value`` has been moved."""
+        self._memo: Tuple[Optional[Tuple[int, ...]], Dict[int, float]] = (None, {})
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.forget()
+
+    def _steps(self) -> int:
+        steps = self.length or run_length()
+        if steps is None:
+            raise DistillationError('is missing: outside a Runner the length of the run is not known', path='length',
+                                    accepted='a whole number of iterations > 0')
+        return steps

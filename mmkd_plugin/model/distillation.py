@@ -1,0 +1,148 @@
+"""What hangs on a student while it is distilled: taps, teacher and distillers, in one module ``model.distillation``."""
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import torch
+from mmengine.dist import is_distributed
+from mmengine.logging import print_log
+from mmengine.model.utils import revert_sync_batchnorm
+from torch import Tensor, nn
+
+from ..distiller import Batch, Distiller, IdleInPart, SumsTeacherFeatures, Surroundings, WrapsForward, build_distiller
+from ..taps import FeatureTaps, Recording, Replacements, TapError, dry_run
+from ..utils.errors import DistillationError, under
+from .ddp import IdleParameters
+from .non_finite import NonFiniteWatch
+from .step import Step
+from .teacher import Teacher
+
+
+class Distillation(nn.Module):
+    """The distillers of one student, and what they share.
+
+    Its children are the distillers under their names in the config, so ``paramwise_cfg`` addresses all adapters by
+    ``distillation`` and those of one distiller by ``distillation.<name>``.
+
+    Args:
+        student: the model that is trained; only referred to, not a child.
+        teacher: where the other features come from.
+        distillers: config of each distiller by name.
+        image_shape: (C, H, W) of the image for the dry run.
+        work_dir: of the run, None outside of a Runner.
+
+    Attributes:
+        student_taps: all taps of the student.
+        idle: what DDP has to be told about.
+        non_finite: notices features that are NaN or infinite.
+        is_suspended: whether ``mode='loss'`` is the plain student's at present; see :meth:`suspended`.
+
+    Raises:
+        DistillationError: for whatever does not fit; names the distiller.
+    """
+
+    def __init__(self, student: nn.Module, teacher: Teacher, distillers: Mapping[str, Any],
+                 image_shape: Tuple[int, int, int], work_dir: Optional[Path] = None):
+        super().__init__()
+        self.teacher = teacher
+        self.student_taps = FeatureTaps(student, 'student')
+        self.idle, self.non_finite = IdleParameters(), NonFiniteWatch()
+        self.is_suspended = False
+        for name, cfg in distillers.items():
+            distiller = build_distiller(name, cfg)
+            if hasattr(self, name):
+                raise DistillationError('is taken', path=f'model.distillers.{name}', given=name, accepted='any other name')
+            self.add_module(name, distiller)
+        self._check_that_a_wrapping_one_is_alone()
+        self._find_taps(student, work_dir)
+        image = torch.zeros(1, *image_shape, device=next(student.parameters()).device)
+        with self._naming_the_distiller():
+            dry_run(student, self.student_taps, image)
+            teacher.settle(student, image)
+        for distiller in self.distillers.values():
+            with under(distiller.path):
+                distiller.prepare(self.student_taps.info, teacher.taps.info)
+            print_log(f'{distiller.path}: {distiller.describe()}', 'current')
+        if not is_distributed() or image.device.type == 'cpu':
+            revert_sync_batchnorm(self)  # as mmengine does for the student; SyncBN needs a GPU
+        self.to(image.device)
+
+    @property
+    def distillers(self) -> Dict[str, Distiller]:
+        """By name, in the order of the config."""
+        return {name: child for name, child in self.named_children() if isinstance(child, Distiller)}
+
+    def begin(self, student: nn.Module, batch: Callable[[], Tuple[Tensor, Any]]) -> Step:
+        """A training forward begins; see :class:`Step`."""
+        return Step(self, student, batch)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Inside, ``mode='loss'`` of the model is the plain student's: no teacher, no distillers."""
+        self.is_suspended = True
+        try:
+            yield
+        finally:
+            self.is_suspended = False
+
+    def active_taps(self, side: str, names: Sequence[str], iteration: int) -> List[str]:
+        """Addresses of the ``'student'`` or the ``'teacher'`` that the named distillers need at an iteration."""
+        found: List[str] = []
+        for name in names:
+            distiller = self.distillers[name]
+            if isinstance(distiller, IdleInPart):
+                found += getattr(distiller.taps_at(iteration), side)
+            else:
+                found += getattr(distiller, f'{side}_taps')
+        return list(dict.fromkeys(found))
+
+    @contextmanager
+    def recorded(self, names: Sequence[str], iteration: int, stop_when_complete: bool = False,
+                 replace: Optional[Replacements] = None) -> Iterator[Recording]:
+        """Records the student's features for the named distillers; see :meth:`FeatureTaps.record`."""
+        addresses = self.active_taps('student', names, iteration)
+        with self.student_taps.record(addresses, stop_when_complete, replace=replace) as recording:
+            yield recording
+
+    def teacher_features(self, batch: Batch, names: Sequence[str]) -> Dict[str, Tensor]:
+        """The teacher's features by address, and its sums by name, for the named distillers, without gradient."""
+        summing = [distiller for name in names if isinstance(distiller := self.distillers[name], SumsTeacherFeatures)]
+        sums = [total for distiller in summing for total in distiller.teacher_sums()]
+        return self.teacher.features(batch.inputs, batch.data_samples, self.active_taps('teacher', names, batch.iteration), sums)
+
+    def features(self, model: nn.Module, batch: Batch, names: Sequence[str]) -> Tuple[Dict[str, Tensor], Dict[str, Tensor]]:
+        """Student's and teacher's features of a batch, without gradient, in the student's present mode.
+
+        Args:
+            model: the student this belongs to.
+            batch: preprocessed.
+            names: the distillers whose taps are wanted.
+        """
+        with torch.no_grad(), self.recorded(names, batch.iteration, stop_when_complete=True) as recording:
+            model(batch.inputs, batch.data_samples, mode='tensor')
+        return recording.features(batch.inputs), self.teacher_features(batch, names)
+
+    def _check_that_a_wrapping_one_is_alone(self) -> None:
+        wrapping = [name for name, distiller in self.distillers.items() if isinstance(distiller, WrapsForward) and distiller.wraps]
+        if wrapping and len(self.distillers) > 1:
+            others = ', '.join(name for name in self.distillers if name != wrapping[0])
+            raise DistillationError(f'injects features into the student; what {others} would compare are not the features of '
+                                    'one forward', path=f'model.distillers.{wrapping[0]}', accepted='this distiller alone')
+
+    def _find_taps(self, student: nn.Module, work_dir: Optional[Path]) -> None:
+        surroundings = Surroundings(student, self.teacher.model, self.teacher.identity, work_dir)
+        for distiller in self.distillers.values():
+            with under(distiller.path):
+                distiller.find_taps(surroundings)
+                self.student_taps.add(student, distiller.student_taps)
+                self.teacher.taps.add(self.teacher.model, distiller.teacher_taps)
+
+    @contextmanager
+    def _naming_the_distiller(self) -> Iterator[None]:
+        """Errors about a tap say whose it is."""
+        try:
+            yield
+        except TapError as error:
+            owners = [distiller.path for distiller in self.distillers.values()
+                      if error.address in (*distiller.student_taps, *distiller.teacher_taps)]
+            raise error.at(owners[0]) if owners else error from None

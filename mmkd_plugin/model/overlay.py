@@ -1,0 +1,177 @@
+"""``mmkd.DistilledModel``: the student exactly as its config says, with losses added in ``mode='loss'``.
+
+An overlay, not a wrapper: what comes out is the student object itself, its class extended by :class:`DistilledMixin`.
+Attributes, parameter names, ``isinstance`` and checkpoints stay the student's own.
+"""
+import inspect
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Tuple
+
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from torch import Tensor, nn
+
+from ..registry import MODELS
+from ..utils.errors import DistillationError, under
+from ..utils.isolation import preserved_rng
+from ..utils.options import Block, Either, ListOf, Number, Options, option
+from .distillation import Distillation
+from .teacher import build_teacher
+
+STUDENT_KEYS = ('pretrained', 'train_cfg', 'test_cfg')  # inference APIs write these into the model's config
+Base = nn.Module if TYPE_CHECKING else object
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(Options):
+    """The ``model`` of a distilled config."""
+    student: Dict[str, Any] = option(Block('a dict: the config of any mmengine BaseModel'),
+                                     doc="the student's own config, untouched")
+    teacher: Dict[str, Any] = option(Block('a dict'), doc='see the table of its own keys')
+    distillers: Dict[str, Any] = option(Block('a dict with at least one distiller'), doc='config of each distiller by name')
+    data_preprocessor: Optional[Dict[str, Any]] = option(
+        Either(Block('a dict'), (None,)), None, 'handed on to the student (mmengine passes a top-level one to the model)')
+    image_shape: Sequence[int] = option(
+        ListOf(Number(above=0, whole=True), 'whole numbers > 0: (channels, height, width)', length=3), (3, 128, 128),
+        'of the image for the dry run that finds the shapes of the taps')
+
+    def check(self, given: Sequence[str]) -> None:
+        for name in ('student', 'teacher', 'distillers'):
+            if not getattr(self, name):
+                raise DistillationError(path=name, given=getattr(self, name), accepted='a dict that is not empty')
+
+
+@MODELS.register_module(name='DistilledModel')
+def build_distilled_model(**options: Any) -> nn.Module:
+    """Builds a student that can be distilled.
+
+    Neither teacher nor distillers are built here: :meth:`DistilledMixin.attach_distillation` does that when training
+    starts (``Runner.train`` calls it), so testing needs nothing but the student.
+
+    Args:
+        options: see :class:`ModelOptions`; ``pretrained``, ``train_cfg`` and ``test_cfg`` are the student's.
+
+    Returns:
+        The student: an instance of its own class.
+
+    Raises:
+        DistillationError: for a missing or unknown key.
+    """
+    others = {key: options.pop(key) for key in STUDENT_KEYS if key in options}
+    with under('model'):
+        read = ModelOptions.read(options)
+    student_cfg = {**read.student, **others}
+    if read.data_preprocessor is not None:
+        student_cfg.setdefault('data_preprocessor', read.data_preprocessor)
+    model = MMENGINE_MODELS.build(student_cfg)
+    if not isinstance(model, BaseModel):
+        raise DistillationError(f'{type(model).__name__} is not an mmengine BaseModel', path='model.student.type')
+    if hasattr(model, 'distillation'):
+        raise DistillationError(f'{type(model).__name__} has an attribute named distillation already', path='model.student')
+    model.__class__ = distilled_class(type(model))
+    model.register_module('distillation', None)
+    model.distillation_cfg = dict(teacher=read.teacher, distillers=read.distillers, image_shape=tuple(read.image_shape))
+    return model
+
+
+class DistilledMixin(Base):
+    """Adds the distillers' losses to a student's ``forward(mode='loss')``.
+
+    Attributes:
+        distillation: the :class:`Distillation`, or None before :meth:`attach_distillation`.
+        distillation_cfg: what it is built from.
+    """
+    distillation: Optional[Distillation]
+    distillation_cfg: Dict[str, Any]
+    student_class: type
+
+    def attach_distillation(self, work_dir: Optional[Path] = None) -> Distillation:
+        """Builds teacher, taps and distillers. Call it before the optimiser is built; ``Runner.train`` does.
+
+        Draws no random numbers from the global generators, so the run goes on as the plain student's would.
+
+        Args:
+            work_dir: of the run; what a search has written is looked for there.
+
+        Raises:
+            DistillationError: for whatever is wrong in the teacher's or the distillers' config.
+        """
+        if self.distillation is None:
+            cfg = self.distillation_cfg
+            with preserved_rng():
+                self.distillation = Distillation(self, build_teacher(cfg['teacher']), cfg['distillers'], cfg['image_shape'],
+                                                 work_dir)
+            self._register_state_dict_hook(_drop_distillation)
+            self.register_load_state_dict_post_hook(_expect_no_distillation)
+        return self.distillation
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        plain = partial(super().forward, *args, **kwargs)
+        call = _signature(type(self).student_class).bind(self, *args, **kwargs)
+        if call.arguments.get('mode') != 'loss':
+            return plain()
+        if self.distillation is None:
+            raise RuntimeError('call model.attach_distillation() before the optimiser is built (Runner.train does it)')
+        if self.distillation.is_suspended:
+            return plain()
+        step = self.distillation.begin(self, lambda: _inputs_and_samples(call))
+        with step.recording():
+            losses = plain()
+        return step.losses(losses, plain)
+
+    def forward_arguments(self, data: Any) -> Tuple[Tensor, Any]:
+        """The images and the data samples (or None) in what the data preprocessor returns: a dict, or a list."""
+        signature = _signature(type(self).student_class)
+        call = signature.bind(self, **data) if isinstance(data, dict) else signature.bind(self, *data)
+        return _inputs_and_samples(call)
+
+    def init_weights(self) -> None:
+        # Adapters are out of reach while the student initialises itself: an `init_cfg` of the whole model would
+        # otherwise draw random numbers for them, and the student's weights would differ from a plain run's.
+        distillation = self._modules.pop('distillation')
+        try:
+            super().init_weights()  # type: ignore[misc]
+        finally:
+            self._modules['distillation'] = distillation
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Copies and pickles go through the student's class: the extended one cannot be found by name.
+        return _new_distilled, (type(self).student_class,), self.__dict__.copy()
+
+
+@cache
+def distilled_class(student_class: type) -> type:
+    """The class of a distilled student: ``student_class`` with :class:`DistilledMixin` before it, under the same name."""
+    return type(student_class.__name__, (DistilledMixin, student_class),
+                dict(student_class=student_class, __module__=student_class.__module__, __doc__=student_class.__doc__))
+
+
+@cache
+def _signature(student_class: type) -> inspect.Signature:
+    return inspect.signature(student_class.forward)  # type: ignore[attr-defined]
+
+
+def _inputs_and_samples(call: inspect.BoundArguments) -> Tuple[Tensor, Any]:
+    inputs = list(call.arguments.values())[1]  # after self, whatever the student calls it
+    if not isinstance(inputs, Tensor):
+        raise DistillationError(f'the student takes a {type(inputs).__name__} as its first input; distillation needs a batch of '
+                                'images (B, C, H, W)')
+    return inputs, call.arguments.get('data_samples')
+
+
+def _new_distilled(student_class: type) -> Any:
+    cls = distilled_class(student_class)
+    return cls.__new__(cls)
+
+
+def _drop_distillation(model: nn.Module, state_dict: Dict[str, Any], prefix: str, local_metadata: Any) -> None:
+    for name in [name for name in state_dict if name.startswith(f'{prefix}distillation.')]:
+        del state_dict[name]
+
+
+def _expect_no_distillation(model: Any, incompatible_keys: Any) -> None:
+    own = {f'distillation.{name}' for name in model.distillation.state_dict()} if model.distillation is not None else ()
+    incompatible_keys.missing_keys[:] = [name for name in incompatible_keys.missing_keys
+                                         if name[max(name.find('distillation.'), 0):] not in own]

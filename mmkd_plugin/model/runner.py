@@ -1,0 +1,50 @@
+"""Where the Runner meets distillation: the start of training."""
+import functools
+import gc
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from .checkpoint import DistillationHook, stateful_hooks, unwrap
+from .overlay import DistilledMixin
+
+
+def attach_to_runner(runner: Runner) -> None:
+    """Attaches distillation to a runner's model, if it is a distilled one, and adds the :class:`DistillationHook`."""
+    model = unwrap(runner.model)
+    if not isinstance(model, DistilledMixin) or model.distillation is not None:
+        return
+    stateful_hooks(runner)
+    distillation = model.attach_distillation(Path(runner.work_dir))
+    if is_model_wrapper(runner.model):
+        # DDP learns its parameters when it is made, and the adapters have just come. The old wrapper's gradient hooks
+        # go with it.
+        runner.model = None
+        gc.collect()
+        runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), model)
+    if not any(isinstance(hook, DistillationHook) for hook in runner.hooks):
+        runner.register_hook(DistillationHook())
+    names = ', '.join(f'{name} ({type(distiller).__name__})' for name, distiller in distillation.distillers.items())
+    print_log(f'distillation: {names}', logger=runner.logger)
+
+
+def extend_runner() -> None:
+    """Makes ``Runner.train`` attach distillation first.
+
+    The Runner has no event between building the model and building the optimiser, and only in ``train`` is it known that
+    a teacher will be needed. Runs of other models are not affected.
+    """
+    if getattr(Runner.train, 'attaches_distillation', False):
+        return
+    train = Runner.train
+
+    @functools.wraps(train)
+    def train_with_distillation(self: Runner) -> Any:
+        attach_to_runner(self)
+        return train(self)
+
+    train_with_distillation.attaches_distillation = True  # type: ignore[attr-defined]
+    Runner.train = train_with_distillation

@@ -1,0 +1,178 @@
+"""One training forward of a distilled student: begun before it, gone with it."""
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..distiller import Batch, ForwardWrap, IdleInPart, KeepsStep, KeptStep, Losses, WrapsForward
+from ..distiller.gradients import compare_gradients, feature_gradients
+from ..taps import Recording
+from ..utils.errors import DistillationError, under
+from ..utils.isolation import get_rng_state
+from ..utils.progress import current_iteration
+
+if TYPE_CHECKING:
+    from .distillation import Distillation
+
+
+class Step:
+    """Everything that one forward in ``mode='loss'`` needs to know, in one place.
+
+    Args:
+        distillation: whose distillers act.
+        student: the model.
+        batch: gives the images and the data samples; asked only where a distiller acts.
+
+    Attributes:
+        weights: of the distillers that act at this iteration, by name.
+        batch: images, data samples and iteration; None where no distiller acts.
+    """
+
+    def __init__(self, distillation: 'Distillation', student: nn.Module, batch: Callable[[], Tuple[Tensor, Any]]):
+        self._distillation, self._student = distillation, student
+        self._all = distillation.distillers
+        iteration = current_iteration()
+        weights = {name: distiller.weight_at(iteration) for name, distiller in self._all.items()}
+        self.weights = {name: weight for name, weight in weights.items() if weight > 0}
+        self._zeros = self._idle_losses(iteration)
+        self.batch: Optional[Batch] = None
+        self._recording: Optional[Recording] = None
+        self._teacher: Optional[Dict[str, Tensor]] = None
+        self._wrap: Optional[ForwardWrap] = None
+        self._rng: Optional[Dict[str, Any]] = None
+        if self.weights:
+            self.batch = Batch(*batch(), iteration)
+            self._wrap = self._wrapped(self.batch)
+            self._rng = get_rng_state() if self._keeping() else None
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """The context in which the student's forward runs."""
+        if self.batch is None:
+            yield
+            return
+        names, taps = list(self.weights), self._distillation.student_taps
+        if self._wrap is None:
+            with self._distillation.recorded(names, self.batch.iteration) as self._recording:
+                yield
+        else:
+            with self._wrap.around(taps) as replace, \
+                    self._distillation.recorded(names, self.batch.iteration, replace=replace) as self._recording:
+                yield
+
+    def losses(self, task: Losses, again: Callable[[], Losses]) -> Losses:
+        """The student's own losses and the weighted ones of the distillers, ``<distiller>.<loss>``.
+
+        Args:
+            task: the student's own, of the recorded forward.
+            again: runs the student's forward once more, for distillers that wrap it.
+
+        Raises:
+            DistillationError: for a feature that cannot be used.
+        """
+        if self.batch is None:
+            return {**task, **self._zeros}
+        ours = self._distilled(task, self.batch)
+        if self._wrap is not None:
+            wrapped = self._wrap.finish(self._student, task, ours, again)
+            task = wrapped.task
+            # A second forward of the whole student, where there is one, reaches all of it.
+            reached = self._own_parameters() if any('loss' in name for name in wrapped.more) else []
+            ours.update(self._distillation.idle.add('distillation.loss_unreached', wrapped.unreached, reached))
+            ours.update(wrapped.more)
+        # Classifiers call their loss `loss`, which would hide the total of that name in the log.
+        task = {'student.loss' if name == 'loss' else name: value for name, value in task.items()}
+        return {**task, **ours, **self._zeros}
+
+    def _idle_losses(self, iteration: int) -> Dict[str, Tensor]:
+        idle: List[nn.Parameter] = []
+        for name, distiller in self._all.items():
+            if name not in self.weights:
+                idle += distiller.parameters()
+            elif isinstance(distiller, IdleInPart):
+                idle += distiller.idle_parameters(iteration)
+        self._distillation.idle.begin()
+        return self._distillation.idle.add('distillation.loss_idle', idle)
+
+    def _own_parameters(self) -> List[nn.Parameter]:
+        ours = set(self._distillation.parameters())
+        return [parameter for parameter in self._student.parameters() if parameter not in ours]
+
+    def _wrapped(self, batch: Batch) -> Optional[ForwardWrap]:
+        for name in self.weights:
+            distiller = self._all[name]
+            if isinstance(distiller, WrapsForward) and distiller.wraps:
+                with under(f'model.distillers.{name}'):
+                    self._teacher = self._distillation.teacher_features(batch, [name])
+                    return distiller.wrap(self._teacher, batch)
+        return None
+
+    def _keeping(self) -> List[KeepsStep]:
+        acting = [self._all[name] for name in self.weights]
+        return [distiller for distiller in acting if isinstance(distiller, KeepsStep) and distiller.keeps_step]
+
+    def _distilled(self, task: Losses, batch: Batch) -> Dict[str, Tensor]:
+        assert self._recording is not None
+        student = self._recording.features(batch.inputs)
+        _check_gradients(student)
+        teacher = self._teacher
+        if teacher is None:
+            teacher = self._distillation.teacher_features(batch, list(self.weights))
+        if self._rng is not None:
+            for keeping in self._keeping():
+                keeping.keep(KeptStep(batch, teacher, self._rng))
+        self._distillation.non_finite.look(dict(student=student, teacher=teacher), batch.iteration)
+        device = batch.inputs.device.type
+        half = uses_float16(device)
+        losses: Dict[str, Tensor] = {}
+        with torch.autocast(device, enabled=False):
+            unweighted = {name: self._losses_of(name, student, teacher, batch) for name in self.weights}
+            logged = self._compare_gradients(unweighted, task, batch.iteration, half)
+            for name, weight in self.weights.items():
+                factor = weight * self._all[name].strength.scale
+                for key, value in unweighted[name].items():
+                    losses[f'{name}.{key}'] = value * factor
+        return {**losses, **logged}
+
+    def _losses_of(self, name: str, student: Dict[str, Tensor], teacher: Dict[str, Tensor], batch: Batch) -> Dict[str, Tensor]:
+        with under(f'model.distillers.{name}'):
+            found: Dict[str, Tensor] = self._all[name](student, teacher, batch)
+        return found
+
+    def _compare_gradients(self, unweighted: Dict[str, Dict[str, Tensor]], task: Losses, iteration: int,
+                           half: bool) -> Dict[str, Tensor]:
+        """Lets the distillers that want it compare their gradients with the task loss's; returns what they log."""
+        asking = [name for name in self.weights if self._all[name].strength.compares(iteration)]
+        if not asking or not torch.is_grad_enabled() or self._recording is None:
+            return {}
+        edges = self._recording.edges
+        wanted = self._distillation.active_taps('student', asking, iteration)
+        total = self._student.parse_losses(task)[0]
+        theirs = feature_gradients(total, {address: edges[address] for address in wanted}, half)
+        logged = {}
+        for name in asking:
+            own = {address: edges[address] for address in self._distillation.active_taps('student', [name], iteration)}
+            summed = list(unweighted[name].values())
+            ours = feature_gradients(sum(summed[1:], summed[0]), own, half)
+            comparisons = compare_gradients({address: theirs[address] for address in own}, ours)
+            path = f'model.distillers.{name}'
+            with under(path):
+                log = self._all[name].strength.take(comparisons, iteration, self.weights[name], path)
+            logged.update({f'{name}.{key}': torch.tensor(value) for key, value in log.items()})
+        return logged
+
+
+def _check_gradients(student: Dict[str, Tensor]) -> None:
+    if not torch.is_grad_enabled():
+        return
+    for address, feature in student.items():
+        if not feature.requires_grad:
+            raise DistillationError(f'tap {address!r} of the student carries no gradient: everything before it is frozen, or it '
+                                    "lies inside an activation checkpoint (with_cp; tap the block's output then)",
+                                    hint='Distilling it would have no effect.')
+
+
+def uses_float16(device: str) -> bool:
+    """Whether autocast is in float16 at present, on a kind of device."""
+    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16

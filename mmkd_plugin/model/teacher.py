@@ -1,0 +1,182 @@
+"""The teacher: built from its own config, complete weights, always in eval mode, never part of the student."""
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Dict, Mapping, Optional, Sequence, Union
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor, nn
+
+from ..taps import FeatureSum, FeatureTaps, dry_run
+from ..utils.config import load_config
+from ..utils.errors import DistillationError, under, unknown_name
+from ..utils.options import Block, Either, Flag, Kind, Options, Text, option
+from .default_checkpoint import default_checkpoint
+from .teacher_input import Renormalise, renormalisation
+from .teacher_weights import hash_weights, load_teacher_weights
+
+
+class Teacher:
+    """Holds the teacher outside the student's module tree.
+
+    It is not an ``nn.Module`` on purpose: it does not appear in ``parameters()``, ``state_dict()``, DDP or an EMA copy
+    (copying returns the same object), and ``student.train()`` cannot reach it.
+
+    Args:
+        model: the built teacher. Put into eval mode as a whole; its SyncBN becomes BN, its parameters are frozen.
+        identity: what is recorded about it in checkpoints (config text and hash of the weights).
+        own_input: whether its preprocessor says how it wants its images; if not, it sees the student's as they are.
+
+    Attributes:
+        taps: all taps of the teacher.
+    """
+
+    def __init__(self, model: nn.Module, identity: Optional[Dict[str, str]] = None, own_input: bool = True):
+        self.model = revert_sync_batchnorm(model)
+        self.model.eval()  # on its own: train() of some mm modules returns nothing
+        self.model.requires_grad_(False)
+        self.identity = identity or {}
+        self.taps = FeatureTaps(self.model, 'teacher')
+        self._own_input = own_input
+        self._renormalise: Optional[Renormalise] = None
+        self._device: Optional[torch.device] = None
+
+    def __copy__(self) -> 'Teacher':
+        return self
+
+    def __deepcopy__(self, memo: Any) -> 'Teacher':
+        return self
+
+    def settle(self, student: nn.Module, image: Tensor) -> None:
+        """Settles the taps by a dry run on ``image`` (1, C, H, W) and sets up the input for this student."""
+        if self._own_input:
+            self._renormalise = renormalisation(getattr(student, 'data_preprocessor', None),
+                                                getattr(self.model, 'data_preprocessor', None))
+        self._move_to(image.device)
+        dry_run(self.model, self.taps, image)
+
+    def features(self, inputs: Tensor, data_samples: Any = None, addresses: Optional[Sequence[str]] = None,
+                 sums: Sequence[FeatureSum] = ()) -> Dict[str, Tensor]:
+        """Features of the student's batch by address, sums of them by name, without gradient; stops at the deepest tap.
+
+        Args:
+            inputs: (B, C, H, W), the batch as the student's preprocessor made it.
+            data_samples: the batch's data samples, for teachers that want them (DETR).
+            addresses: which taps; all by default.
+            sums: weighted sums to make while the teacher runs.
+        """
+        self._move_to(inputs.device)
+        if self._renormalise is not None:
+            inputs = self._renormalise(inputs)
+        with torch.no_grad(), self.taps.record(addresses, stop_when_complete=True, sums=sums) as recording:
+            self.model(inputs, data_samples, mode='tensor')
+        return recording.features(inputs)
+
+    def _move_to(self, device: torch.device) -> None:
+        if self._device != device:
+            self.model.to(device)
+            self._device = device
+
+
+@dataclass(frozen=True)
+class TeacherConfig(Kind):
+    """Where a teacher's architecture stands: a file's name, or the config itself."""
+    accepted = 'a path, "package::path", or a dict (a whole config or a model\'s)'
+
+    def fits(self, value: Any) -> bool:
+        return isinstance(value, (str, dict, Config)) and bool(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions(Options):
+    """The ``teacher`` block of a distilled model."""
+    config: Union[str, Dict[str, Any]] = option(
+        TeacherConfig(), doc='a path (relative to the working directory), `package::path` (`mmseg::`, `mmdet::`, `mmpretrain::`, '
+        '`mmkd_plugin::`), or a dict: a whole config or a model\'s')
+    checkpoint: Optional[str] = option(
+        Either(Text('a path or an http(s) address'), (None,)), None, "must cover every weight; None: that of the config's name: the "
+        "published one of its package, or the last of the config's own training in `work_dirs/<name>`")
+    overrides: Optional[Dict[str, Any]] = option(
+        Either(Block("a dict of dotted keys, e.g. {'model.head.num_classes': 10}"), (None,)), None,
+        'changes to its whole config')
+    allow_random_weights: bool = option(Flag(), False, 'True to go without a checkpoint; for tests')
+
+
+def build_teacher(cfg: Mapping[str, Any]) -> Teacher:
+    """Builds a teacher from the ``teacher`` block of a distillation config.
+
+    Args:
+        cfg: see :class:`TeacherOptions`.
+
+    Raises:
+        DistillationError: for an unknown key, a config that is not found, no checkpoint, or a checkpoint that does not
+            cover every weight.
+    """
+    with under('model.teacher'):
+        options = TeacherOptions.read(cfg)
+        config = load_config(options.config, 'config')
+        if 'model' not in config:
+            if 'type' not in config:
+                raise DistillationError("has neither `model` (a whole config) nor `type` (a model's config)", path='config',
+                                        given=str(options.config)[:200])
+            config = Config(dict(model=config._cfg_dict))
+        checkpoint = options.checkpoint
+        if checkpoint is None and not options.allow_random_weights:
+            checkpoint = default_checkpoint(options.config, config)
+        if options.overrides:
+            _apply_overrides(config, options.overrides)
+        model = _build_model(config)
+    if checkpoint is not None:
+        load_teacher_weights(model, checkpoint)
+        print_log(f'teacher: {type(model).__name__} with the weights of {checkpoint}', 'current')
+    own_input = config.model.get('data_preprocessor') is not None
+    if not own_input:
+        print_log("teacher: its config names no data_preprocessor; it sees the student's input as it is", 'current')
+    return Teacher(model, dict(config=_config_text(config), sha256=hash_weights(model)), own_input)
+
+
+def _apply_overrides(config: Config, overrides: Dict[str, Any]) -> None:
+    for name in overrides:
+        node = config
+        for part in name.split('.')[:-1]:
+            if part not in node:
+                raise unknown_name('overrides', part, node, "Keys start at the config: 'model....'.",
+                                   f'is no key of the config (in {name!r})')
+            node = node[part]
+        if '.' not in name and name not in config:
+            raise unknown_name('overrides', name, config, problem='is no key of the config')
+    config.merge_from_dict(dict(overrides))
+
+
+def _build_model(config: Config) -> nn.Module:
+    model_cfg = config.model
+    if model_cfg.get('type') in ('mmkd.DistilledModel', 'DistilledModel'):
+        model_cfg = model_cfg.student  # a teacher that was itself distilled
+    if config.get('data_preprocessor') is not None:
+        model_cfg.setdefault('data_preprocessor', config.data_preprocessor)
+    scope = config.get('default_scope') or model_cfg.get('_scope_')
+    if scope is None:
+        return _build(model_cfg)
+    try:
+        import_module(scope)
+    except ImportError as error:
+        raise DistillationError(f'has the default_scope {scope!r}, which cannot be imported ({error})', path='config',
+                                hint=f'Install it with: pip install {scope}') from None
+    with DefaultScope.overwrite_default_scope(scope):
+        return _build(model_cfg)
+
+
+def _build(model_cfg: Dict[str, Any]) -> nn.Module:
+    try:
+        model: nn.Module = MODELS.build(model_cfg)
+    except (TypeError, KeyError) as error:
+        raise DistillationError(f'cannot be built (with its overrides): {error}', path='config') from error
+    return model
+
+
+def _config_text(config: Config) -> str:
+    text: str = Config(dict(model=config.model.to_dict())).pretty_text
+    return text

@@ -1,0 +1,44 @@
+"""What the teacher is shown: the student's batch, re-normalised where the two preprocessors differ."""
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Renormalise:
+    """x * scale + shift after an optional swap of the channel order."""
+
+    def __init__(self, scale: Tensor, shift: Tensor, flip: bool):
+        self.scale, self.shift, self.flip = scale, shift, flip
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        if self.scale.device != inputs.device:
+            self.scale, self.shift = self.scale.to(inputs.device), self.shift.to(inputs.device)
+        if self.flip:
+            inputs = inputs.flip(1)
+        return torch.addcmul(self.shift, inputs, self.scale)
+
+
+def renormalisation(student: Optional[nn.Module], teacher: Optional[nn.Module]) -> Optional[Renormalise]:
+    """What turns the student's normalised image into the teacher's, or None where both are the same.
+
+    The student's batch is the only one: geometry and augmentation happen once, in its preprocessor, and the teacher sees
+    the result. ``x_t = (x_s * std_s + mean_s - mean_t) / std_t``, with the channel order swapped where the two differ.
+    """
+    (mean_s, std_s, swaps_s), (mean_t, std_t, swaps_t) = _normalisation(student), _normalisation(teacher)
+    flip = swaps_s != swaps_t
+    if flip:
+        mean_s, std_s = mean_s.flip(0), std_s.flip(0)
+    scale = (std_s / std_t).view(1, -1, 1, 1)
+    shift = ((mean_s - mean_t) / std_t).view(1, -1, 1, 1)
+    if not flip and bool((scale == 1).all()) and bool((shift == 0).all()):
+        return None
+    return Renormalise(scale, shift, flip)
+
+
+def _normalisation(preprocessor: Optional[nn.Module]) -> Tuple[Tensor, Tensor, bool]:
+    # mmseg and mmpretrain name the swap differently from mmengine and mmdet.
+    swaps = any(getattr(preprocessor, name, False) for name in ('_channel_conversion', 'channel_conversion', 'to_rgb'))
+    if getattr(preprocessor, '_enable_normalize', False):
+        return preprocessor.mean.flatten().cpu(), preprocessor.std.flatten().cpu(), swaps
+    return torch.zeros(1), torch.ones(1), swaps

@@ -1,0 +1,226 @@
+"""Accuracy tables: trains the cells that are missing, keeps every result at once, renders markdown.
+
+A table is a small Python config file::
+
+    metric = 'mIoU'                  # name of the metric, as the evaluator logs it
+    split = 'test'                   # 'test': tools/test.py on the last checkpoint; 'val': the last validation of training
+    scale = 1                        # the table shows values times this: 100 where the evaluator logs fractions
+    seeds = [0, 1, 2]
+    rows = [
+        dict(name='teacher', config='configs/.../teacher.py', seeds=[0]),
+        dict(name='alone', config='configs/.../student.py'),
+        dict(name='MGD', config='configs/.../mgd.py', overrides={'model.teacher.checkpoint': '{teacher}'}),
+    ]
+
+``{name}`` in an override stands for the last checkpoint of the first seed of that row, which must come earlier;
+``{name:file}`` for a file in the same folder, e.g. ``{search:process.json}``; ``{seed}`` for the cell's seed.
+"""
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+from mmengine.config import Config
+
+from ..utils.errors import DistillationError, check_known_keys, unknown_name
+from ..utils.files import write_whole
+
+ROOT = Path(__file__).resolve().parents[2]
+SPLITS = ('val', 'test')
+REFERENCE = re.compile(r'{(?!seed})([^{}:]+)(?::([^{}]+))?}')
+
+
+@dataclass
+class Row:
+    """One row: a config, what is changed in it, and for which seeds it is run."""
+    name: str
+    config: str
+    overrides: Dict[str, Any] = field(default_factory=dict)
+    seeds: Optional[List[int]] = None
+
+    @property
+    def references(self) -> List[str]:
+        """Names of the rows whose files it needs."""
+        return [name for value in self.overrides.values() if isinstance(value, str) for name, _ in REFERENCE.findall(value)]
+
+    @property
+    def slug(self) -> str:
+        return ''.join(letter if letter.isalnum() else '-' for letter in self.name).strip('-').lower()
+
+
+@dataclass
+class Table:
+    """A table of accuracies; see the module for the keys."""
+    rows: List[Row]
+    seeds: List[int]
+    metric: str
+    split: str = 'test'
+    scale: float = 1
+
+    @classmethod
+    def from_file(cls, path: Path) -> 'Table':
+        """Reads a table file. Raises :class:`DistillationError` for unknown keys or values."""
+        content = Config.fromfile(path)._cfg_dict.to_dict()
+        check_known_keys(str(path), content, ('rows', 'seeds', 'metric', 'split', 'scale'))
+        rows = []
+        for number, row in enumerate(content['rows']):
+            check_known_keys(f'{path}: rows[{number}]', row, ('name', 'config', 'overrides', 'seeds'))
+            rows.append(Row(**row))
+        return cls(**{**content, 'rows': rows})
+
+    def __post_init__(self):
+        if self.split not in SPLITS:
+            raise unknown_name('split', self.split, SPLITS)
+        names = [row.name for row in self.rows]
+        if len(set(names)) < len(names):
+            raise DistillationError(f'rows: {names} has a name twice')
+        for position, row in enumerate(self.rows):
+            row.seeds = row.seeds or list(self.seeds)
+            if not row.seeds:
+                raise DistillationError(f'seeds: {self.seeds!r}, and the row {row.name!r} has none. Accepted: a list of at '
+                                        'least one whole number.')
+            for wanted in row.references:
+                if wanted not in names[:position]:
+                    raise unknown_name(f'rows[{position}].overrides', wanted, names[:position],
+                                       'In braces stands an earlier row, for its checkpoint or a file of its.')
+
+
+class TableRun:
+    """Runs a table.
+
+    Args:
+        table: what to run.
+        work_dir: folder for logs and checkpoints, one folder a cell.
+        results: the JSON file that keeps every result, ``{row: {seed: value}}``; written after every cell.
+        jobs: cells that run at a time. Cores are shared between them.
+    """
+
+    def __init__(self, table: Table, work_dir: Path, results: Path, jobs: int = 1):
+        self.table, self.work_dir, self.path, self.jobs = table, work_dir, results, jobs
+        self.results: Dict[str, Dict[str, float]] = json.loads(results.read_text()) if results.exists() else {}
+        self._lock = threading.Lock()
+
+    def run(self) -> Dict[str, Dict[str, float]]:
+        """Runs what is missing, row by row; a cell that was interrupted goes on from its last checkpoint."""
+        waiting = list(self.table.rows)
+        while waiting:
+            # Rows that need no file of another waiting row may run together; the first always may.
+            ready = [row for row in waiting if not any(other.name in row.references for other in waiting)]
+            cells = [(row, seed) for seed in sorted({seed for row in ready for seed in row.seeds}) for row in ready
+                     if seed in row.seeds and self._is_missing(row, seed, waiting)]
+            jobs = max(1, min(self.jobs, len(cells)))
+            with ThreadPoolExecutor(jobs) as pool:
+                for _ in pool.map(lambda cell, jobs=jobs: self._run_cell(*cell, threads=_threads(jobs)), cells):
+                    pass
+            waiting = [row for row in waiting if row not in ready]
+        return self.results
+
+    def _is_missing(self, row: Row, seed: int, waiting: Sequence[Row]) -> bool:
+        if str(seed) not in self.results.get(row.name, {}):
+            return True
+        # Its result is known, but somebody still to be run may want its checkpoint (results travel, checkpoints do not).
+        wanted = any(row.name in other.references and self._is_missing(other, other_seed, waiting)
+                     for other in waiting if other is not row for other_seed in other.seeds)
+        return wanted and seed == row.seeds[0] and not (self.folder(row, seed) / 'last_checkpoint').exists()
+
+    def folder(self, row: Row, seed: int) -> Path:
+        return self.work_dir / f'{row.slug}-seed{seed}'
+
+    def file_of(self, name: str, file: str = '') -> Path:
+        """A file in the folder of a row's first seed; by default its last checkpoint."""
+        row = next(row for row in self.table.rows if row.name == name)
+        folder = self.folder(row, row.seeds[0])
+        return folder / file if file else last_checkpoint(folder)
+
+    def checkpoint(self, name: str) -> Path:
+        """The last checkpoint of the first seed of a row."""
+        return self.file_of(name)
+
+    def _run_cell(self, row: Row, seed: int, threads: int) -> None:
+        folder = self.folder(row, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        options = [f'randomness.seed={seed}', *(f'{key}={self._fill(value, seed)}' for key, value in row.overrides.items())]
+        if not (folder / 'trained').exists():
+            _call('tools/train.py', row.config, '--work-dir', folder, '--resume', '--cfg-options', *options,
+                  log=folder / 'train.log', threads=threads)
+            (folder / 'trained').touch()
+        if self.table.split == 'test':
+            _call('tools/test.py', row.config, last_checkpoint(folder), '--work-dir', folder / 'test', '--cfg-options',
+                  *options, log=folder / 'test.log', threads=threads)
+            metrics = _last_json(folder / 'test', '*/*.json')
+        else:
+            metrics = _last_json(folder, '*/vis_data/scalars.json', self.table.metric)
+        if self.table.metric not in metrics:
+            raise unknown_name('metric', self.table.metric, metrics)
+        value = float(metrics[self.table.metric])
+        self._keep(row, seed, value)
+        seconds = time.perf_counter() - started
+        print(f'  {row.name}, seed {seed}: {self.table.metric} {self.table.scale * value:.2f} ({seconds:.0f} s)', flush=True)
+
+    def _keep(self, row: Row, seed: int, value: float) -> None:
+        with self._lock:  # cells run in threads
+            self.results.setdefault(row.name, {})[str(seed)] = value
+            write_whole(self.path, json.dumps(self.results, indent=2, sort_keys=True) + '\n')
+
+    def _fill(self, value: Any, seed: int) -> Any:
+        if not isinstance(value, str):
+            return value
+        return REFERENCE.sub(lambda match: str(self.file_of(*match.groups(''))), value).replace('{seed}', str(seed))
+
+    def markdown(self) -> str:
+        """The results as a table: mean, standard deviation (of the sample) and each seed."""
+        lines = [f'| | {self.table.metric} ({self.table.split}), mean | standard deviation | each seed |',
+                 '|---|---|---|---|']
+        for row in self.table.rows:
+            found = self.results.get(row.name, {})
+            values = [self.table.scale * found[str(seed)] for seed in row.seeds if str(seed) in found]
+            lines.append(_markdown_row(row.name, values))
+        return '\n'.join(lines)
+
+
+def _markdown_row(name: str, values: Sequence[float]) -> str:
+    if not values:
+        return f'| {name} | | | |'
+    spread = f'{statistics.stdev(values):.2f}' if len(values) > 1 else '-'
+    return f'| {name} | {statistics.mean(values):.2f} | {spread} | {", ".join(f"{value:.2f}" for value in values)} |'
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """The checkpoint that mmengine noted as the last of a work dir. Raises :class:`DistillationError` if there is none."""
+    note = folder / 'last_checkpoint'
+    if not note.exists():
+        raise DistillationError(f'{folder} has no checkpoint')
+    return folder / Path(note.read_text().strip()).name
+
+
+def _threads(jobs: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1  # not on macOS
+    return max(1, cores // jobs)
+
+
+def _call(script: str, *arguments, log: Path, threads: int) -> None:
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    with open(log, 'w') as output:
+        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False,
+                              env={**os.environ, 'OMP_NUM_THREADS': str(threads)}).returncode
+    if code:
+        raise SystemExit(f'{" ".join(command)} failed; the end of {log}:\n' + '\n'.join(log.read_text().splitlines()[-15:]))
+
+
+def _last_json(folder: Path, pattern: str, key: Optional[str] = None) -> dict:
+    """The last line (with ``key``) of the JSON-lines files below ``folder``, oldest file first."""
+    files = sorted(folder.glob(pattern), key=os.path.getmtime)
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    found = [line for line in lines if key is None or key in line]
+    if not found:
+        raise DistillationError(f'{folder}: no result' + (f' {key!r}' if key else '') + f' in {pattern}')
+    return found[-1]

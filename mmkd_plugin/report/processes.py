@@ -1,0 +1,75 @@
+"""Pictures of a process: how the weights of the pathways went (as Fig. 6 of DistPro)."""
+from pathlib import Path
+from typing import List, Sequence
+
+import numpy as np
+import torch
+
+from ..distpro.pathways import level_names
+from ..distpro.process import Process
+from ..distpro.weights import NORMALISATIONS
+
+STYLES = ('-', '--', '-.', ':')
+
+
+def process_weights(process: Process) -> np.ndarray:
+    """The normalised weights (N, P) at the records of a process."""
+    normalise = NORMALISATIONS[process.normalisation]
+    return torch.stack([normalise(record, process.bias) for record in process.importance]).numpy()
+
+
+def draw_process(process: Process, paths: Sequence[Path], title: str = '') -> None:
+    """Draws the weights over time: a panel per teacher level, a line per pathway.
+
+    Colour says the student level, the kind of line the transform; where a pathway is pruned its line is thin. Every panel
+    has the same scale and its own legend. matplotlib is imported here: training does not need it.
+
+    Args:
+        process: what is drawn.
+        paths: files to write; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
+        title: above the panels.
+    """
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    pyplot.rcParams['svg.fonttype'] = 'none'  # text stays text
+    weights, positions = process_weights(process), np.asarray(process.positions)
+    teachers, students = (list(dict.fromkeys(getattr(pathway, side) for pathway in process.pathways))
+                          for side in ('teacher', 'student'))
+    transforms = list(dict.fromkeys(pathway.transform for pathway in process.pathways))
+    labels, colours = line_labels(process), pyplot.get_cmap('viridis')(np.linspace(0, .85, len(students)))
+    columns = min(len(teachers), 4)
+    rows = -(-len(teachers) // columns)
+    figure, axes = pyplot.subplots(rows, columns, squeeze=False, sharex=True, sharey=True, layout='constrained',
+                                   figsize=(3.6 * columns, 4.2 * rows + (.3 if title else 0)))
+    for axis in axes.flat[len(teachers):]:
+        axis.set_axis_off()
+    for axis, teacher in zip(axes.flat, teachers):
+        for number, pathway in enumerate(process.pathways):
+            if pathway.teacher != teacher:
+                continue
+            style = dict(color=colours[students.index(pathway.student)],
+                         linestyle=STYLES[transforms.index(pathway.transform) % len(STYLES)])
+            axis.plot(positions, weights[:, number], linewidth=.6, **style)
+            live = process.importance[:, number].numpy() > (-np.inf if process.tau is None else process.tau)
+            axis.plot(positions, np.where(live, weights[:, number], np.nan), linewidth=1.8, label=labels[number], **style)
+        axis.set_title(f'teacher {teacher}', fontsize=9)
+        axis.set_xlabel('iteration' if process.unit == 'iter' else 'epoch')
+        axis.grid(alpha=.3)
+        # Below the panel: inside it would hide lines.
+        axis.legend(fontsize=8, title='student', title_fontsize=8, loc='upper center', bbox_to_anchor=(.5, -.18), ncols=2)
+    for line in axes:
+        line[0].set_ylabel('weight')
+    axes.flat[0].set_ylim(bottom=min(0, float(weights.min())))
+    if title:
+        figure.suptitle(title, fontsize=10)
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def line_labels(process: Process) -> List[str]:
+    """What the legend calls each pathway: the student's level, with the transform where there are several."""
+    levels, several = level_names(process.pathways, 'student'), len({pathway.transform for pathway in process.pathways}) > 1
+    return [levels[pathway.student] + (f', {pathway.transform}' if several else '') for pathway in process.pathways]

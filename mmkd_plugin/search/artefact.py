@@ -1,0 +1,117 @@
+"""The files that searches write: JSON, readable, checked when they are read; nothing in them is executed."""
+import json
+import math
+import re
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any, Dict, Mapping, NoReturn, Sequence, Tuple
+
+from ..utils.errors import DistillationError, check_known_keys, nearest_names
+from ..utils.files import write_whole
+
+LARGEST = 64 * 2 ** 20
+"""Bytes: a search writes less than a 60th of it."""
+
+
+@dataclass(frozen=True)
+class ArtefactFormat:
+    """One kind of file.
+
+    Attributes:
+        name, version: as they stand in the file under ``format`` and ``version``.
+        keys: that the file has, beside these two.
+        instead: what may be given in place of a file, for messages.
+        names: those of ``instead`` that a wrong path may have been meant as.
+    """
+    name: str
+    version: int
+    keys: Tuple[str, ...]
+    instead: str
+    names: Sequence[str] = ()
+
+    def write(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Writes a file, in one go; makes its folder.
+
+        Args:
+            path: of the file.
+            content: by key.
+        """
+        write_whole(path, readable_json(dict(format=self.name, version=self.version, **content)))
+
+    def read(self, path: Any) -> Dict[str, Any]:
+        """Reads a file and checks its frame; what its keys hold is checked by whoever uses it.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            DistillationError: if it is missing, larger than 64 MB, no whole JSON, of another format or version, or holds other
+                keys or numbers that are not finite.
+        """
+        content = self._parsed(self._file(path), path)
+        if not isinstance(content, dict) or content.get('format') != self.name:
+            given = content.get('format') if isinstance(content, dict) else type(content).__name__
+            raise _unfit(path, f'has the format {given!r}', f'format {self.name!r}')
+        if content.get('version') != self.version:
+            raise _unfit(path, f'has version {content.get("version")!r}', str(self.version))
+        keys = ('format', 'version', *self.keys)
+        check_known_keys(str(path), content, keys)
+        missing = [name for name in keys if name not in content]
+        if missing:
+            raise _unfit(path, f'has no {" and no ".join(missing)}', ', '.join(keys))
+        return content
+
+    def _file(self, path: Any) -> Path:
+        file = Path(path) if isinstance(path, (str, Path)) and str(path) and '\0' not in str(path) else None
+        if file is None or not file.is_file():
+            beside = [] if file is None else [*map(str, file.parent.glob('*.json')), *map(str, file.glob('*.json'))]
+            raise DistillationError(f'is no file (working directory {Path.cwd()})', given=str(path) if file else path,
+                                    nearest=nearest_names(path, [*self.names, *beside], 1), accepted=self.instead)
+        return file
+
+    def _parsed(self, file: Path, path: Any) -> Any:
+        def refuse(name: str) -> NoReturn:
+            raise _unfit(path, f'holds {name}', 'finite numbers')
+
+        try:
+            if file.stat().st_size > LARGEST:
+                raise _unfit(path, f'has {file.stat().st_size} bytes', f'up to {LARGEST}')
+            return json.loads(file.read_text(encoding='utf-8'), parse_constant=refuse)
+        except DistillationError:
+            raise
+        except (ValueError, RecursionError, OSError) as error:  # no JSON, no text, too deep, digits without end
+            raise DistillationError(f'is no whole JSON file ({str(error)[:200]})', given=str(path),
+                                    hint='Was its writing interrupted?') from None
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value from a file is a finite number."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
+def require(fits: bool, path: Any, what: str, given: Any, accepted: str) -> None:
+    """Raises :class:`DistillationError` about one entry of a file unless it fits.
+
+    Args:
+        fits: whether it does.
+        path: of the file.
+        what: which entry.
+        given: what stands there.
+        accepted: what may.
+    """
+    if not fits:
+        raise _unfit(path, f'{what} is {str(given)[:200] if not isinstance(given, str) else repr(given[:200])}', accepted)
+
+
+def readable_json(content: Mapping[str, Any]) -> str:
+    """JSON with an entry a line, and every list of numbers on one line."""
+    text = json.dumps(content, indent=1, allow_nan=False)
+    return re.sub(r'\[\s+([^][{}"]+?)\s+\]', lambda found: f'[{" ".join(found[1].split())}]', text) + '\n'
+
+
+def _unfit(path: Any, problem: str, accepted: str) -> DistillationError:
+    return DistillationError(problem, given=str(path), accepted=accepted)

@@ -1,0 +1,33 @@
+"""The dry run: one image through a model, in eval mode, to find out what its taps are."""
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from ..utils.errors import DistillationError
+from ..utils.isolation import evaluation_mode, preserved_rng
+from .feature_taps import FeatureTaps
+
+
+def dry_run(model: nn.Module, taps: FeatureTaps, image: Tensor) -> None:
+    """Settles ``taps``; leaves modes, buffers and random numbers of the model as they were.
+
+    Args:
+        model: the student or the teacher.
+        taps: of that model.
+        image: (1, C, H, W).
+
+    Raises:
+        DistillationError: for a tap that cannot be used, or an image that the model does not take.
+    """
+    size = tuple(image.shape[2:])
+    sample = BaseDataElement(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size,
+                                           scale_factor=(1.0, 1.0)))
+    with preserved_rng(), evaluation_mode(model), torch.no_grad():
+        try:
+            taps.settle(lambda: model(image, [sample], mode='tensor'), image)
+        except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
+            if isinstance(error, DistillationError):
+                raise
+            raise DistillationError(
+                f'the {taps.role} ({type(model).__name__}) does not run on a dry-run image of {tuple(image.shape[1:])}: {error}',
+                path='model.image_shape', hint='Set image_shape=(channels, height, width) to a size it takes.') from error

@@ -1,0 +1,77 @@
+"""Making features comparable."""
+from typing import Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..utils.errors import DistillationError
+
+
+def as_map(feature: Tensor, image_size: Optional[Tuple[int, int]] = None) -> Tensor:
+    """(B, C, H, W) as it is, (B, C) as (B, C, 1, 1); tokens (B, L, C) of images of that size as their grid."""
+    if feature.dim() == 3:
+        return tokens_to_map(feature, image_size)
+    return feature if feature.dim() == 4 else feature[:, :, None, None]
+
+
+def widened(feature: Tensor) -> Tensor:
+    """The feature in float32 at least: half precision widened, anything else as it is."""
+    return feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
+
+
+def map_like(feature: Tensor, like: Tensor) -> Tensor:
+    """A map (B, C, H, W) in the form of ``like``: (B, C), (B, C, H, W), or tokens (B, L, C).
+
+    Extra leading tokens (class, distillation) are those of ``like``, detached.
+    """
+    if like.dim() == 3:
+        tokens = feature.flatten(2).transpose(1, 2)
+        extra = like.shape[1] - tokens.shape[1]
+        return torch.cat([like[:, :extra].detach(), tokens], 1) if extra > 0 else tokens
+    return feature.flatten(1) if like.dim() == 2 else feature
+
+
+def resize(feature: Tensor, size: Sequence[int], mode: str = 'area') -> Tensor:
+    """A map (B, C, H, W) at the resolution (h, w); equal sizes pass unchanged.
+
+    Args:
+        feature: the map.
+        size: (h, w).
+        mode: ``'area'``: shrinking averages (adaptive average pooling), enlarging interpolates bilinearly; ``'bilinear'``,
+            also where it shrinks: linear in the map and the same at every resolution; ``'nearest'``.
+    """
+    size = tuple(size)
+    if tuple(feature.shape[2:]) == size:
+        return feature
+    if mode == 'nearest':
+        return F.interpolate(feature, size, mode='nearest')
+    if mode == 'area' and feature.shape[2] >= size[0] and feature.shape[3] >= size[1]:
+        return F.adaptive_avg_pool2d(feature, size)
+    return F.interpolate(feature, size, mode='bilinear', align_corners=False)
+
+
+def tokens_to_map(tokens: Tensor, image_size: Tuple[int, int], extra_tokens: Sequence[int] = (0, 1, 2)) -> Tensor:
+    """Tokens (B, L, C) of a vision transformer as a map (B, C, h, w), extra leading tokens (class, distillation) dropped.
+
+    The grid is the one that an integer stride gives: ``h = ceil(H / s)``, ``w = ceil(W / s)``, ``h * w = L - extra``.
+
+    Args:
+        tokens: (B, L, C).
+        image_size: height and width of the network's input in pixels.
+        extra_tokens: how many leading tokens may be there, tried in this order.
+
+    Raises:
+        DistillationError: if no stride explains the number of tokens.
+    """
+    batch, length, channels = tokens.shape
+    height, width = image_size
+    for extra in extra_tokens:
+        for stride in range(1, max(height, width) + 1):
+            rows, columns = -(-height // stride), -(-width // stride)
+            if rows * columns == length - extra:
+                return tokens[:, extra:].transpose(1, 2).reshape(batch, channels, rows, columns)
+            if rows * columns < length - extra:
+                break
+    raise DistillationError(f'{length} tokens are not the grid of a {height}x{width} image at any stride '
+                            f'(with {", ".join(map(str, extra_tokens))} extra tokens)')

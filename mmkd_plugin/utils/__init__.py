@@ -1,0 +1,1 @@
+"""What every room uses: errors and options as data, files, configs, isolation, launching."""

@@ -1,0 +1,73 @@
+"""Finding config files the way users name them: a path, or ``package::path``."""
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Dict, Union
+
+from mmengine.config import Config
+
+from .errors import DistillationError, unknown_name
+
+PACKAGE_OF_PREFIX = {'mmcls': 'mmpretrain', 'mmkd': 'mmkd_plugin'}
+PREFIXES = ('mmseg', 'mmdet', 'mmpretrain', 'mmkd_plugin')
+CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')
+ACCEPTED = 'a path, "package::path", or a dict'
+
+
+def load_config(reference: Union[str, Dict[str, Any], Config], key: str) -> Config:
+    """Reads a config.
+
+    Args:
+        reference: a path (relative to the working directory), ``'mmseg::pspnet/x.py'`` for a config that an installed
+            package carries, or the config itself.
+        key: the config key it stands under, for messages.
+
+    Raises:
+        DistillationError: if there is no such file; names the nearest one.
+    """
+    if isinstance(reference, Config):
+        return reference.copy()
+    if isinstance(reference, dict):
+        return Config(reference)
+    if not isinstance(reference, (str, Path)):
+        raise DistillationError('is not a config', path=key, given=reference, accepted=ACCEPTED)
+    path = find_config(str(reference), key)
+    if path.suffix not in CONFIG_SUFFIXES:
+        raise DistillationError('is not a config file', path=key, given=str(reference), accepted=', '.join(CONFIG_SUFFIXES))
+    return Config.fromfile(path)
+
+
+def find_config(reference: str, key: str) -> Path:
+    """The file behind a path or ``package::path``. Raises :class:`DistillationError` if there is none."""
+    if '::' not in reference:
+        path = Path(reference)
+        if not path.is_file():
+            raise _not_found(reference, key, path.parent, '*.py', f'(working directory {Path.cwd()})')
+        return path
+    prefix, _, relative = reference.partition('::')
+    package = PACKAGE_OF_PREFIX.get(prefix, prefix)
+    try:
+        module = import_module(package)
+    except ImportError as error:
+        raise unknown_name(key, prefix, PREFIXES, f'Another package works if it can be imported ({error}).',
+                           f'is no known package (of {reference!r})') from None
+    package_folder = Path(module.__file__).parent
+    # A source checkout keeps its configs beside the package, an installed package inside it.
+    folders = [package_folder / '.mim' / 'configs', package_folder.parent / 'configs']
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    path = folder / relative
+    if not path.is_file():
+        raise _not_found(reference, key, folder, '**/*.py', f'among the configs of {package}')
+    return path
+
+
+def _not_found(reference: str, key: str, folder: Path, pattern: str, where: str) -> DistillationError:
+    wanted = Path(reference.split('::')[-1])
+    files = {path.name: path for path in sorted(folder.glob(pattern))} if folder.is_dir() else {}
+    nearest = get_close_matches(wanted.name, files, n=1, cutoff=0.3)
+    near = []
+    if nearest:
+        found = files[nearest[0]]
+        prefix = f'{reference.split("::")[0]}::' if '::' in reference else ''
+        near = [f'{prefix}{found.relative_to(folder) if prefix else found}']
+    return DistillationError(f'is no config {where}', path=key, given=reference, nearest=near, accepted=ACCEPTED)

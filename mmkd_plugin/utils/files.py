@@ -1,0 +1,99 @@
+"""Reading checkpoints without executing anything they contain; writing results whole or not at all."""
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Dict
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import Tensor
+
+from .errors import DistillationError, nearest_names, unknown_name
+
+
+def register_safe_globals() -> None:
+    """Lets ``torch.load(weights_only=True)`` open mmengine's own checkpoints.
+
+    They hold ``HistoryBuffer`` objects with numpy arrays and scalars; from torch 2.6 on, where ``weights_only`` is the
+    default, mmengine 0.10.7 cannot resume them otherwise. Naming these classes keeps the safety on.
+    """
+    core = np._core if hasattr(np, '_core') else np.core
+    scalar_types = {type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32', 'uint8', 'bool', 'U1')}
+    functions = (core.multiarray._reconstruct, core.multiarray.scalar)
+    torch.serialization.add_safe_globals([
+        HistoryBuffer, np.ndarray, np.dtype, *scalar_types,
+        # numpy 2 and numpy 1 name the same functions differently
+        *((function, f'{module}.multiarray.{function.__name__}')
+          for function in functions for module in ('numpy._core', 'numpy.core')),
+        (_statistics_method, 'builtins.getattr')])
+
+
+def _statistics_method(owner: Any, name: str) -> Any:
+    """What ``getattr`` may do in a checkpoint: name a statistics method of HistoryBuffer, which these buffers hold."""
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise ValueError(f'the checkpoint asks for the attribute {name!r} of {owner!r}')
+    return getattr(owner, name)
+
+
+def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
+    """The weights in a checkpoint file: name -> tensor, a leading ``module.`` removed.
+
+    Args:
+        reference: a path, or an http(s) address (kept in torch's hub folder).
+        key: the config key it stands under, for messages.
+
+    Raises:
+        DistillationError: if the file is missing, cannot be read safely, or holds no weights.
+    """
+    path = _local_file(reference, key)
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, ImportError, AttributeError) as error:
+        raise _unreadable(key, reference, error) from None
+    state = content.get('state_dict', content) if isinstance(content, dict) else None
+    state = state if isinstance(state, dict) else {}
+    weights = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise DistillationError('is not a checkpoint: no weights under "state_dict" or at the top', path=key, given=str(reference))
+    return {name[len('module.'):] if name.startswith('module.') else name: value for name, value in weights.items()}
+
+
+def _unreadable(key: str, reference: str, error: Exception) -> DistillationError:
+    reason = f'{type(error).__name__}: {error}'.splitlines()[0].split('. This file can still')[0]
+    return DistillationError(f'is not a checkpoint that can be read safely ({reason})', path=key, given=str(reference))
+
+
+def _local_file(reference: str, key: str) -> Path:
+    if not isinstance(reference, (str, Path)) or not str(reference):
+        raise DistillationError(path=key, given=reference, accepted='a path or an http(s) address')
+    scheme, separator, _ = str(reference).partition('://')
+    if separator:
+        if scheme not in ('http', 'https'):
+            raise unknown_name(key, scheme, ('http', 'https'), 'Or give a path.', f'is no scheme (of {str(reference)!r})')
+        return _download(str(reference), key)
+    path = Path(reference).expanduser()
+    if not path.is_file():
+        beside = [str(file) for file in path.parent.glob('*.pth')] if path.parent.is_dir() else []
+        problem = 'is a folder, not a file' if path.is_dir() else f'is no file (working directory {Path.cwd()})'
+        raise DistillationError(problem, path=key, given=str(reference), nearest=nearest_names(path, beside, 1))
+    return path
+
+
+def _download(url: str, key: str) -> Path:
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / url.split('?')[0].rsplit('/', 1)[-1]
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path))
+        except OSError as error:  # URLError and HTTPError included
+            raise DistillationError(f'cannot be downloaded ({error})', path=key, given=url,
+                                    hint=f'Download it yourself and give its path, or put it at {path}.') from None
+    return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file in one go: an interruption leaves the old file or the new one. Makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix('.tmp')
+    unfinished.write_text(text)
+    unfinished.replace(path)

@@ -1,0 +1,78 @@
+"""Context managers that keep side work (dry runs, matching updates) from leaving traces in a training run."""
+import random
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, Optional, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def get_rng_state() -> Dict[str, Any]:
+    """The states of Python's, numpy's and torch's global generators, as tensors and plain numbers only.
+
+    The form survives ``torch.save`` and ``torch.load(weights_only=True)``.
+    """
+    version, python_state, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 (mm transforms draw from it)
+    state = dict(
+        python=[version, list(python_state), gauss],
+        numpy=[name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        torch=torch.get_rng_state())
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state['cuda'] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_rng_state(state: Dict[str, Any], only: Optional[Sequence[str]] = None) -> None:
+    """Puts back what :func:`get_rng_state` returned; of the generators named in ``only``, if given."""
+    state = {name: value for name, value in state.items() if only is None or name in only}
+    if 'python' in state:
+        version, python_state, gauss = state['python']
+        random.setstate((version, tuple(python_state), gauss))
+    if 'numpy' in state:
+        name, keys, position, has_gauss, cached = state['numpy']
+        numpy_state = (name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+    if 'torch' in state:
+        torch.set_rng_state(state['torch'].cpu())
+    if 'cuda' in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'].cpu())
+
+
+@contextmanager
+def preserved_rng() -> Iterator[None]:
+    """Whatever is drawn inside leaves every global generator as it was before."""
+    state = get_rng_state()
+    try:
+        yield
+    finally:
+        set_rng_state(state)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """``model.eval()`` inside; afterwards every module has its own previous mode (frozen parts included)."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def preserved_buffers(model: nn.Module) -> Iterator[None]:
+    """Every buffer (the running statistics of batch norms) has inside what it has, and afterwards what it had before.
+
+    Backward passes of what is computed inside belong inside: they may want the buffers as they were used.
+    """
+    buffers = list(model.buffers())
+    before = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(buffers, before):
+                buffer.copy_(value)

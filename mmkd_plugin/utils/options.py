@@ -1,0 +1,253 @@
+"""Options as data: name, type, accepted values, default and meaning in one place, from which all else is made.
+
+A class that is built from a config declares its options as a frozen dataclass::
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options(options.Options):
+        temperature: float = option(Number(above=0), 1.0, 'T of the softmax')
+
+``Options.read(given)`` checks a dict of values and names in one error what does not fit; :func:`reference_table` is the table in
+the documentation. The kinds of values (:class:`Number`, :class:`Choice`, ...) say in words what they accept, once.
+"""
+import copy
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
+
+from .errors import DistillationError, check_known_keys, nearest_names, unknown_name
+
+Own = TypeVar('Own', bound='Options')
+
+
+class Kind(ABC):
+    """A kind of value."""
+
+    @property
+    @abstractmethod
+    def accepted(self) -> str:
+        """What fits, in words."""
+
+    @abstractmethod
+    def fits(self, value: Any) -> bool:
+        """Whether a value is of this kind."""
+
+    def read(self, value: Any) -> Any:
+        """The value as it is used. Raises :class:`DistillationError` where it does not fit."""
+        if not self.fits(value):
+            raise DistillationError(given=value, accepted=self.accepted)
+        return value
+
+
+@dataclass(frozen=True)
+class Number(Kind):
+    """A finite number (a whole one), within bounds that are part of it (``least``) or not (``above``, ``below``)."""
+    above: Optional[float] = None
+    least: Optional[float] = None
+    below: Optional[float] = None
+    whole: bool = False
+
+    @property
+    def accepted(self) -> str:
+        bounds = [f'{sign} {bound:g}' for sign, bound in (('>', self.above), ('>=', self.least), ('<', self.below))
+                  if bound is not None]
+        return ' '.join([f'a {"whole " if self.whole else ""}number', ' and '.join(bounds)]).strip()
+
+    def fits(self, value: Any) -> bool:
+        kind = Integral if self.whole else Real
+        return (isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+                and (self.above is None or value > self.above) and (self.least is None or value >= self.least)
+                and (self.below is None or value < self.below))
+
+
+@dataclass(frozen=True)
+class Flag(Kind):
+    """True or False, not what Python would take for them: ``'False'`` would count as true."""
+    accepted: ClassVar[str] = 'True or False'
+
+    def fits(self, value: Any) -> bool:
+        return isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Text(Kind):
+    """A text that is not empty.
+
+    Args:
+        what: what it says, e.g. ``'the address of a tap'``.
+    """
+    what: str = 'a text'
+
+    @property
+    def accepted(self) -> str:
+        return self.what
+
+    def fits(self, value: Any) -> bool:
+        return isinstance(value, str) and bool(value)
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of some names.
+
+    Args:
+        names: of them, or a function that tells them, where they may be registered later.
+        more: what else is accepted beside the names, in words, for messages.
+    """
+    names: Union[Tuple[str, ...], Callable[[], Iterable[str]]]
+    more: str = ''
+
+    def known(self) -> List[str]:
+        """The names at present."""
+        return list(self.names() if callable(self.names) else self.names)
+
+    @property
+    def accepted(self) -> str:
+        return ', '.join(map(repr, self.known())) + (f'; {self.more}' if self.more else '')
+
+    def fits(self, value: Any) -> bool:
+        return isinstance(value, str) and value in self.known()
+
+    def read(self, value: Any) -> Any:
+        if not self.fits(value):
+            raise unknown_name('', value, self.known(), self.more and f'Or {self.more}.')
+        return value
+
+
+@dataclass(frozen=True)
+class Either(Kind):
+    """Of one kind, or one of some constants, such as ``'auto'`` or None."""
+    kind: Kind
+    constants: Tuple[Any, ...]
+
+    @property
+    def accepted(self) -> str:
+        return f'{self.kind.accepted}, or {", ".join(map(repr, self.constants))}'
+
+    def is_constant(self, value: Any) -> bool:
+        """Whether it is one of the constants (1 is not True)."""
+        return any(value is constant or (isinstance(value, str) and value == constant) for constant in self.constants)
+
+    def fits(self, value: Any) -> bool:
+        return self.is_constant(value) or self.kind.fits(value)
+
+    def read(self, value: Any) -> Any:
+        if self.is_constant(value):
+            return value
+        try:
+            return self.kind.read(value)
+        except DistillationError as error:
+            if error.path:
+                raise  # a part of it is named
+            near = nearest_names(value, [*error.nearest, *map(str, self.constants)])
+            raise DistillationError(error.problem, given=value, accepted=self.accepted, nearest=near, hint=error.hint) from None
+
+
+@dataclass(frozen=True)
+class ListOf(Kind):
+    """A list (or tuple) of one kind, of some length.
+
+    Args:
+        kind: of the items.
+        what: the items in words, in the plural.
+        length: how many; at least one if None.
+        different: whether no item may be there twice.
+    """
+    kind: Kind
+    what: str
+    length: Optional[int] = None
+    different: bool = False
+
+    @property
+    def accepted(self) -> str:
+        return f'a list of {f"{self.length} " if self.length else ""}{"different " if self.different else ""}{self.what}'
+
+    def fits(self, value: Any) -> bool:
+        return (isinstance(value, (list, tuple)) and len(value) > 0 and (self.length is None or len(value) == self.length)
+                and all(map(self.kind.fits, value)) and not (self.different and len(set(value)) < len(value)))
+
+    def read(self, value: Any) -> List[Any]:
+        if not self.fits(value):
+            raise DistillationError(given=value, accepted=self.accepted)
+        return [self.kind.read(item) for item in value]
+
+
+@dataclass(frozen=True)
+class Block(Kind):
+    """A dict with text keys: a config of something else, read by whoever builds it.
+
+    Args:
+        what: of what, e.g. ``"a loader's config"``.
+        needs: keys that must be there, with a text.
+    """
+    what: str = 'a dict'
+    needs: Tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> str:
+        return self.what
+
+    def fits(self, value: Any) -> bool:
+        return isinstance(value, dict) and all(isinstance(key, str) for key in value) and all(
+            isinstance(value.get(key), str) and value[key] for key in self.needs)
+
+
+def option(kind: Kind, default: Any = dataclasses.MISSING, doc: str = '') -> Any:
+    """A field of :class:`Options`; one without a default has to be given."""
+    metadata = dict(kind=kind, doc=doc, default=default)
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of a class. A sub-class adds fields with :func:`option`, and :meth:`check` for what concerns several."""
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """By a key of former versions, what to write instead."""
+
+    @classmethod
+    def read(cls: Type[Own], given: Mapping[str, Any]) -> Own:
+        """Options from a dict of values.
+
+        Raises:
+            DistillationError: for an unknown key, one that is missing, or a value that does not fit; its path begins with
+                the key.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        check_known_keys('', given, fields, dict(cls.renamed))
+        for name, field in fields.items():
+            if name not in given and field.metadata['default'] is dataclasses.MISSING:
+                raise DistillationError('is missing', path=name, accepted=field.metadata['kind'].accepted)
+        values: Dict[str, Any] = {}
+        for name, value in given.items():
+            try:
+                values[name] = fields[name].metadata['kind'].read(value)
+            except DistillationError as error:
+                raise error.at(name) from None
+        read = cls(**values)
+        read.check(list(given))
+        return read
+
+    def check(self, given: Sequence[str]) -> None:
+        """Raises :class:`DistillationError` where options that fit alone do not fit together.
+
+        Args:
+            given: names of the options that were given; the others have their defaults.
+        """
+
+
+def reference_table(options: Type[Options], leave_out: Sequence[str] = ()) -> str:
+    """The options of a class as a table in markdown: key, accepted values, default, meaning."""
+    rows = ['| key | accepted | default | meaning |', '|---|---|---|---|']
+    for field in dataclasses.fields(options):
+        if field.name in leave_out:
+            continue
+        default = field.metadata['default']
+        cells = (f'`{field.name}`', field.metadata['kind'].accepted,
+                 '(required)' if default is dataclasses.MISSING else f'`{default!r}`', field.metadata['doc'])
+        rows.append('| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |')
+    return '\n'.join(rows)

@@ -1,0 +1,109 @@
+"""The runner of accuracy tables, on real (very short) trainings."""
+import json
+import os
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmkd_plugin.datasets.demo_scenes import write_demo_data
+from mmkd_plugin.report.accuracy import ROOT, Row, Table, TableRun
+from mmkd_plugin.report.pictures import colourise
+from mmkd_plugin.utils.errors import DistillationError
+
+SHORT = {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 1,
+         'default_hooks.logger.interval': 1, 'train_dataloader.batch_size': 2, 'train_dataloader.num_workers': 0,
+         'train_dataloader.persistent_workers': False, 'val_dataloader.num_workers': 0,
+         'val_dataloader.persistent_workers': False, 'test_dataloader.num_workers': 0,
+         'test_dataloader.persistent_workers': False}
+
+
+@pytest.fixture
+def run(tmp_path):
+    write_demo_data(tmp_path / 'demo', train=6, val=2)
+    data = {f'{split}_dataloader.dataset.data_root': str(tmp_path / 'demo/cityscapes') for split in ('train', 'val', 'test')}
+    common = {**SHORT, **data}
+    rows = [Row('teacher', 'configs/demo/pspnet_r18w32-d8_demo-64x128.py', dict(common), seeds=[0]),
+            Row('MGD', 'configs/demo/mgd-amp_pspnet_r18w32-r18w8-d8_demo-64x128.py',
+                {**common, 'model.teacher.checkpoint': '{teacher}', 'custom_hooks.0.num_images': 2})]
+    table = Table(rows, seeds=[3], metric='mIoU', split='test')
+    before = Path.cwd()
+    os.chdir(ROOT)
+    yield TableRun(table, tmp_path / 'work', tmp_path / 'results.json')
+    os.chdir(before)
+
+
+def test_cells_are_run_once_kept_at_once_and_gone_on_with(run, capsys):
+    first = run.run()
+    assert set(first) == {'teacher', 'MGD'}
+    assert json.loads(run.path.read_text()) == first
+    assert 'MGD, seed 3: mIoU' in capsys.readouterr().out
+    log = run.folder(run.table.rows[1], 3) / 'train.log'
+    stamp = log.stat().st_mtime_ns
+
+    again = TableRun(run.table, run.work_dir, run.path)
+    assert again.run() == first
+    assert capsys.readouterr().out == ''
+
+    picture = run.work_dir / 'picture.png'
+    runpy.run_path('tools/run_demo.py')['draw'](run, run.work_dir.parent / 'demo', picture)
+    width, height = Image.open(picture).size
+    assert width > height / 2 > 100
+
+    # Cut off after its first checkpoint: it goes on from there, and nothing else runs.
+    folder = log.parent
+    (folder / 'trained').unlink()
+    (folder / 'iter_2.pth').unlink()
+    (folder / 'last_checkpoint').write_text(str(folder / 'iter_1.pth'))
+    run.path.write_text(json.dumps({'teacher': first['teacher']}))
+    third = TableRun(run.table, run.work_dir, run.path)
+    third.run()
+    assert log.stat().st_mtime_ns > stamp
+    assert 'resumed epoch: 0, iter: 1' in log.read_text()
+    assert capsys.readouterr().out.count(', seed ') == 1
+    assert third.results['teacher'] == first['teacher']
+
+
+def test_label_maps_are_drawn_in_the_palettes_colours():
+    labels = np.array([[0, 1], [10, 255]])
+    assert colourise(labels, [[1, 2, 3], [4, 5, 6]], background=10).tolist() == [[[1, 2, 3], [4, 5, 6]], [[0] * 3, [0] * 3]]
+
+
+def test_tables_show_mean_deviation_and_every_seed(tmp_path):
+    (tmp_path / 'results.json').write_text(json.dumps({'a': {'0': 1.0, '1': 3.0}, 'b': {'0': 5.0}}))
+    table = Table([Row('a', 'x.py'), Row('b', 'y.py', seeds=[0]), Row('c', 'z.py')], seeds=[0, 1], metric='mIoU')
+    assert TableRun(table, tmp_path, tmp_path / 'results.json').markdown().splitlines()[2:] == [
+        '| a | 2.00 | 1.41 | 1.00, 3.00 |', '| b | 5.00 | - | 5.00 |', '| c | | | |']
+    table.scale = 100
+    assert '| b | 500.00 | - | 500.00 |' in TableRun(table, tmp_path, tmp_path / 'results.json').markdown()
+
+
+def test_references_stand_for_files_of_earlier_rows(tmp_path):
+    rows = [Row('search', 's.py', seeds=[4]), Row('a b', 't.py'),
+            Row('replay', 'r.py', {'process': '{search:process.json}', 'teacher': 'x/{a b}', 'number': 3, 'seed': '{seed}'})]
+    run = TableRun(Table(rows, seeds=[0], metric='mIoU'), tmp_path, tmp_path / 'results.json')
+    run.folder(rows[1], 0).mkdir()
+    (run.folder(rows[1], 0) / 'last_checkpoint').write_text('/elsewhere/epoch_2.pth')
+    assert rows[2].references == ['search', 'a b']
+    assert [run._fill(value, seed=7) for value in rows[2].overrides.values()] == [
+        f'{tmp_path}/search-seed4/process.json', f'x/{tmp_path}/a-b-seed0/epoch_2.pth', 3, '7']
+
+
+def test_table_files_are_checked(tmp_path):
+    path = tmp_path / 'table.py'
+    path.write_text("metric = 'mIoU'\nseeds = [0]\nrows = [dict(name='a', confg='x.py')]\n")
+    with pytest.raises(DistillationError, match="Did you mean 'config'"):
+        Table.from_file(path)
+    path.write_text("metric = 'mIoU'\nseeds = [0]\nsplit = 'tst'\nrows = [dict(name='a', config='x.py')]\n")
+    with pytest.raises(DistillationError, match="Did you mean 'test'"):
+        Table.from_file(path)
+    path.write_text("metric = 'mIoU'\nseeds = [0]\nrows = [dict(name='alone', config='x.py'), "
+                    "dict(name='b', config='y.py', overrides={'model.teacher.checkpoint': '{alon}'})]\n")
+    with pytest.raises(DistillationError, match="rows.1..overrides: 'alon' is not known. Did you mean 'alone'"):
+        Table.from_file(path)
+    path.write_text("metric = 'mIoU'\nseeds = []\nrows = [dict(name='a', config='x.py')]\n")
+    with pytest.raises(DistillationError, match="the row 'a' has none"):
+        Table.from_file(path)
+    assert [row.name for row in Table.from_file(ROOT / 'benchmarks/tables/camvid.py').rows][0] == 'teacher'
