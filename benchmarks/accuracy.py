@@ -8,7 +8,7 @@ import argparse
 import os
 from pathlib import Path
 
-from mmkd_plugin.analysis.accuracy import ROOT, Table, TableRun
+from mmkd_plugin.report.accuracy import ROOT, Table, TableRun
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import mmkd_plugin  # noqa: F401 (registers everything)
-from mmkd_plugin.core.launch import add_common_flags, read_config
-from mmkd_plugin.core.runner import distillation_of
+from mmkd_plugin.model.checkpoint import distillation_of
+from mmkd_plugin.utils.launch import add_common_flags, read_config
 
 
 class EnoughSeen(Exception):

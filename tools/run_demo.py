@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmkd_plugin.analysis.accuracy import ROOT, Row, Table, TableRun, last_checkpoint
-from mmkd_plugin.analysis.pictures import draw_segmentations
 from mmkd_plugin.datasets.demo_scenes import BACKGROUND, write_demo_data
+from mmkd_plugin.report.accuracy import ROOT, Row, Table, TableRun, last_checkpoint
+from mmkd_plugin.report.pictures import draw_segmentations
 
 DATA = Path('data/demo')
 PICTURE_ROWS = 4
@@ -37,7 +37,7 @@ def draw(run: TableRun, data: Path, path: Path) -> None:
     from mmseg.registry import DATASETS
     from PIL import Image
 
-    from mmkd_plugin.core.launch import replace_sync_bn
+    from mmkd_plugin.utils.launch import replace_sync_bn
     models = {}
     for row in run.table.rows:
         # A distilled checkpoint opens with the plain student's config.

@@ -6,8 +6,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmkd_plugin  # noqa: F401 (registers everything)
-from mmkd_plugin.core import DistillationError
-from mmkd_plugin.core.launch import add_common_flags, read_config
+from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.launch import add_common_flags, read_config
 
 
 def parse_args() -> argparse.Namespace:
