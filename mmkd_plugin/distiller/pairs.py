@@ -74,7 +74,7 @@ class Pairs(Kind):
             pair = dict(student=pair, teacher=pair)
         elif isinstance(pair, (list, tuple)) and len(pair) == 2:
             pair = dict(student=pair[0], teacher=pair[1])
-        if not isinstance(pair, dict) or 'student' not in pair:
+        if not isinstance(pair, dict) or 'student' not in pair or not (self.several or 'teacher' in pair):
             raise DistillationError('is no pair of taps', path=path, given=pair, accepted=self.accepted)
         kinds = dict(self.more)
         check_known_keys(path, pair, ('student', 'teacher', *kinds))

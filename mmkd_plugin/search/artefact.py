@@ -66,7 +66,7 @@ class ArtefactFormat:
         file = Path(path) if isinstance(path, (str, Path)) and str(path) and '\0' not in str(path) else None
         if file is None or not file.is_file():
             beside = [] if file is None else [*map(str, file.parent.glob('*.json')), *map(str, file.glob('*.json'))]
-            raise DistillationError(f'is no file (working directory {Path.cwd()})', given=str(path) if file else path,
+            raise DistillationError(f'was not found (working directory {Path.cwd()})', given=str(path) if file else path,
                                     nearest=nearest_names(path, [*self.names, *beside], 1), accepted=self.instead)
         return file
 

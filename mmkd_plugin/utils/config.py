@@ -70,4 +70,4 @@ def _not_found(reference: str, key: str, folder: Path, pattern: str, where: str)
         found = files[nearest[0]]
         prefix = f'{reference.split("::")[0]}::' if '::' in reference else ''
         near = [f'{prefix}{found.relative_to(folder) if prefix else found}']
-    return DistillationError(f'is no config {where}', path=key, given=reference, nearest=near, accepted=ACCEPTED)
+    return DistillationError(f'was not found {where}', path=key, given=reference, nearest=near, accepted=ACCEPTED)

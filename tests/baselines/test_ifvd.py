@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from zoo import batch, build, classifier, distilled, pspnet
 
 from mmkd_plugin.baselines.ifvd import class_similarity, variation_loss
+from mmkd_plugin.distiller import Batch
 from mmkd_plugin.utils.errors import DistillationError
 
 
@@ -46,12 +47,12 @@ def losses(mode='loss', **options):
 
 
 def test_both_losses_are_put_together_as_the_authors_do(mmseg_scope):
-    taps = dict(student='decode_head.bottleneck')  # before the head's dropout, which draws anew
+    taps = dict(pairs=['decode_head.bottleneck'])  # before the head's dropout, which draws anew
     model, data, found = losses(**taps)
     model.decode_head.dropout.p = 0.
     found = model(**data, mode='loss')
     distillation = model.distillation
-    student, teacher = distillation.features(model, data['inputs'], None, ['ifvd'])
+    student, teacher = distillation.features(model, Batch(data['inputs'], None, 0), ['ifvd'])
     labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']])
     small = F.interpolate(labels.float(), (8, 8), mode='nearest')[:, 0].long()
     variation = 200 * variation_loss(student['decode_head.bottleneck'], teacher['decode_head.bottleneck'], small, 256)
@@ -67,7 +68,7 @@ def test_other_classes_are_refused(mmseg_scope):
 
 
 def test_data_without_label_maps_are_refused(mmpretrain_scope):
-    model = build(distilled(classifier(), ifvd=dict(type='mmkd.IFVDDistiller', student='backbone.layer4',
-                                                    student_logits='head.fc')))
+    model = build(distilled(classifier(), ifvd=dict(type='mmkd.IFVDDistiller', pairs=['backbone.layer4'],
+                                                    logits=['head.fc'])))
     with pytest.raises(DistillationError, match='have no label maps'):
         model(**model.data_preprocessor(batch('mmpretrain'), True), mode='loss')

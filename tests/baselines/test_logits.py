@@ -22,7 +22,7 @@ def test_equal_logits_cost_nothing_and_the_teacher_gets_no_gradient():
 
 
 def test_class_logits_end_to_end():
-    model = build(distilled(classifier(), kd=dict(type='mmkd.LogitsDistiller', student='head.fc', temperature=4.)))
+    model = build(distilled(classifier(), kd=dict(type='mmkd.LogitsDistiller', pairs=['head.fc'], temperature=4.)))
     model.eval()
     data = model.data_preprocessor(batch('mmpretrain'), True)
     loss = model(**data, mode='loss')['kd.loss_kd']
@@ -35,7 +35,7 @@ def test_class_logits_end_to_end():
 
 
 def test_ignored_pixels_do_not_count():
-    model = build(distilled(pspnet(), kd=dict(type='mmkd.LogitsDistiller', student='decode_head.conv_seg')))
+    model = build(distilled(pspnet(), kd=dict(type='mmkd.LogitsDistiller', pairs=['decode_head.conv_seg'])))
     distiller = model.distillation.kd
     data = model.data_preprocessor(batch('mmseg'), True)  # the uppermost 8 rows of every label are 255
     student, teacher = ({'decode_head.conv_seg': torch.randn(2, 5, 8, 8)} for _ in range(2))
@@ -47,5 +47,5 @@ def test_ignored_pixels_do_not_count():
 
 
 def test_the_weight_follows_its_schedule():
-    distiller = LogitsDistiller('head.fc', loss_weight=2., begin=10, end=20, warmup=4)
+    distiller = LogitsDistiller(pairs=['head.fc'], loss_weight=2., begin=10, end=20, warmup=4)
     assert [distiller.weight_at(iteration) for iteration in (0, 9, 10, 11, 13, 19, 20, 100)] == [0, 0, .5, 1, 2, 2, 0, 0]

@@ -81,7 +81,7 @@ def test_pixels_of_the_padding_change_no_distillation_loss(name):
     # A feature sees beyond its cell: what is changed lies further from the images than layer2 sees (47 pixels).
     other = inputs.clone()
     other[:, :, :, 128:] = torch.randn(2, 3, 64, 128) * 3
-    features = [model.distillation.features(model, images, samples, [name])[0][TAP] for images in (inputs, other)]
+    features = [model.distillation.features(model, Batch(images, samples, 0), [name])[0][TAP] for images in (inputs, other)]
     assert not torch.equal(*features)
     before, after = (ours(model, images, samples, name) for images in (inputs, other))
     assert before
@@ -113,7 +113,7 @@ def ours(model, inputs, samples, name):
 def test_no_gradient_reaches_the_padding(name):
     model = detector(**{name: DISTILLERS[name]})
     inputs, samples = padded_batch()
-    student, teacher = model.distillation.features(model, inputs, samples, [name])
+    student, teacher = model.distillation.features(model, Batch(inputs, samples, 0), [name])
     feature = student[TAP].clone().requires_grad_()
     given = Batch(inputs, samples, 0)
     sum(getattr(model.distillation, name)({TAP: feature}, teacher, given).values()).backward()
@@ -191,8 +191,8 @@ def test_sync_bn_is_refused_whether_a_batch_is_padded_or_not(padded):
 
 
 def test_what_cannot_be_masked_is_refused():
-    with pytest.raises(DistillationError, match='mask_padding: True, but the data samples of the batch are a dict'):
+    with pytest.raises(DistillationError, match='mask_padding: True does not go with data samples that are a dict'):
         ValidArea(True).cells(Batch(torch.zeros(1, 3, 8, 8), dict(sup=[]), 0), (4, 4))
     assert ValidArea(None).cells(Batch(torch.zeros(1, 3, 8, 8), dict(sup=[]), 0), (4, 4)) is None
-    with pytest.raises(DistillationError, match="mask_padding: 'yes'"):
-        ValidArea('yes')
+    with pytest.raises(DistillationError, match="mask_padding: 'yes'. Accepted: True or False, or None"):
+        detector(l2=dict(DISTILLERS['l2'], mask_padding='yes'))

@@ -174,7 +174,7 @@ def test_a_distilled_student_can_be_copied_and_pickled(copier):
 
 
 def test_bf16_autocast_works_with_losses_in_float32():
-    model = build(distilled(pspnet(), mgd=mgd(), kd=dict(type='mmkd.LogitsDistiller', student='decode_head.conv_seg'),
+    model = build(distilled(pspnet(), mgd=mgd(), kd=dict(type='mmkd.LogitsDistiller', pairs=['decode_head.conv_seg']),
                             l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4'])))
     _match(model)
     data = model.data_preprocessor(batch('mmseg'), True)

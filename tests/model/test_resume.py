@@ -26,6 +26,7 @@ def test_resume_is_bit_equal_with_a_matching_update_in_between(scope, tmp_path):
     assert torch.equal(resumed.model.distillation.l2.adapters[0].weight, whole.model.distillation.l2.adapters[0].weight)
 
 
+@pytest.mark.slow
 def test_resume_of_an_iteration_based_run_is_bit_equal(tmp_path):
     # With dropout, a random transform in this process, and a matching update in between.
     def cfg(folder, iterations, **options):

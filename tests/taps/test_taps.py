@@ -23,7 +23,7 @@ def test_addresses_are_parsed(text, expected):
 
 @pytest.mark.parametrize('text', ['', 'neck[a]', 'neck[0', 'a b', '@preact', 'neck[0][1]', 3])
 def test_what_is_no_address_is_refused(text):
-    with pytest.raises(DistillationError, match='is not an address'):
+    with pytest.raises(DistillationError, match='is not the address of a tap'):
         TapAddress.parse(text)
 
 
@@ -238,7 +238,7 @@ def test_a_tap_whose_items_are_not_the_images_is_refused_by_name():
         def forward(self, feature):
             return feature.repeat(3, 1, 1, 1)
 
-    with pytest.raises(DistillationError, match=r"tap '1' of the student: has 3 items for 1 images"):
+    with pytest.raises(DistillationError, match=r"tap '1' of the student has 3 items for 1 images"):
         settled(nn.Sequential(nn.Conv2d(3, 4, 1), Regions()), ['1'], torch.randn(1, 3, 8, 8))
 
 

@@ -1,0 +1,43 @@
+"""Errors as data: the message is made of the parts, and each part is there to be asked for."""
+import pickle
+
+import pytest
+
+from mmkd_plugin.utils.errors import DistillationError, check_known_keys, nearest_names, under, unknown_name
+
+
+def test_the_message_names_path_value_problem_nearest_accepted_and_hint_in_this_order():
+    error = DistillationError('is odd', path='a.b', given=3, accepted='even numbers', nearest=['2', '4'], hint='Add one.')
+    assert str(error) == "a.b: 3 is odd. Did you mean '2' or '4'? Accepted: even numbers. Add one."
+    assert (error.path, error.given, error.accepted, error.nearest, error.hint) == ('a.b', 3, 'even numbers', ('2', '4'), 'Add one.')
+
+
+def test_what_is_not_said_is_not_in_the_message():
+    assert str(DistillationError(path='seed', given=None, accepted='a number')) == 'seed: None. Accepted: a number.'
+    assert str(DistillationError('the run has ended')) == 'the run has ended.'
+
+
+def test_whoever_builds_adds_its_key_once():
+    with pytest.raises(DistillationError) as caught, under('model.distillers.mgd'), under('pairs'):
+        raise DistillationError('is no pair', path='[0]', given=7)
+    assert caught.value.path == 'model.distillers.mgd.pairs[0]'
+    assert str(caught.value).startswith('model.distillers.mgd.pairs[0]: 7 is no pair')
+
+
+def test_the_nearest_name_is_found_whatever_its_case():
+    assert nearest_names('ABSOLUT_max', ['absolute_max', 'sparse']) == ['absolute_max']
+    assert "Did you mean 'absolute_max'?" in str(unknown_name('reducer', 'ABSOLUT_max', ['absolute_max', 'sparse']))
+
+
+def test_many_names_are_not_listed():
+    assert 'Accepted' not in str(unknown_name('x', 'y', [f'name{number}' for number in range(21)]))
+
+
+def test_an_unknown_key_may_have_advice_of_its_own():
+    with pytest.raises(DistillationError, match="model.groups: 'groups' is no key here. Accepted: pairs. Write pairs"):
+        check_known_keys('model', ['pairs', 'groups'], ['pairs'], dict(groups='Write pairs=[...].'))
+
+
+def test_an_error_can_be_sent_from_one_process_to_another():
+    error = DistillationError('is odd', path='a', given=lambda: 0)
+    assert str(pickle.loads(pickle.dumps(error))) == f'{error}.'.replace('..', '.')
