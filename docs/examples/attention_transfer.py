@@ -1,0 +1,38 @@
+"""Attention transfer (Zagoruyko, Komodakis, ICLR 2017): a distiller of one's own, and a distance for DistPro's pathways."""
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+
+from mmkd_plugin.distiller import PairedDistiller
+from mmkd_plugin.losses import DISTANCES, ValidArea, mask_padding_option
+from mmkd_plugin.registry import MODELS
+from mmkd_plugin.taps.shapes import as_map, resize, widened
+from mmkd_plugin.utils.options import Number, option
+
+
+@DISTANCES.register_module()
+def attention(student, teacher, valid=None, power=2.0):
+    """Mean squared difference of where two features (B, C, H, W) are strong; ``valid`` (B, 1, H, W): the cells that count."""
+    maps = []
+    for feature in (student, teacher.detach()):
+        strength = feature.abs().pow(power).mean(1, keepdim=True)
+        maps.append(F.normalize((strength if valid is None else strength * valid).flatten(1)))
+    return (maps[0] - maps[1]).square().mean()
+
+
+@MODELS.register_module()
+class AttentionTransferDistiller(PairedDistiller):
+    """The student looks where the teacher looks. Losses: ``loss_<level>`` for each pair."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options(PairedDistiller.Options):
+        power: float = option(Number(above=0), 2.0, 'p of the magnitudes |x|^p that are averaged over the channels')
+        mask_padding: bool = mask_padding_option()
+
+    def forward(self, student, teacher, batch):
+        losses, area = {}, ValidArea(self.options.mask_padding)
+        for name, (ours, theirs) in zip(self.loss_names, self.pairs):
+            source = widened(as_map(student[ours]))
+            target = resize(widened(as_map(teacher[theirs])), source.shape[2:])
+            losses[name] = attention(source, target, area.cells(batch, source.shape[2:]), self.options.power)
+        return losses
