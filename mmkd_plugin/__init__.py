@@ -29,5 +29,5 @@ from .utils.files import register_safe_globals  # noqa: E402
 register_safe_globals()
 extend_runner()
 
-__all__ = ['DISTANCES', 'Batch', 'DistillationError', 'Distiller', 'Pairs', 'ParsedPair', '__version__', 'backbones', 'baselines',
-           'datasets', 'dfa', 'distpro', 'losses', 'mgd']
+__all__ = ['DISTANCES', 'Batch', 'DistillationError', 'Distiller', 'Pairs', 'ParsedPair', '__version__', 'backbones',
+           'baselines', 'datasets', 'dfa', 'distpro', 'losses', 'mgd']

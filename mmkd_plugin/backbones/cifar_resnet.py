@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from ..utils.errors import DistillationError
-from .stages import CIFARBackbone, conv3x3, projection
+from .stages import CIFARBackbone, InitConfig, conv3x3, projection
 
 
 @MODELS.register_module()
@@ -25,7 +25,7 @@ class CIFARResNet(CIFARBackbone):
         DistillationError: for a depth that is not 6n + 2.
     """
 
-    def __init__(self, depth: int, widen_factor: int = 1, out_indices: Sequence[int] = (-1,), init_cfg=None):
+    def __init__(self, depth: int, widen_factor: int = 1, out_indices: Sequence[int] = (-1,), init_cfg: InitConfig = None):
         super().__init__(out_indices, 3, init_cfg)
         if not isinstance(depth, int) or depth < 8 or (depth - 2) % 6:
             raise DistillationError(f'depth: {depth!r}. Accepted: 6n + 2 (8, 14, 20, 32, 44, 56, 110, ...).')
@@ -41,7 +41,8 @@ class CIFARResNet(CIFARBackbone):
             self.add_module(f'layer{stage + 1}', nn.Sequential(*blocks))
 
     def stem(self, images: Tensor) -> Tensor:
-        return self.relu(self.bn1(self.conv1(images)))
+        feature: Tensor = self.relu(self.bn1(self.conv1(images)))
+        return feature
 
 
 class BasicBlock(nn.Module):
@@ -57,4 +58,5 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        return self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))) + shortcut)
+        feature: Tensor = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))) + shortcut)
+        return feature

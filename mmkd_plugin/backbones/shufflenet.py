@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from ..utils.errors import DistillationError
-from .stages import CIFARBackbone
+from .stages import CIFARBackbone, InitConfig
 
 STEM_WIDTH = 24
 # Of the stages and the last convolution, by width (table 5 of the paper).
@@ -16,13 +16,14 @@ V2_CHANNELS = {0.5: (48, 96, 192, 1024), 1.0: (116, 232, 464, 1024), 1.5: (176, 
 class ShuffleBackbone(CIFARBackbone):
     """What both have: a stem of a 1x1 convolution to 24 channels, at full resolution."""
 
-    def __init__(self, out_indices: Sequence[int], num_stages: int, init_cfg=None):
+    def __init__(self, out_indices: Sequence[int], num_stages: int, init_cfg: InitConfig = None):
         super().__init__(out_indices, num_stages, init_cfg)
         self.conv1 = nn.Conv2d(3, STEM_WIDTH, 1, bias=False)
         self.norm1 = nn.Sequential(nn.BatchNorm2d(STEM_WIDTH), nn.ReLU(inplace=True))
 
     def stem(self, images: Tensor) -> Tensor:
-        return self.norm1(self.conv1(images))
+        feature: Tensor = self.norm1(self.conv1(images))
+        return feature
 
 
 @MODELS.register_module()
@@ -37,7 +38,7 @@ class CIFARShuffleNetV1(ShuffleBackbone):
         init_cfg: see :class:`~mmkd_plugin.backbones.stages.CIFARBackbone`.
     """
 
-    def __init__(self, out_indices: Sequence[int] = (-1,), init_cfg=None):
+    def __init__(self, out_indices: Sequence[int] = (-1,), init_cfg: InitConfig = None):
         super().__init__(out_indices, 3, init_cfg)
         channels = STEM_WIDTH
         for stage, (width, depth) in enumerate(((240, 4), (480, 8), (960, 4))):
@@ -52,9 +53,10 @@ class GroupedBlock(nn.Module):
     """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; the shortcut is added, or pooled and concatenated at stride 2.
 
     Args:
-        inputs, outputs: channels; of the branch alone at stride 2.
-        stride: of the depthwise convolution.
-        first_groups: of the first convolution; the last has 3.
+        inputs: channels of the input.
+        outputs: channels that the branch gives; at stride 2 the block has ``inputs`` more, from its shortcut.
+        stride: stride of the depthwise convolution.
+        first_groups: groups of the first convolution; the last has 3.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, first_groups: int = 3):
@@ -70,7 +72,8 @@ class GroupedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.expand(self.spatial(shuffle(self.reduce(x), self.groups)))
-        return self.relu(branch + x if self.shortcut is None else torch.cat([branch, self.shortcut(x)], 1))
+        feature: Tensor = self.relu(branch + x if self.shortcut is None else torch.cat([branch, self.shortcut(x)], 1))
+        return feature
 
 
 @MODELS.register_module()
@@ -90,7 +93,7 @@ class CIFARShuffleNetV2(ShuffleBackbone):
         DistillationError: for another width.
     """
 
-    def __init__(self, widen_factor: float = 1.0, out_indices: Sequence[int] = (-1,), init_cfg=None):
+    def __init__(self, widen_factor: float = 1.0, out_indices: Sequence[int] = (-1,), init_cfg: InitConfig = None):
         super().__init__(out_indices, 4, init_cfg)
         if widen_factor not in V2_CHANNELS:
             raise DistillationError(f'widen_factor: {widen_factor!r}. Accepted: {", ".join(map(str, V2_CHANNELS))}.')
@@ -114,7 +117,8 @@ class SplitBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         passed, used = x.chunk(2, 1)
-        return self.relu(shuffle(torch.cat([passed, self.branch(used)], 1), 2))
+        feature: Tensor = self.relu(shuffle(torch.cat([passed, self.branch(used)], 1), 2))
+        return feature
 
 
 class DownBlock(nn.Module):
@@ -128,7 +132,8 @@ class DownBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(shuffle(torch.cat([self.left(x), self.right(x)], 1), 2))
+        feature: Tensor = self.relu(shuffle(torch.cat([self.left(x), self.right(x)], 1), 2))
+        return feature
 
 
 def pointwise(inputs: int, outputs: int) -> Tuple[nn.Module, ...]:

@@ -1,10 +1,12 @@
 """What the CIFAR backbones share: initialisation, the choice of outputs, and the layers of residual blocks."""
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..utils.errors import DistillationError
+
+InitConfig = Union[Dict[str, Any], List[Dict[str, Any]], None]
 
 INIT = [dict(type='Kaiming', layer='Conv2d'), dict(type='Constant', layer='_BatchNorm', val=1)]
 
@@ -15,13 +17,13 @@ class CIFARBackbone(BaseModule):
     Args:
         out_indices: which stages' outputs :meth:`forward` returns, counted from 0; -1 is the last.
         num_stages: how many there are.
-        init_cfg: of mmengine; by default Kaiming for convolutions.
+        init_cfg: how the weights begin, as mmengine's ``init_cfg``; by default Kaiming for convolutions.
 
     Raises:
         DistillationError: for a stage that does not exist.
     """
 
-    def __init__(self, out_indices: Sequence[int], num_stages: int, init_cfg: Union[dict, List[dict], None]):
+    def __init__(self, out_indices: Sequence[int], num_stages: int, init_cfg: InitConfig):
         super().__init__(INIT if init_cfg is None else init_cfg)
         for index in out_indices:
             if not isinstance(index, int) or not -num_stages <= index < num_stages:
@@ -45,6 +47,7 @@ class CIFARBackbone(BaseModule):
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution without bias, padded by 1."""
     return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from ..utils.errors import DistillationError
-from .stages import CIFARBackbone, conv3x3, projection
+from .stages import CIFARBackbone, InitConfig, conv3x3, projection
 
 
 @MODELS.register_module()
@@ -26,7 +26,7 @@ class WideResNet(CIFARBackbone):
         DistillationError: for a depth that is not 6n + 4.
     """
 
-    def __init__(self, depth: int, widen_factor: int = 1, out_indices: Sequence[int] = (-1,), init_cfg=None):
+    def __init__(self, depth: int, widen_factor: int = 1, out_indices: Sequence[int] = (-1,), init_cfg: InitConfig = None):
         super().__init__(out_indices, 3, init_cfg)
         if not isinstance(depth, int) or depth < 10 or (depth - 4) % 6:
             raise DistillationError(f'depth: {depth!r}. Accepted: 6n + 4 (10, 16, 22, 28, 40, ...).')
@@ -42,7 +42,8 @@ class WideResNet(CIFARBackbone):
             channels = width
 
     def stem(self, images: Tensor) -> Tensor:
-        return self.norm1(self.conv1(images))
+        feature: Tensor = self.norm1(self.conv1(images))
+        return feature
 
 
 class WideStage(nn.Module):
@@ -56,7 +57,8 @@ class WideStage(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.norm(self.blocks(x)))
+        feature: Tensor = self.relu(self.norm(self.blocks(x)))
+        return feature
 
 
 class PreActBlock(nn.Module):
@@ -64,7 +66,7 @@ class PreActBlock(nn.Module):
 
     Args:
         inputs, width: channels of input and output.
-        stride: of the first convolution.
+        stride: stride of the first convolution, and of the shortcut.
         activated: the input has been through norm and activation already, and the shortcut starts there too.
     """
 
@@ -78,4 +80,5 @@ class PreActBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.projection is None else self.projection(x)
-        return self.conv2(self.norm2(self.conv1(self.norm1(x)))) + shortcut
+        feature: Tensor = self.conv2(self.norm2(self.conv1(self.norm1(x)))) + shortcut
+        return feature

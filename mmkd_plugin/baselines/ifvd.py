@@ -25,7 +25,7 @@ def class_similarity(feature: Tensor, labels: Tensor, count: int) -> Tensor:
     Args:
         feature: (B, C, H, W).
         labels: (B, H, W) int64, from 0 to ``count - 1``.
-        count: of labels, what is ignored included; given, so that nothing waits for the device.
+        count: how many labels there are, the one of ignored pixels included; given, so that nothing waits for the device.
 
     Returns:
         (B, H, W).
@@ -45,7 +45,7 @@ def variation_loss(student: Tensor, teacher: Tensor, labels: Tensor, count: int)
     Args:
         student, teacher: (B, C_s, H, W) and (B, C_t, H, W).
         labels: (B, H, W) int64, from 0 to ``count - 1``.
-        count: of labels, what is ignored included; given, so that nothing waits for the device.
+        count: how many labels there are, the one of ignored pixels included; given, so that nothing waits for the device.
     """
     return F.mse_loss(class_similarity(student, labels, count), class_similarity(teacher.detach(), labels, count).detach())
 
@@ -59,8 +59,8 @@ class IFVDDistiller(Distiller):
     the mean over all B * K * H * W elements, as in the authors' code.
 
     Raises:
-        DistillationError: for options that do not fit; when training starts, if the numbers of classes differ, or there are no
-            label maps.
+        DistillationError: for options that do not fit; when training starts, if the numbers of classes differ, or there are
+            no label maps.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,8 @@ class IFVDDistiller(Distiller):
             'taps of the class scores of every pixel, one pair')
         variation_weight: float = option(Number(least=0), 200.0, "weight of `loss_variation`; the authors'")
         logits_weight: float = option(Number(least=0), 10.0, "weight of `loss_logits`; the authors'")
-        ignore_index: int = option(Number(least=0, whole=True), 255,
-                                   'label of pixels that do not count, as the data samples have it; they are a class of their own')
+        ignore_index: int = option(Number(least=0, whole=True), 255, 'label of pixels that do not count, as the data '
+                                   'samples have it; they are a class of their own')
 
     options: Options
 

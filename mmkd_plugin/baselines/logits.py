@@ -66,5 +66,5 @@ def check_same_classes(student: TapInfo, teacher: TapInfo) -> None:
     if student.channels != teacher.channels:
         raise DistillationError(
             f'the student has {student.channels} classes ({student.address}), the teacher {teacher.channels} '
-            f'({teacher.address}); logits need the same classes', hint='Set num_classes in model.teacher.overrides, or give a '
-            'teacher of the same data set.')
+            f'({teacher.address}); logits need the same classes',
+            hint='Set num_classes in model.teacher.overrides, or give a teacher of the same data set.')

@@ -5,7 +5,7 @@ The digits are scikit-learn's (8x8 pixels, 1797 of them). Train and validation s
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 from PIL import Image
@@ -47,7 +47,7 @@ class Scene:
     digits: List[int]
 
 
-def split_digits(seed: int = 0) -> dict:
+def split_digits(seed: int = 0) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
     """scikit-learn's digits as ``{'train': (images, labels), 'val': (images, labels)}``, images (N, 8, 8) in 0..1."""
     from sklearn.datasets import load_digits
     data = load_digits()
@@ -90,11 +90,12 @@ def make_texture(rng: np.random.Generator) -> np.ndarray:
         wave = np.sin(frequency * (np.cos(angle) * columns + np.sin(angle) * rows) + phase)
         canvas += wave[..., None] * rng.uniform(-15, 15, 3)
     canvas += rng.normal(0, rng.uniform(2, 8), (*SCENE_SIZE, 3))
-    return canvas.clip(0, 255).astype(np.uint8)
+    texture: np.ndarray = canvas.clip(0, 255).astype(np.uint8)
+    return texture
 
 
 def _enlarge(digit: np.ndarray, side: int) -> np.ndarray:
-    image = Image.fromarray((digit * 255).astype(np.uint8)).resize((side, side), Image.BICUBIC)
+    image = Image.fromarray((digit * 255).astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
     return np.asarray(image, dtype=np.float64) / 255
 
 
@@ -113,7 +114,7 @@ def write_demo_data(out: Path, train: int = 600, val: int = 150, seed: int = 0) 
     Args:
         out: the folder, made if it is not there.
         train, val: number of scenes.
-        seed: of the split and the scenes.
+        seed: decides which digits are for validation, and what the scenes look like.
     """
     for split, (images, labels) in split_digits(seed).items():
         rng = np.random.default_rng([seed, split == 'val'])

@@ -41,8 +41,8 @@ class SplitDataset(Dataset):  # type: ignore[type-arg]
     @dataclass(frozen=True, kw_only=True)
     class Options(options.Options):
         """The options of the data set."""
-        dataset: Any = option(AnyDataset(), doc="config of a `BaseDataset` (all of mmseg's, mmdet's and mmpretrain's are). Wrappers "
-                              'such as `RepeatDataset` go around this one, not into it')
+        dataset: Any = option(AnyDataset(), doc="config of a `BaseDataset` (all of mmseg's, mmdet's and mmpretrain's are). "
+                              'Wrappers such as `RepeatDataset` go around this one, not into it')
         part: str = option(Choice(PARTS), doc='which of the two')
         ratio: float = option(Number(above=0, below=1), 0.8, 'fraction of the images in the training part')
         seed: int = option(Number(whole=True), 0, 'of the split')
@@ -69,8 +69,8 @@ class SplitDataset(Dataset):  # type: ignore[type-arg]
         self.dataset.full_init()
         kept = [self.dataset.get_data_info(index) for index in range(len(self.dataset))]
         if len(kept) != len(everything) and not all('img_path' in info for info in everything):
-            raise DistillationError(f'{type(self.dataset).__name__} filters images that have no path, so they cannot be told '
-                                    'apart', path='SplitDataset.dataset', hint='Set its filter_cfg to None.')
+            raise DistillationError(f'{type(self.dataset).__name__} filters images that have no path, so they cannot be '
+                                    'told apart', path='SplitDataset.dataset', hint='Set its filter_cfg to None.')
         indices = [index for index, identity in enumerate(_identities(kept)) if identity in mine]
         if not indices:
             raise DistillationError(f'the {self.part} part of {len(everything)} images at ratio {self.ratio} is empty',
@@ -81,15 +81,21 @@ class SplitDataset(Dataset):  # type: ignore[type-arg]
 
     @property
     def metainfo(self) -> Dict[str, Any]:
-        return self.dataset.metainfo
+        """Classes, palette and the like: those of the whole data set."""
+        metainfo: Dict[str, Any] = self.dataset.metainfo
+        return metainfo
 
     def get_data_info(self, index: int) -> Dict[str, Any]:
+        """The annotations of an image of this part."""
         self.full_init()
-        return self.dataset.get_data_info(index)
+        info: Dict[str, Any] = self.dataset.get_data_info(index)
+        return info
 
     def get_cat_ids(self, index: int) -> List[int]:
+        """The categories in an image of this part, for wrappers that balance classes."""
         self.full_init()
-        return self.dataset.get_cat_ids(index)
+        categories: List[int] = self.dataset.get_cat_ids(index)
+        return categories
 
     def __len__(self) -> int:
         self.full_init()

@@ -4,5 +4,5 @@ from .distances import DISTANCES, KNOWN_DISTANCE, Distance, halving_weights, hcl
 from .divergences import kl_divergence
 from .valid_area import ValidArea, mask_padding_option, masked_mean, masked_norm, pixel_labels
 
-__all__ = ['DISTANCES', 'KNOWN_DISTANCE', 'Batch', 'Distance', 'ValidArea', 'halving_weights', 'hcl', 'kl_divergence', 'l1', 'l2',
-           'mask_padding_option', 'masked_mean', 'masked_norm', 'measure', 'pixel_labels']
+__all__ = ['DISTANCES', 'KNOWN_DISTANCE', 'Batch', 'Distance', 'ValidArea', 'halving_weights', 'hcl', 'kl_divergence', 'l1',
+           'l2', 'mask_padding_option', 'masked_mean', 'masked_norm', 'measure', 'pixel_labels']

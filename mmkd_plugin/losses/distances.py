@@ -49,9 +49,9 @@ def l1(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None) -> Tens
 def hcl(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None, levels: Sequence[int] = (4, 2, 1)) -> Tensor:
     """Hierarchical context loss (ReviewKD, Chen et al., CVPR 2021): :func:`l2` at full and at pooled resolutions.
 
-    The pooled maps have l x l cells for every l in ``levels`` below the height; the full resolution weighs 1, they
-    1/2, 1/4, ... in the order they are used, and the sum is divided by the sum of the weights. Where some cells do not count,
-    a pooled cell is the mean of those of its cells that do.
+    The pooled maps have l x l cells for every l in ``levels`` below the height. The full resolution weighs 1, the pooled
+    maps 1/2, 1/4, ... in the order they are used, and the sum is divided by the sum of the weights. Where some cells do not
+    count, a pooled cell is the mean of those of its cells that do.
 
     Args:
         student, teacher: (B, C, H, W).
@@ -59,7 +59,8 @@ def hcl(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None, levels
         levels: sides of the pooled maps.
     """
     teacher = teacher.detach()
-    total, weight, weights = l2(student, teacher, valid), 1.0, 1.0
+    total: Tensor = l2(student, teacher, valid)
+    weight = weights = 1.0
     for side in levels:
         if side >= student.shape[2]:
             continue
@@ -70,12 +71,15 @@ def hcl(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None, levels
 
 
 def _pooled_l2(student: Tensor, teacher: Tensor, valid: Optional[Tensor], side: int) -> Tensor:
+    pooled: Tensor
     if valid is None:
-        return l2(F.adaptive_avg_pool2d(student, side), F.adaptive_avg_pool2d(teacher, side))
+        pooled = l2(F.adaptive_avg_pool2d(student, side), F.adaptive_avg_pool2d(teacher, side))
+        return pooled
     share = F.adaptive_avg_pool2d(valid.to(student.dtype), side)
     seen = share > 0
     ours, theirs = (F.adaptive_avg_pool2d(feature * valid, side) / share.where(seen, 1.0) for feature in (student, teacher))
-    return l2(ours, theirs, seen)
+    pooled = l2(ours, theirs, seen)
+    return pooled
 
 
 def measure(distance: Distance, student: Tensor, teacher: Tensor, valid: Optional[Tensor]) -> Tensor:

@@ -14,8 +14,8 @@ from .batch import Batch
 
 def mask_padding_option() -> Any:
     """The option ``mask_padding`` of every distiller that compares features."""
-    return option(Either(Flag(), (None,)), None, 'whether padding and ignored regions are left out; None: True for detection, '
-                  'False otherwise')
+    return option(Either(Flag(), (None,)), None, 'whether padding and ignored regions are left out; None: True for '
+                  'detection, False otherwise')
 
 
 class ValidArea:
@@ -29,7 +29,6 @@ class ValidArea:
 
     What counts as padding is what the data preprocessor adds to make a batch. A ``Pad`` transform in the pipeline makes the
     image itself larger (``img_shape``), and what it adds counts.
-
     """
 
     def __init__(self, mask_padding: Optional[bool], ignore_index: int = 255):
@@ -38,10 +37,11 @@ class ValidArea:
     def acts(self, batch: Batch) -> bool:
         """Whether batches of this kind are masked. Raises :class:`DistillationError` where they should be but cannot."""
         samples = batch.data_samples
-        if not samples or not isinstance(samples, (list, tuple)):
+        if not isinstance(samples, (list, tuple)) or not samples:  # a tensor has no truth
             if self.mask_padding:
-                raise DistillationError(f'does not go with data samples that are a {type(samples).__name__}', path='mask_padding',
-                                        given=True, accepted='a list with one for each image, or mask_padding=False')
+                raise DistillationError(f'does not go with data samples that are a {type(samples).__name__}',
+                                        path='mask_padding', given=True,
+                                        accepted='a list with one for each image, or mask_padding=False')
             return False
         return is_detection(samples) if self.mask_padding is None else self.mask_padding
 
@@ -141,19 +141,20 @@ def masked_norm(norm: nn.Module, feature: Tensor, valid: Optional[Tensor]) -> Te
     """A norm whose statistics are those of the valid cells: ``norm(feature)`` where nothing is padded.
 
     Args:
-        norm: batch norm (of this rank, not SyncBN), group or instance norm, or an identity.
+        norm: a batch norm (of this rank, not SyncBN), group norm, instance norm or identity.
         feature: (B, C, H, W) float32.
         valid: (B, 1, H, W) bool, or None for all.
 
     Returns:
         (B, C, H, W); what invalid cells hold has no meaning.
     """
-    if valid is None or isinstance(norm, nn.Identity):
-        return norm(feature)
+    if valid is None or isinstance(norm, nn.Identity) or (isinstance(norm, _BatchNorm) and not norm.training):
+        plain: Tensor = norm(feature)
+        return plain
+    assert isinstance(norm, (_BatchNorm, _InstanceNorm, nn.GroupNorm)), 'no other norm is accepted where one is chosen'
     batch, channels, *size = feature.shape
+    dims: Tuple[int, ...]
     if isinstance(norm, _BatchNorm):
-        if not norm.training:
-            return norm(feature)
         grouped, cells, dims = feature, valid.to(feature.dtype), (0, 2, 3)
     else:
         groups = channels if isinstance(norm, _InstanceNorm) else norm.num_groups
@@ -174,6 +175,9 @@ def masked_norm(norm: nn.Module, feature: Tensor, valid: Optional[Tensor]) -> Te
 @torch.no_grad()
 def _track(norm: _BatchNorm, mean: Tensor, variance: Tensor, seen: Tensor) -> None:
     """Moves the running statistics, where a cell has been seen at all."""
+    assert norm.num_batches_tracked is not None, 'it tracks running statistics'
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     norm.num_batches_tracked.add_(seen)
     momentum = 1 / norm.num_batches_tracked.clamp(min=1) if norm.momentum is None else norm.momentum
     share = seen * momentum

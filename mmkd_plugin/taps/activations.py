@@ -22,7 +22,7 @@ class FoundActivation:
     Attributes:
         activation: the module.
         call: number of its call inside the tapped module, from 1: residual blocks use one module several times.
-        shape: of its input.
+        shape: the shape of its input.
         norm: the batch norm that ran last before it, if any.
         channels_last: whether it works on (B, H, W, C), as in ConvNeXt.
     """
@@ -93,8 +93,8 @@ class ActivationSearch:
         if turned:
             last = turned[-1]
             return FoundActivation(last.activation, last.call, last.shape, None, channels_last=True)
-        raise TapError(self.tap, f'has no activation at its resolution: none inside {type(self.module).__name__} works at that '
-                       f'of its output, {tuple(size)}', accepted='a module that has one, or the output')
+        raise TapError(self.tap, f'has no activation at its resolution: none inside {type(self.module).__name__} works at '
+                       f'that of its output, {tuple(size)}', accepted='a module that has one, or the output')
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         self._running, self._norm, self._last_output = True, None, None

@@ -13,7 +13,7 @@ def dry_run(model: nn.Module, taps: FeatureTaps, image: Tensor) -> None:
 
     Args:
         model: the student or the teacher.
-        taps: of that model.
+        taps: the taps of that model.
         image: (1, C, H, W).
 
     Raises:
@@ -29,5 +29,6 @@ def dry_run(model: nn.Module, taps: FeatureTaps, image: Tensor) -> None:
             if isinstance(error, DistillationError):
                 raise
             raise DistillationError(
-                f'the {taps.role} ({type(model).__name__}) does not run on a dry-run image of {tuple(image.shape[1:])}: {error}',
-                path='model.image_shape', hint='Set image_shape=(channels, height, width) to a size it takes.') from error
+                f'the {taps.role} ({type(model).__name__}) does not run on a dry-run image of {tuple(image.shape[1:])}: '
+                f'{error}', path='model.image_shape',
+                hint='Set image_shape=(channels, height, width) to a size it takes.') from error

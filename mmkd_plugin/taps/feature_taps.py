@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from .activations import ActivationSearch
 from .address import TapAddress
 from .recording import FeatureSum, Recording, TapsComplete
+from .shapes import map_size
 from .tap import Tap
 
 Replacements = Mapping[str, Callable[[Tensor], Tensor]]
@@ -92,16 +93,17 @@ class FeatureTaps:
             for tap in taps:
                 handles += tap.hook(recording.add)
                 # Out of place instead of a clone: no extra copy, and the tensor before the activation stays what it is.
-                if getattr(tap.activation, 'inplace', False):
-                    tap.activation.inplace = False
-                    in_place.append(tap.activation)
+                activation: Any = tap.activation
+                if getattr(activation, 'inplace', False):
+                    activation.inplace = False
+                    in_place.append(activation)
             with suppress(TapsComplete):
                 yield recording
         finally:
             for handle in handles:
                 handle.remove()
-            for activation in in_place:
-                activation.inplace = True
+            for changed in in_place:
+                changed.inplace = True
 
     def settle(self, forward: Callable[[], object], image: Tensor) -> Dict[str, TapInfo]:
         """Finds activations, shapes, in-place hazards and norms by running ``forward`` (a dry run) twice.
@@ -117,7 +119,7 @@ class FeatureTaps:
         if recording.overwritten():
             recording = self._dry_run(forward)
         for address, feature in recording.features(image).items():
-            size = tuple(feature.shape[2:]) if feature.dim() == 4 else None
+            size = map_size(feature) if feature.dim() == 4 else None
             self.info[address] = TapInfo(address, feature.shape[1], size, self._norm_of(address, feature.shape[1]),
                                          recording.order.index(address))
         return self.info

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from ..utils.errors import DistillationError
-from .shapes import tokens_to_map, widened
+from .shapes import map_size, tokens_to_map, widened
 from .tap import Tap, TapError
 
 
@@ -122,11 +122,11 @@ class Recording:
     @staticmethod
     def _as_map(tap: Tap, feature: Tensor, inputs: Tensor) -> Tensor:
         if feature.dim() and len(feature) != len(inputs):
-            raise TapError(tap, f'has {len(feature)} items for {len(inputs)} images; regions and queries cannot be compared, '
-                           'features of whole images can')
+            raise TapError(tap, f'has {len(feature)} items for {len(inputs)} images; regions and queries cannot be '
+                           'compared, features of whole images can')
         if feature.dim() == 3:
             try:
-                return tokens_to_map(feature, tuple(inputs.shape[2:]))
+                return tokens_to_map(feature, map_size(inputs))
             except DistillationError as error:
                 raise TapError(tap, f'is no map: {error}') from None
         if feature.dim() not in (2, 4):

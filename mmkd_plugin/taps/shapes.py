@@ -11,8 +11,15 @@ from ..utils.errors import DistillationError
 def as_map(feature: Tensor, image_size: Optional[Tuple[int, int]] = None) -> Tensor:
     """(B, C, H, W) as it is, (B, C) as (B, C, 1, 1); tokens (B, L, C) of images of that size as their grid."""
     if feature.dim() == 3:
+        assert image_size is not None, 'whoever may have tokens gives it'
         return tokens_to_map(feature, image_size)
     return feature if feature.dim() == 4 else feature[:, :, None, None]
+
+
+def map_size(feature: Tensor) -> Tuple[int, int]:
+    """(H, W) of a map (B, C, H, W)."""
+    height, width = feature.shape[2:]
+    return height, width
 
 
 def widened(feature: Tensor) -> Tensor:
@@ -41,14 +48,14 @@ def resize(feature: Tensor, size: Sequence[int], mode: str = 'area') -> Tensor:
         mode: ``'area'``: shrinking averages (adaptive average pooling), enlarging interpolates bilinearly; ``'bilinear'``,
             also where it shrinks: linear in the map and the same at every resolution; ``'nearest'``.
     """
-    size = tuple(size)
-    if tuple(feature.shape[2:]) == size:
+    rows, columns = size
+    if tuple(feature.shape[2:]) == (rows, columns):
         return feature
     if mode == 'nearest':
-        return F.interpolate(feature, size, mode='nearest')
-    if mode == 'area' and feature.shape[2] >= size[0] and feature.shape[3] >= size[1]:
-        return F.adaptive_avg_pool2d(feature, size)
-    return F.interpolate(feature, size, mode='bilinear', align_corners=False)
+        return F.interpolate(feature, (rows, columns), mode='nearest')
+    if mode == 'area' and feature.shape[2] >= rows and feature.shape[3] >= columns:
+        return F.adaptive_avg_pool2d(feature, (rows, columns))
+    return F.interpolate(feature, (rows, columns), mode='bilinear', align_corners=False)
 
 
 def tokens_to_map(tokens: Tensor, image_size: Tuple[int, int], extra_tokens: Sequence[int] = (0, 1, 2)) -> Tensor:

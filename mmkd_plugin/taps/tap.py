@@ -16,7 +16,7 @@ class TapError(DistillationError):
     """An error about one tap.
 
     Attributes:
-        address: of the tap; whoever knows whose it is can say so.
+        address: the tap's address; it tells whoever knows the distillers which of them wants this tap.
     """
 
     def __init__(self, tap: 'Tap', problem: str, *, accepted: str = '', hint: str = ''):
@@ -54,11 +54,14 @@ class Tap:
         if self.port == 'out' or (self.port == 'end' and self.activation is None):
             return [self.module.register_forward_hook(
                 lambda module, args, output: self._put(output, add(self, self._select(output))))]
-        if self.port == 'in':
-            return [self.module.register_forward_pre_hook(
-                lambda module, args, kwargs: add(self, self._select(next(iter((*args, *kwargs.values()))))),
-                with_kwargs=True)]
-        return self._hook_activation(add)
+        return self._hook_input(add) if self.port == 'in' else self._hook_activation(add)
+
+    def _hook_input(self, add: Add) -> List[RemovableHandle]:
+        def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+            replacement = add(self, self._select(next(iter((*args, *kwargs.values())))))
+            assert replacement is None, 'an input is looked at, never replaced'
+
+        return [self.module.register_forward_pre_hook(enter, with_kwargs=True)]
 
     def _hook_activation(self, add: Add) -> List[RemovableHandle]:
         assert self.activation is not None
@@ -88,8 +91,11 @@ class Tap:
 
     def close(self, feature: Tensor) -> Tensor:
         """What the module returns where ``feature`` is what it has at the tap: it goes through the closing activation."""
+        if self.activation is None:
+            return feature
         # Past the hooks, which would take this for a call of the model's own.
-        return feature if self.activation is None else self.activation.forward(feature)
+        closed: Tensor = self.activation.forward(feature)
+        return closed
 
     def _select(self, output: Any) -> Tensor:
         if self.index is not None:

@@ -1,4 +1,4 @@
-"""Walking configs of data sets that are wrapped in one another (``RepeatDataset``, ``ConcatDataset``, ``SplitDataset``, ...)."""
+"""Walking configs of data sets that wrap one another (``RepeatDataset``, ``ConcatDataset``, ``SplitDataset``, ...)."""
 from typing import Any, Callable, Dict, List
 
 DatasetConfig = Dict[str, Any]

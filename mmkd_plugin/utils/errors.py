@@ -1,7 +1,7 @@
 """One exception for everything a user can get wrong, as data: where, what was given, what is accepted, what is near."""
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, Iterable, Iterator, Optional, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence
 
 _NOT_SAID = object()
 MOST_LISTED = 20
@@ -74,21 +74,24 @@ def nearest_names(value: Any, names: Iterable[str], count: int = 2) -> Sequence[
     return [lower[name] for name in get_close_matches(str(value).lower(), lower, n=count, cutoff=0.5)]
 
 
-def unknown_name(path: str, value: Any, names: Iterable[Any], hint: str = '', problem: str = 'is not known') -> DistillationError:
+def unknown_name(path: str, value: Any, names: Iterable[Any], hint: str = '',
+                 problem: str = 'is not known') -> DistillationError:
     """The error for a name that is none of ``names``; they are listed unless there are more than 20."""
     names = [str(name) for name in names]
     accepted = (', '.join(names) or 'nothing') if len(names) <= MOST_LISTED else ''
-    return DistillationError(problem, path=path, given=value, accepted=accepted, nearest=nearest_names(value, names), hint=hint)
+    return DistillationError(problem, path=path, given=value, accepted=accepted, nearest=nearest_names(value, names),
+                             hint=hint)
 
 
-def check_known_keys(path: str, given: Iterable[str], accepted: Iterable[str], hints: Optional[dict] = None) -> None:
+def check_known_keys(path: str, given: Iterable[str], accepted: Iterable[str],
+                     hints: Optional[Mapping[str, str]] = None) -> None:
     """Raises :class:`DistillationError` for the first key of ``given`` that is not accepted.
 
     Args:
-        path: of the dict the keys stand in; '' for the top.
+        path: where the dict with these keys stands in the config; '' for the top.
         given: the keys that were found.
-        accepted: those that may be there.
-        hints: by key that is known to be wrong, what to do about it.
+        accepted: the keys that may be there.
+        hints: for a key that is known to be wrong, what to do about it.
     """
     accepted = list(accepted)
     for name in given:

@@ -54,7 +54,8 @@ def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
     state = state if isinstance(state, dict) else {}
     weights = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not weights:
-        raise DistillationError('is not a checkpoint: no weights under "state_dict" or at the top', path=key, given=str(reference))
+        raise DistillationError('is not a checkpoint: no weights under "state_dict" or at the top', path=key,
+                                given=str(reference))
     return {name[len('module.'):] if name.startswith('module.') else name: value for name, value in weights.items()}
 
 

@@ -1,7 +1,7 @@
 """Context managers that keep side work (dry runs, matching updates) from leaving traces in a training run."""
 import random
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ def get_rng_state() -> Dict[str, Any]:
     The form survives ``torch.save`` and ``torch.load(weights_only=True)``.
     """
     version, python_state, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 (mm transforms draw from it)
+    numpy_state = np.random.get_state()  # noqa: NPY002 (mm transforms draw from it)
+    # numpy's type leaves open whether it is a dict: it is none unless one is asked for.
+    name, keys, position, has_gauss, cached = cast(Tuple[str, Any, int, int, float], numpy_state)
     state = dict(
         python=[version, list(python_state), gauss],
         numpy=[name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],

@@ -6,8 +6,8 @@ A class that is built from a config declares its options as a frozen dataclass::
     class Options(options.Options):
         temperature: float = option(Number(above=0), 1.0, 'T of the softmax')
 
-``Options.read(given)`` checks a dict of values and names in one error what does not fit; :func:`reference_table` is the table in
-the documentation. The kinds of values (:class:`Number`, :class:`Choice`, ...) say in words what they accept, once.
+``Options.read(given)`` checks a dict of values and names in one error what does not fit; :func:`reference_table` is the
+table in the documentation. The kinds of values (:class:`Number`, :class:`Choice`, ...) say in words what they accept, once.
 """
 import copy
 import dataclasses
@@ -56,10 +56,13 @@ class Number(Kind):
         return ' '.join([f'a {"whole " if self.whole else ""}number', ' and '.join(bounds)]).strip()
 
     def fits(self, value: Any) -> bool:
+        return self._is_number(value) and ((self.above is None or value > self.above)
+                                           and (self.least is None or value >= self.least)
+                                           and (self.below is None or value < self.below))
+
+    def _is_number(self, value: Any) -> bool:
         kind = Integral if self.whole else Real
-        return (isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-                and (self.above is None or value > self.above) and (self.least is None or value >= self.least)
-                and (self.below is None or value < self.below))
+        return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Choice(Kind):
     """One of some names.
 
     Args:
-        names: of them, or a function that tells them, where they may be registered later.
+        names: the names, or a function that returns them, where more may be registered later.
         more: what else is accepted beside the names, in words, for messages.
     """
     names: Union[Tuple[str, ...], Callable[[], Iterable[str]]]
@@ -142,7 +145,8 @@ class Either(Kind):
             if error.path:
                 raise  # a part of it is named
             near = nearest_names(value, [*error.nearest, *map(str, self.constants)])
-            raise DistillationError(error.problem, given=value, accepted=self.accepted, nearest=near, hint=error.hint) from None
+            raise DistillationError(error.problem, given=value, accepted=self.accepted, nearest=near,
+                                    hint=error.hint) from None
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class ListOf(Kind):
     """A list (or tuple) of one kind, of some length.
 
     Args:
-        kind: of the items.
+        kind: what each item is.
         what: the items in words, in the plural.
         length: how many; at least one if None.
         different: whether no item may be there twice.
@@ -179,7 +183,7 @@ class Block(Kind):
     """A dict with text keys: a config of something else, read by whoever builds it.
 
     Args:
-        what: of what, e.g. ``"a loader's config"``.
+        what: in words, what the dict configures, e.g. ``"a loader's config"``.
         needs: keys that must be there, with a text.
     """
     what: str = 'a dict'
