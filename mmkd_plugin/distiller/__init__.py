@@ -17,6 +17,6 @@ from .gradients import reentrant_checkpoints_refused
 from .paired import PairedDistiller
 from .pairs import Pairs, ParsedPair, describe_pairs, pair_names, short_names
 
-__all__ = ['Batch', 'Distiller', 'Features', 'ForwardWrap', 'IdleInPart', 'KeepsStep', 'KeptStep', 'Losses', 'PairedDistiller', 'Pairs',
-           'ParsedPair', 'SumsTeacherFeatures', 'Surroundings', 'TapNames', 'Wrapped', 'WrapsForward', 'build_distiller',
-           'describe_pairs', 'pair_names', 'reentrant_checkpoints_refused', 'short_names']
+__all__ = ['Batch', 'Distiller', 'Features', 'ForwardWrap', 'IdleInPart', 'KeepsStep', 'KeptStep', 'Losses',
+           'PairedDistiller', 'Pairs', 'ParsedPair', 'SumsTeacherFeatures', 'Surroundings', 'TapNames', 'Wrapped',
+           'WrapsForward', 'build_distiller', 'describe_pairs', 'pair_names', 'reentrant_checkpoints_refused', 'short_names']

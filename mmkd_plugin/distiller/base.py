@@ -21,7 +21,7 @@ class Surroundings:
         student: the model that is trained.
         teacher: the model that is followed.
         teacher_identity: text of the teacher's config and ``sha256`` of its weights.
-        work_dir: of the run, where searches leave their results; None outside of a Runner.
+        work_dir: the run's work dir, where searches leave their results; None outside of a Runner.
     """
     student: nn.Module
     teacher: nn.Module
@@ -32,19 +32,19 @@ class Surroundings:
 class Distiller(nn.Module):
     """Maps tapped features of student and teacher to named losses.
 
-    A sub-class has up to four methods: :meth:`find_taps` says which features it needs, :meth:`prepare` makes what depends on
-    their shapes, :meth:`forward` returns the losses, :meth:`describe` says in a line what it does. Its options are the fields
-    of its ``Options``. Its parameters (adapters) are trained by the run's optimiser and its ``state_dict`` is kept under
-    ``mmkd`` in the checkpoint. What needs more takes a capability of :mod:`~mmkd_plugin.distiller.capabilities`.
+    A sub-class has up to four methods: :meth:`find_taps` says which features it needs, :meth:`prepare` makes what depends
+    on their shapes, :meth:`forward` returns the losses, :meth:`describe` says in a line what it does. Its options are the
+    fields of its ``Options``. Its parameters (adapters) are trained by the run's optimiser and its ``state_dict`` is kept
+    under ``mmkd`` in the checkpoint. What needs more takes a capability of :mod:`~mmkd_plugin.distiller.capabilities`.
 
     Args:
-        options: by name; see ``Options`` of the class, and :class:`~mmkd_plugin.distiller.strength.StrengthOptions` for those
-            that every distiller has.
+        options: by name; see ``Options`` of the class, and :class:`~mmkd_plugin.distiller.strength.StrengthOptions` for the
+            options that every distiller has.
 
     Attributes:
         options: as read.
         strength: its weight, schedule and scale.
-        name: of the distiller in the config, set by whoever builds it.
+        name: what the config calls the distiller; set by whoever builds it.
         student_taps, teacher_taps: addresses of the features it needs.
 
     Raises:

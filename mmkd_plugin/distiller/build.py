@@ -22,11 +22,13 @@ def build_distiller(name: str, cfg: Any) -> Distiller:
         if not isinstance(name, str) or not name.isidentifier():
             raise DistillationError('is no name', given=name, accepted='letters, digits and underscores')
         if 'loss' in name:
-            raise DistillationError('has "loss" in it: mmengine adds up everything in the log with that in its name, and the '
-                                    'name of a distiller is part of what it logs', given=name, accepted="a name without 'loss'")
+            raise DistillationError('has "loss" in it: mmengine adds up everything in the log with that in its name, and '
+                                    'the name of a distiller is part of what it logs', given=name,
+                                    accepted="a name without 'loss'")
         if not isinstance(cfg, dict) or 'type' not in cfg:
             raise DistillationError('is no distiller', given=cfg, accepted='a dict with a type')
-        distiller: Distiller = _distiller_class(cfg['type'])(**{key: value for key, value in cfg.items() if key != 'type'})
+        options = {key: value for key, value in cfg.items() if key != 'type'}
+        distiller: Distiller = _distiller_class(cfg['type'])(**options)
     distiller.name = name
     return distiller
 

@@ -53,7 +53,7 @@ class KeptStep:
     rng: Dict[str, Any]
 
 
-class KeepsStep(ABC):
+class KeepsStep:
     """It can keep the training forward at hand, for a search that goes over the same batch again.
 
     Attributes:

@@ -71,8 +71,8 @@ def reentrant_checkpoints_refused(advice: str) -> Iterator[None]:
     except RuntimeError as error:
         if 'heckpoint' not in str(error):
             raise
-        raise DistillationError('gradients cannot be taken through a re-entrant activation checkpoint (with_cp of the model)',
-                                hint=advice) from error
+        raise DistillationError('gradients cannot be taken through a re-entrant activation checkpoint (with_cp of the '
+                                'model)', hint=advice) from error
 
 
 def _scaled_gradients(loss: Tensor, edges: Dict[str, GradientEdge], scale: float) -> Dict[str, Tensor]:

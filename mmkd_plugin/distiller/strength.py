@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from ..utils.errors import DistillationError
 from ..utils.options import Either, Number, Options, option
@@ -29,15 +29,16 @@ class StrengthOptions(Options):
     warmup: int = option(Number(least=0, whole=True), 0,
                          'iterations over which the weight rises linearly from 0, starting at `begin`')
     loss_scale: Union[float, str] = option(
-        Either(Number(above=0), ('auto',)), 1.0, "a second factor; 'auto': found in the first iterations so that with weight 1 "
-        "the gradient at the student's taps is as strong as the task loss's, then frozen, logged, and kept in the checkpoint")
+        Either(Number(above=0), ('auto',)), 1.0, "a second factor; 'auto': found in the first iterations so that with "
+        "weight 1 the gradient at the student's taps is as strong as the task loss's, then frozen, logged, and kept in the "
+        'checkpoint')
     calibration_iters: Optional[int] = option(
         Either(Number(above=0, whole=True), (None,)), None,
         "how many iterations 'auto' takes; None: until the ratio has settled (200 to 2000)")
     log_gradients: int = option(
-        Number(least=0, whole=True), 0, "every how many iterations the ratio of the gradients (the distiller's, weighted, to "
-        "the task loss's) and their cosine are logged; 0 for never. Such an iteration costs two backward passes down to the "
-        'taps more')
+        Number(least=0, whole=True), 0, "every how many iterations the ratio of the gradients (the distiller's, weighted, "
+        "to the task loss's) and their cosine are logged; 0 for never. Such an iteration costs two backward passes down to "
+        'the taps more')
 
     def check(self, given: Sequence[str]) -> None:
         if self.end is not None and self.end <= self.begin:
@@ -59,7 +60,7 @@ class Strength(nn.Module):
         options: its weight, schedule and scale.
 
     Attributes:
-        calibration: of ``loss_scale='auto'``, None where the scale is given.
+        calibration: what finds the scale with ``loss_scale='auto'``; None where the scale is given.
     """
 
     def __init__(self, options: StrengthOptions):
@@ -89,10 +90,10 @@ class Strength(nn.Module):
         """Calibrates the scale, if that is going on; returns what is to be logged, by ``gradient_*``.
 
         Args:
-            comparisons: of the unweighted loss, by student tap.
+            comparisons: by student tap, the gradient of the unweighted loss compared with the task loss's.
             iteration: the global iteration.
-            weight: the distiller's at this iteration.
-            path: of the distiller, for the log.
+            weight: the distiller's weight at this iteration.
+            path: where the distiller stands in the config, for the log.
         """
         total = sum(comparisons.values(), GradientComparison(0, 0, 0))
         if self.calibration is not None and self._calibrating:
@@ -130,6 +131,9 @@ class ScaleCalibration(nn.Module):
         iterations: the window is the first so many iterations. None: it holds 200 and moves on until the ratio has
             settled, for 2000 at most.
     """
+    log_scales: Tensor
+    counted: Tensor
+    frozen: Tensor
 
     def __init__(self, iterations: Optional[int] = None):
         super().__init__()
@@ -166,8 +170,8 @@ class ScaleCalibration(nn.Module):
         """Takes one iteration into account, unless a gradient was 0 or not finite in it.
 
         Args:
-            comparison: of the task loss's and the distiller's gradients, at all taps together.
-            path: of the distiller, for the log.
+            comparison: the distiller's gradients at all taps together, compared with the task loss's.
+            path: where the distiller stands in the config, for the log.
 
         Raises:
             DistillationError: when that has been so in as many iterations as the calibration takes.
@@ -176,9 +180,9 @@ class ScaleCalibration(nn.Module):
             self._rejected += 1
             if self._rejected >= self.limit:
                 raise DistillationError(
-                    f'found no scale: in {self._rejected} iterations a gradient at the taps was 0 or not finite (squared norms '
-                    f'in the last: task loss {comparison.task:g}, distiller {comparison.distillation:g})', path='loss_scale',
-                    given='auto', accepted='a number, or taps that both losses reach')
+                    f'found no scale: in {self._rejected} iterations a gradient at the taps was 0 or not finite (squared '
+                    f'norms in the last: task loss {comparison.task:g}, distiller {comparison.distillation:g})',
+                    path='loss_scale', given='auto', accepted='a number, or taps that both losses reach')
             return
         length = len(self.log_scales)
         # Rounded as the buffer is: a resumed run has the same numbers.

@@ -1,5 +1,5 @@
 """The overlay: a student that can be distilled, its teacher, one training forward, and what a checkpoint keeps."""
-from .checkpoint import DistillationHook, StatefulHook, distillation_of, unwrap
+from .checkpoint import DistillationHook, StatefulHook, distillation_of, distilled, unwrap
 from .distillation import Distillation
 from .overlay import DistilledMixin, build_distilled_model
 from .runner import extend_runner
@@ -7,4 +7,4 @@ from .step import Step
 from .teacher import Teacher, build_teacher
 
 __all__ = ['Distillation', 'DistillationHook', 'DistilledMixin', 'StatefulHook', 'Step', 'Teacher', 'build_distilled_model',
-           'build_teacher', 'distillation_of', 'extend_runner', 'unwrap']
+           'build_teacher', 'distillation_of', 'distilled', 'extend_runner', 'unwrap']

@@ -26,20 +26,27 @@ CHECKPOINT_VERSION = 2
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The model inside a DDP wrapper, or the model itself."""
-    inner: nn.Module = model.module if is_model_wrapper(model) else model
+    inner = model.module if is_model_wrapper(model) else model
+    assert isinstance(inner, nn.Module), 'a wrapper holds a module'
     return inner
+
+
+def distilled(runner: Runner) -> DistilledMixin:
+    """The student of a runner, out of its DDP wrapper. Raises :class:`DistillationError` if it is not distilled."""
+    model = unwrap(runner.model)
+    if not isinstance(model, DistilledMixin):
+        raise DistillationError("the model is not distilled: mmkd hooks need model=dict(type='mmkd.DistilledModel', ...)",
+                                path='model.type', given=type(model).__name__)
+    return model
 
 
 def distillation_of(runner: Runner) -> Distillation:
     """The attached distillation of a runner's model. Raises :class:`DistillationError` if the model has none."""
-    model = unwrap(runner.model)
-    distillation = getattr(model, 'distillation', None)
-    if isinstance(model, DistilledMixin) and distillation is None:
-        raise DistillationError(f'distillation is not attached: {type(runner).__name__}.train does not do it', hint="Use mmengine's "
-                                'Runner, or call model.attach_distillation() before the optimiser is built.')
-    if not isinstance(distillation, Distillation):
-        raise DistillationError("the model is not distilled: mmkd hooks need model=dict(type='mmkd.DistilledModel', ...)",
-                                path='model.type', given=type(model).__name__)
+    distillation = distilled(runner).distillation
+    if distillation is None:
+        raise DistillationError(f'distillation is not attached: {type(runner).__name__}.train does not do it',
+                                hint="Use mmengine's Runner, or call model.attach_distillation() before the optimiser is "
+                                'built.')
     return distillation
 
 
@@ -67,8 +74,8 @@ def stateful_hooks(runner: Runner) -> Dict[str, StatefulHook]:
     for hook in hooks:
         other = by_key[hook.state_key]
         if other is not hook:
-            raise DistillationError(f'{type(hook).__name__} and {type(other).__name__} are two of one kind', path='custom_hooks',
-                                    accepted='one')
+            raise DistillationError(f'{type(hook).__name__} and {type(other).__name__} are two of one kind',
+                                    path='custom_hooks', accepted='one')
     return by_key
 
 
@@ -90,8 +97,8 @@ class DistillationHook(Hook):
     @dataclass(frozen=True, kw_only=True)
     class Options(options.Options):
         """The options of the hook."""
-        interval: int = option(Number(above=0, whole=True), 50, 'every how many iterations a GPU run is asked whether a feature '
-                               'was not finite (a host sync)')
+        interval: int = option(Number(above=0, whole=True), 50, 'every how many iterations a GPU run is asked whether a '
+                               'feature was not finite (a host sync)')
 
     def __init__(self, **given: Any):
         with under('DistillationHook'):
@@ -122,11 +129,12 @@ class DistillationHook(Hook):
             try:
                 distiller.load_state_dict(saved['distillers'][name])
             except RuntimeError as error:
-                raise _refused(f'{distiller.path} is not the one of the checkpoint (pairs, reducer, norm or widths have changed): '
-                               f'{str(error).splitlines()[-1].strip()}') from None
+                raise _refused(f'{distiller.path} is not the one of the checkpoint (pairs, reducer, norm or widths have '
+                               f'changed): {str(error).splitlines()[-1].strip()}') from None
         hooks, saved_hooks = stateful_hooks(runner), saved.get('hooks', {})
         if set(hooks) != set(saved_hooks):
-            raise _refused(f'the checkpoint has the state of the hooks {sorted(saved_hooks)}, the config has {sorted(hooks)}')
+            raise _refused(f'the checkpoint has the state of the hooks {sorted(saved_hooks)}, the config has '
+                           f'{sorted(hooks)}')
         for key, hook in hooks.items():
             hook.load_state_dict(saved_hooks[key])
         if not runner._randomness_cfg.get('diff_rank_seed', False):
@@ -136,15 +144,15 @@ class DistillationHook(Hook):
     def _check(saved: Dict[str, Any], distillation: Distillation) -> None:
         if saved['version'] != CHECKPOINT_VERSION:
             raise _refused(f'the checkpoint has distillation state of version {saved["version"]}, this package goes on from '
-                           f'version {CHECKPOINT_VERSION}', 'Finish the run with the mmkd_plugin it was begun with (version 1: '
-                           '0.1), or start from its weights with load_from without resume.')
+                           f'version {CHECKPOINT_VERSION}', 'Finish the run with the mmkd_plugin it was begun with (version '
+                           '1: 0.1), or start from its weights with load_from without resume.')
         ours, theirs = list(distillation.distillers), list(saved['distillers'])
         if ours != theirs:
             raise _refused(f'the checkpoint has the distillers {theirs}, the config {ours}')
         for name, distiller in distillation.distillers.items():
             if _description(distiller) != saved['descriptions'][name]:
-                raise _refused(f'{distiller.path} is not the one of the checkpoint. Checkpoint: {saved["descriptions"][name]}. '
-                               f'Config: {_description(distiller)}')
+                raise _refused(f'{distiller.path} is not the one of the checkpoint. Checkpoint: '
+                               f'{saved["descriptions"][name]}. Config: {_description(distiller)}')
         here, there = distillation.teacher.identity, saved['teacher']
         if here.get('sha256') != there.get('sha256'):
             raise _refused('the checkpoint was distilled from a teacher with other weights (sha256 '
@@ -180,8 +188,8 @@ class DistillationHook(Hook):
         for distiller in distillation.distillers.values():
             strength = distiller.strength
             if strength.calibration is not None and not strength.calibration.finished:
-                print_log(f"{distiller.path}: the calibration of loss_scale='auto' was not finished in this run; the scale, last "
-                          f'{strength.scale:.6g}, was still moving. Give a smaller calibration_iters, or a number.',
+                print_log(f"{distiller.path}: the calibration of loss_scale='auto' was not finished in this run; the scale, "
+                          f'last {strength.scale:.6g}, was still moving. Give a smaller calibration_iters, or a number.',
                           runner.logger, level=logging.WARNING)
 
 

@@ -1,8 +1,8 @@
 """Parameters that an iteration leaves alone, under DDP, which wants a gradient for every parameter in every iteration.
 
-They get zeros, and before the optimiser's step these zeros are taken away again: weight decay and momentum leave alone what no
-loss has reached, as they do without DDP. Without DDP nothing at all is added, so that an iteration in which no distiller acts
-is the plain student's, bit for bit.
+They get zeros, and before the optimiser's step these zeros are taken away again: weight decay and momentum leave alone what
+no loss has reached, as they do without DDP. Without DDP nothing at all is added, so that an iteration in which no distiller
+acts is the plain student's, bit for bit.
 """
 from typing import Dict, Iterable, List
 
@@ -24,9 +24,9 @@ class IdleParameters:
         """Zero losses, so that DDP sees a gradient for each of the parameters.
 
         Args:
-            name: of the loss.
-            parameters: which no loss of this forward reaches.
-            reached: those of them that are reached all the same, by another forward of the iteration.
+            name: what the loss is called.
+            parameters: the parameters that no loss of this forward reaches.
+            reached: the parameters that another forward of this iteration reaches: their gradients are not taken away.
 
         Returns:
             The loss by its name; nothing without DDP.

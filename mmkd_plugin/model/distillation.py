@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 import torch
 from mmengine.dist import is_distributed
 from mmengine.logging import print_log
+from mmengine.model import BaseModel
 from mmengine.model.utils import revert_sync_batchnorm
 from torch import Tensor, nn
 
@@ -29,7 +30,7 @@ class Distillation(nn.Module):
         teacher: where the other features come from.
         distillers: config of each distiller by name.
         image_shape: (C, H, W) of the image for the dry run.
-        work_dir: of the run, None outside of a Runner.
+        work_dir: the run's work dir, None outside of a Runner.
 
     Attributes:
         student_taps: all taps of the student.
@@ -72,7 +73,7 @@ class Distillation(nn.Module):
         """By name, in the order of the config."""
         return {name: child for name, child in self.named_children() if isinstance(child, Distiller)}
 
-    def begin(self, student: nn.Module, batch: Callable[[], Tuple[Tensor, Any]]) -> Step:
+    def begin(self, student: BaseModel, batch: Callable[[], Tuple[Tensor, Any]]) -> Step:
         """A training forward begins; see :class:`Step`."""
         return Step(self, student, batch)
 
@@ -108,7 +109,8 @@ class Distillation(nn.Module):
         """The teacher's features by address, and its sums by name, for the named distillers, without gradient."""
         summing = [distiller for name in names if isinstance(distiller := self.distillers[name], SumsTeacherFeatures)]
         sums = [total for distiller in summing for total in distiller.teacher_sums()]
-        return self.teacher.features(batch.inputs, batch.data_samples, self.active_taps('teacher', names, batch.iteration), sums)
+        addresses = self.active_taps('teacher', names, batch.iteration)
+        return self.teacher.features(batch.inputs, batch.data_samples, addresses, sums)
 
     def features(self, model: nn.Module, batch: Batch, names: Sequence[str]) -> Tuple[Dict[str, Tensor], Dict[str, Tensor]]:
         """Student's and teacher's features of a batch, without gradient, in the student's present mode.
@@ -123,11 +125,13 @@ class Distillation(nn.Module):
         return recording.features(batch.inputs), self.teacher_features(batch, names)
 
     def _check_that_a_wrapping_one_is_alone(self) -> None:
-        wrapping = [name for name, distiller in self.distillers.items() if isinstance(distiller, WrapsForward) and distiller.wraps]
+        wrapping = [name for name, distiller in self.distillers.items()
+                    if isinstance(distiller, WrapsForward) and distiller.wraps]
         if wrapping and len(self.distillers) > 1:
             others = ', '.join(name for name in self.distillers if name != wrapping[0])
-            raise DistillationError(f'injects features into the student; what {others} would compare are not the features of '
-                                    'one forward', path=f'model.distillers.{wrapping[0]}', accepted='this distiller alone')
+            raise DistillationError(f'injects features into the student; what {others} would compare are not the features '
+                                    'of one forward', path=f'model.distillers.{wrapping[0]}',
+                                    accepted='this distiller alone')
 
     def _find_taps(self, student: nn.Module, work_dir: Optional[Path]) -> None:
         surroundings = Surroundings(student, self.teacher.model, self.teacher.identity, work_dir)

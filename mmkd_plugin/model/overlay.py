@@ -21,7 +21,10 @@ from .distillation import Distillation
 from .teacher import build_teacher
 
 STUDENT_KEYS = ('pretrained', 'train_cfg', 'test_cfg')  # inference APIs write these into the model's config
-Base = nn.Module if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    from mmengine.model import BaseModel as Base  # every student is one, and brings it along: see `distilled_class`
+else:
+    Base = object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ class ModelOptions(Options):
 
 
 @MODELS.register_module(name='DistilledModel')
-def build_distilled_model(**options: Any) -> nn.Module:
+def build_distilled_model(**options: Any) -> BaseModel:
     """Builds a student that can be distilled.
 
     Neither teacher nor distillers are built here: :meth:`DistilledMixin.attach_distillation` does that when training
@@ -70,7 +73,8 @@ def build_distilled_model(**options: Any) -> nn.Module:
         raise DistillationError(f'{type(model).__name__} is not an mmengine BaseModel', path='model.student.type')
     if hasattr(model, 'distillation'):
         raise DistillationError(f'{type(model).__name__} has an attribute named distillation already', path='model.student')
-    model.__class__ = distilled_class(type(model))
+    student_class: type = type(model)
+    model.__class__ = distilled_class(student_class)
     model.register_module('distillation', None)
     model.distillation_cfg = dict(teacher=read.teacher, distillers=read.distillers, image_shape=tuple(read.image_shape))
     return model
@@ -93,7 +97,7 @@ class DistilledMixin(Base):
         Draws no random numbers from the global generators, so the run goes on as the plain student's would.
 
         Args:
-            work_dir: of the run; what a search has written is looked for there.
+            work_dir: the run's work dir; what a search has written is looked for there.
 
         Raises:
             DistillationError: for whatever is wrong in the teacher's or the distillers' config.
@@ -132,7 +136,7 @@ class DistilledMixin(Base):
         # otherwise draw random numbers for them, and the student's weights would differ from a plain run's.
         distillation = self._modules.pop('distillation')
         try:
-            super().init_weights()  # type: ignore[misc]
+            super().init_weights()
         finally:
             self._modules['distillation'] = distillation
 
@@ -156,13 +160,13 @@ def _signature(student_class: type) -> inspect.Signature:
 def _inputs_and_samples(call: inspect.BoundArguments) -> Tuple[Tensor, Any]:
     inputs = list(call.arguments.values())[1]  # after self, whatever the student calls it
     if not isinstance(inputs, Tensor):
-        raise DistillationError(f'the student takes a {type(inputs).__name__} as its first input; distillation needs a batch of '
-                                'images (B, C, H, W)')
+        raise DistillationError(f'the student takes a {type(inputs).__name__} as its first input; distillation needs a '
+                                'batch of images (B, C, H, W)')
     return inputs, call.arguments.get('data_samples')
 
 
 def _new_distilled(student_class: type) -> Any:
-    cls = distilled_class(student_class)
+    cls: Any = distilled_class(student_class)
     return cls.__new__(cls)
 
 

@@ -3,6 +3,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ..distiller import Batch, ForwardWrap, IdleInPart, KeepsStep, KeptStep, Losses, WrapsForward
@@ -25,11 +26,11 @@ class Step:
         batch: gives the images and the data samples; asked only where a distiller acts.
 
     Attributes:
-        weights: of the distillers that act at this iteration, by name.
+        weights: by name, the weight of each distiller that acts at this iteration.
         batch: images, data samples and iteration; None where no distiller acts.
     """
 
-    def __init__(self, distillation: 'Distillation', student: nn.Module, batch: Callable[[], Tuple[Tensor, Any]]):
+    def __init__(self, distillation: 'Distillation', student: BaseModel, batch: Callable[[], Tuple[Tensor, Any]]):
         self._distillation, self._student = distillation, student
         self._all = distillation.distillers
         iteration = current_iteration()
@@ -135,7 +136,8 @@ class Step:
                     losses[f'{name}.{key}'] = value * factor
         return {**losses, **logged}
 
-    def _losses_of(self, name: str, student: Dict[str, Tensor], teacher: Dict[str, Tensor], batch: Batch) -> Dict[str, Tensor]:
+    def _losses_of(self, name: str, student: Dict[str, Tensor], teacher: Dict[str, Tensor],
+                   batch: Batch) -> Dict[str, Tensor]:
         with under(f'model.distillers.{name}'):
             found: Dict[str, Tensor] = self._all[name](student, teacher, batch)
         return found
@@ -168,8 +170,8 @@ def _check_gradients(student: Dict[str, Tensor]) -> None:
         return
     for address, feature in student.items():
         if not feature.requires_grad:
-            raise DistillationError(f'tap {address!r} of the student carries no gradient: everything before it is frozen, or it '
-                                    "lies inside an activation checkpoint (with_cp; tap the block's output then)",
+            raise DistillationError(f'tap {address!r} of the student carries no gradient: everything before it is frozen, '
+                                    "or it lies inside an activation checkpoint (with_cp; tap the block's output then)",
                                     hint='Distilling it would have no effect.')
 
 

@@ -94,11 +94,11 @@ class TeacherConfig(Kind):
 class TeacherOptions(Options):
     """The ``teacher`` block of a distilled model."""
     config: Union[str, Dict[str, Any]] = option(
-        TeacherConfig(), doc='a path (relative to the working directory), `package::path` (`mmseg::`, `mmdet::`, `mmpretrain::`, '
-        '`mmkd_plugin::`), or a dict: a whole config or a model\'s')
+        TeacherConfig(), doc='a path (relative to the working directory), `package::path` (`mmseg::`, `mmdet::`, '
+        '`mmpretrain::`, `mmkd_plugin::`), or a dict: a whole config or a model\'s')
     checkpoint: Optional[str] = option(
-        Either(Text('a path or an http(s) address'), (None,)), None, "must cover every weight; None: that of the config's name: the "
-        "published one of its package, or the last of the config's own training in `work_dirs/<name>`")
+        Either(Text('a path or an http(s) address'), (None,)), None, "must cover every weight; None: that of the config's "
+        "name: the published one of its package, or the last of the config's own training in `work_dirs/<name>`")
     overrides: Optional[Dict[str, Any]] = option(
         Either(Block("a dict of dotted keys, e.g. {'model.head.num_classes': 10}"), (None,)), None,
         'changes to its whole config')

@@ -1,5 +1,5 @@
 """What the teacher is shown: the student's batch, re-normalised where the two preprocessors differ."""
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ def renormalisation(student: Optional[nn.Module], teacher: Optional[nn.Module]) 
     return Renormalise(scale, shift, flip)
 
 
-def _normalisation(preprocessor: Optional[nn.Module]) -> Tuple[Tensor, Tensor, bool]:
+def _normalisation(preprocessor: Any) -> Tuple[Tensor, Tensor, bool]:
     # mmseg and mmpretrain name the swap differently from mmengine and mmdet.
     swaps = any(getattr(preprocessor, name, False) for name in ('_channel_conversion', 'channel_conversion', 'to_rgb'))
     if getattr(preprocessor, '_enable_normalize', False):

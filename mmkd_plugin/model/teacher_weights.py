@@ -33,8 +33,9 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
 def _not_covered(checkpoint: str, model: nn.Module, label: str, names: Sequence[str], wanted: int) -> DistillationError:
     more = f' and {len(names) - 5} more' if len(names) > 5 else ''
     return DistillationError(
-        f'covers {wanted - len(names)} of the {wanted} weights of the teacher ({type(model).__name__}); all are needed. {label}: '
-        f'{", ".join(names[:5])}{more}', path=KEY, given=str(checkpoint), hint='Is it the checkpoint of model.teacher.config?')
+        f'covers {wanted - len(names)} of the {wanted} weights of the teacher ({type(model).__name__}); all are needed. '
+        f'{label}: {", ".join(names[:5])}{more}', path=KEY, given=str(checkpoint),
+        hint='Is it the checkpoint of model.teacher.config?')
 
 
 def hash_weights(model: nn.Module) -> str:
