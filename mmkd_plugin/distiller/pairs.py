@@ -1,7 +1,7 @@
 """What is compared with what: one way to say it for all distillers.
 
-A list with, for each comparison, a (student tap, teacher tap), a ``dict(student=..., teacher=...)``, or one address that both
-models have::
+A list with, for each comparison, a (student tap, teacher tap), a ``dict(student=..., teacher=...)``, or one address that
+both models have::
 
     pairs=['backbone.layer4@preact', ('neck[0]', 'neck[1]')]
 """
@@ -31,6 +31,12 @@ class ParsedPair:
 
     def __iter__(self) -> Any:
         return iter((self.student, self.teacher))
+
+    def __repr__(self) -> str:
+        """As a config would have it."""
+        if self.more:
+            return repr(dict(student=self.student, teacher=self.teacher, **self.more))
+        return repr(self.student) if self.student == self.teacher else repr((self.student, self.teacher))
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Pairs(Kind):
         check_known_keys(path, pair, ('student', 'teacher', *kinds))
         theirs = pair.get('teacher', pair['student'])
         several = self.several and not isinstance(theirs, str)
-        teacher: Kind = ListOf(TapText(), 'taps', different=True) if several else TapText()
+        teacher: Kind = ListOf(TapText(), 'taps, or the address of one', different=True) if several else TapText()
         found = {}
         for name, kind in dict(student=TapText(), teacher=teacher, **kinds).items():
             if name in pair or name == 'teacher':

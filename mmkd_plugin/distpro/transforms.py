@@ -1,7 +1,8 @@
 """Trainable transforms of a pathway: from the student's feature to the teacher's shape (DistPro, Fig. 4).
 
 A transform is made with the two widths and called with a student's map (B, C_s, h, w), the teacher's (H, W) and, where some
-cells do not count, the valid ones at both resolutions; it returns (B, C_t, H, W). A user's own:
+cells do not count, the valid ones at both resolutions; it returns (B, C_t, H, W). Valid cells come out as if the others were not
+there: as from a map that ends where they end. A user's own:
 ``@PATHWAY_TRANSFORMS.register_module(name='mine')``; without the last argument where nothing is to be left out.
 """
 import inspect
@@ -15,14 +16,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..losses import masked_norm
 from ..taps.shapes import resize
 from ..utils.errors import DistillationError
-from ..utils.options import Choice, Kind, ListOf
+from ..utils.options import Choice, Kind
 
 PATHWAY_TRANSFORMS = Registry('pathway transform', scope='mmkd', locations=['mmkd_plugin.distpro.transforms'])
 WIDEST = 512
 
 Size = Tuple[int, int]
-ValidCells = Tuple[Optional[Tensor], Optional[Tensor]]
-"""(B, 1, h, w) and (B, 1, H, W) bool: the cells that count before and after the interpolation; None for all."""
+ValidCells = Tuple[Tensor, Tensor]
+"""(B, 1, h, w) and (B, 1, H, W) bool: the cells that count before and after the interpolation."""
 
 
 class Attention(nn.Module):
@@ -49,10 +50,18 @@ class Stages(nn.Module):
         return _run(self.after, resize(_run(self.before, feature, valid[0]), size, 'nearest'), valid[1])
 
 
-def _run(layers: nn.Sequential, feature: Tensor, valid: Optional[Tensor]) -> Tensor:
-    """Runs layers whose batch norms take their statistics from the valid cells (B, 1, H, W); see :func:`masked_norm`."""
+def _run(layers: nn.Sequential, feature: Tensor, valid: Tensor) -> Tensor:
+    """Runs layers to which only the valid cells (B, 1, H, W) are there; what they give in the others has no meaning.
+
+    Batch norms take their statistics from the valid cells, convolutions that see further than one cell find 0 in the others,
+    as beyond the border of a map.
+    """
     for layer in layers:
-        feature = masked_norm(layer, feature, valid) if isinstance(layer, _BatchNorm) else layer(feature)
+        if isinstance(layer, _BatchNorm):
+            feature = masked_norm(layer, feature, valid)
+        else:
+            sees_further = isinstance(layer, nn.Conv2d) and tuple(layer.kernel_size) != (1, 1)
+            feature = layer(feature * valid if sees_further else feature)
     return feature
 
 
@@ -153,24 +162,24 @@ def conv_norm(inputs: int, outputs: int, kernel: int) -> Tuple[nn.Conv2d, nn.Bat
 
 class Transforms(Kind):
     """One name of a transform or several, as an option; read as a list."""
+    name = Choice(lambda: PATHWAY_TRANSFORMS.module_dict, 'a registered one of your own')
 
     @property
     def accepted(self) -> str:
-        return f'{self._names.kind.accepted}, or {self._names.accepted}'
-
-    @property
-    def _names(self) -> ListOf:
-        return ListOf(Choice(lambda: PATHWAY_TRANSFORMS.module_dict, 'a registered one of your own'), 'these names', different=True)
+        return f'{self.name.accepted}, or a list of different ones of these'
 
     def fits(self, value: Any) -> bool:
-        return self._names.fits([value] if isinstance(value, str) else value)
+        names = [value] if isinstance(value, str) else value
+        return isinstance(names, (list, tuple)) and 0 < len(names) and all(map(self.name.fits, names)) and (
+            len(set(names)) == len(names))
 
     def read(self, value: Any) -> List[str]:
-        given = [value] if isinstance(value, str) else value
-        if isinstance(given, (list, tuple)):
-            for name in given:
-                self._names.kind.read(name)
-        return self._names.read(given)
+        names = [value] if isinstance(value, str) else value
+        for name in names if isinstance(names, (list, tuple)) else ():
+            self.name.read(name)
+        if not self.fits(names):
+            raise DistillationError(given=value, accepted=self.accepted)
+        return list(names)
 
 
 def build_transform(name: str, student: int, teacher: int) -> nn.Module:
@@ -189,7 +198,16 @@ def build_transform(name: str, student: int, teacher: int) -> nn.Module:
     return transform
 
 
-def apply_transform(transform: nn.Module, name: str, feature: Tensor, size: Size, valid: ValidCells) -> Tensor:
+def valid_cells(student: Tensor, teacher: Tensor) -> ValidCells:
+    """The cells of a pathway that count: of the teacher's those whose value comes from one of the student's that does.
+
+    Args:
+        student, teacher: (B, 1, h, w) and (B, 1, H, W) bool: the cells that count for each alone.
+    """
+    return student, teacher & (resize(student.float(), teacher.shape[2:], 'nearest') > 0)
+
+
+def apply_transform(transform: nn.Module, name: str, feature: Tensor, size: Size, valid: Optional[ValidCells]) -> Tensor:
     """The student's feature (B, C_s, h, w) in the teacher's shape (B, C_t, H, W), by one of the transforms.
 
     Args:
@@ -197,13 +215,13 @@ def apply_transform(transform: nn.Module, name: str, feature: Tensor, size: Size
         name: of it, for messages.
         feature: the student's.
         size: (H, W).
-        valid: the cells that count, at both resolutions.
+        valid: the cells that count, at both resolutions; None for all.
 
     Raises:
         DistillationError: if some cells do not count and a transform of a user's own cannot leave them out.
     """
     moved: Tensor
-    if valid[0] is None and valid[1] is None:
+    if valid is None:
         moved = transform(feature, size)
     elif 'valid' not in inspect.signature(transform.forward).parameters:
         raise DistillationError('takes no `valid`, so it cannot leave out padding', path='transforms', given=name,

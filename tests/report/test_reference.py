@@ -1,0 +1,18 @@
+"""docs/options.md is what the code checks."""
+from pathlib import Path
+
+from mmkd_plugin.registry import HOOKS, MODELS
+from mmkd_plugin.report.reference import reference
+
+PAGE = Path(__file__).resolve().parents[2] / 'docs/options.md'
+
+
+def test_the_page_of_options_is_that_of_the_code():
+    assert PAGE.read_text() == reference(), 'python -m mmkd_plugin.report.reference > docs/options.md'
+
+
+def test_every_distiller_and_hook_of_the_package_is_on_it():
+    text = reference()
+    assert all(f'## `mmkd.{name}`' in text for name in MODELS.module_dict if name.endswith('Distiller')
+               and MODELS.get(name).__module__.startswith('mmkd_plugin.'))
+    assert all(f'## `mmkd.{name}`' in text for name in HOOKS.module_dict)
