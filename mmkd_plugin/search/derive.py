@@ -1,0 +1,179 @@
+"""The config of a search, made from the config of the training that uses what it finds: one file for both.
+
+A training whose distiller reads a searched result carries the search under a key of its own, ``search``, which the training
+itself does not look at::
+
+    search = dict(
+        split=0.7,
+        hook=dict(optimizer=dict(type='Adam', lr=2e-3)),
+        config=dict(train_cfg=dict(max_epochs=40), param_scheduler=None))
+"""
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+from mmengine.config import Config
+from mmengine.registry import MODELS as MMENGINE_MODELS
+
+from ..registry import MODELS
+from ..utils.dataset_configs import innermost, rebuilt
+from ..utils.errors import DistillationError, under
+from ..utils.options import Block, Either, Number, Options, option
+from .validation import SPLIT_TYPES, validation_part
+
+FOLDER = 'search'
+"""Of a search, in the work dir of the training it is for."""
+DEFAULT_SPLIT = 0.8  # that of mmkd.SplitDataset
+ACCEPTED = "a dict with split, hook, distiller and config; an empty one searches with the training's own schedule"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(Options):
+    """The key ``search`` of a config: what a search does differently from the training it is for."""
+    split: Optional[float] = option(
+        Either(Number(above=0, below=1), (None,)), DEFAULT_SPLIT, 'the part of the training set that trains the weights in '
+        'the search; the rest validates. None: nothing is split, as the hook has a `dataloader`, or the training set is '
+        'split already')
+    hook: Optional[Dict[str, Any]] = option(
+        Either(Block('a dict: options of the search hook'), (None,)), None, 'options of the search hook, without its type')
+    distiller: Optional[Dict[str, Any]] = option(
+        Either(Block('a dict: options of the distiller'), (None,)), None, 'what is changed in the searched distiller')
+    config: Optional[Dict[str, Any]] = option(
+        Either(Block('a dict: keys of the whole config'), (None,)), None, 'what is changed in the rest, as in a config that '
+        'inherits from this one: dicts are merged (`_delete_=True` replaces), all else replaces')
+
+    def check(self, given: Sequence[str]) -> None:
+        hook = self.hook or {}
+        if 'type' in hook:
+            raise DistillationError('follows from the type of the distiller', path='hook.type', given=hook['type'],
+                                    accepted='the other options of the hook')
+        if hook.get('dataloader') is not None and self.split is not None:
+            raise DistillationError('has no meaning beside hook.dataloader, which gives the validation images', path='split',
+                                    given=self.split, accepted='None')
+
+
+def derive_search(cfg: Config) -> Config:
+    """The config of the search that a training's config describes under ``search``.
+
+    It trains the same model on a part of the training set, with the distiller in ``mode='search'`` and the distiller's
+    search hook as the only custom hook (beside those of ``search.config``). It does not validate: the student of a search is
+    not to be used. It saves a checkpoint by the half of its length, and works in the folder ``search`` of the
+    training's work dir. It is a config like any other: written to a file, the upstream tools take it.
+
+    Args:
+        cfg: of the training; it is not changed.
+
+    Returns:
+        The search's config, with the file name of ``cfg``.
+
+    Raises:
+        DistillationError: if there is no ``search``, something in it does not fit, or the model has no distiller that can be
+            searched, or several.
+    """
+    content: Dict[str, Any] = cfg.to_dict()
+    with under('search'):
+        search = _read(content.pop('search', None))
+        content = _merged(content, search.config, 'config')
+    name, kind = _searched(content)
+    distillers = content['model']['distillers']
+    kept = {key: value for key, value in distillers[name].items() if key not in kind.not_in_search}
+    with under('search'):
+        distillers[name] = dict(_merged(kept, search.distiller, 'distiller'), mode='search')
+        _split(content, search)
+    hooks = (search.config or {}).get('custom_hooks') or []
+    content['custom_hooks'] = [dict(type=kind.search_hook, **(search.hook or {})), *hooks]
+    content.update(val_cfg=None, val_dataloader=None, val_evaluator=None, work_dir=str(work_dir_of(cfg) / FOLDER))
+    _save_halfway(content)
+    _import_this_package(content)
+    return Config(content, cfg_text=cfg.text, filename=cfg.filename)
+
+
+def work_dir_of(cfg: Config) -> Path:
+    """The work dir of a training: its own, or ``work_dirs/<name of the config file>``, as ``tools/train.py`` has it."""
+    if cfg.get('work_dir') is not None:
+        return Path(cfg.work_dir)
+    return Path('work_dirs', Path(cfg.filename).stem) if cfg.filename else Path('work_dirs')
+
+
+def _read(given: Any) -> SearchConfig:
+    if given is None:
+        raise DistillationError('is missing: the config describes no search', accepted=ACCEPTED)
+    if not isinstance(given, dict):
+        raise DistillationError(given=given, accepted=ACCEPTED)
+    return SearchConfig.read(given)
+
+
+def _merged(content: Dict[str, Any], changes: Optional[Dict[str, Any]], key: str) -> Dict[str, Any]:
+    cfg = Config(content)
+    try:
+        cfg.merge_from_dict(changes or {}, allow_list_keys=False)
+    except TypeError as error:  # a dict where a list, a number or None was
+        raise DistillationError(f'does not fit: {error}', path=key) from None
+    merged: Dict[str, Any] = cfg.to_dict()
+    return merged
+
+
+def _searched(content: Dict[str, Any]) -> Tuple[str, Any]:
+    """Name and class of the distiller that can be searched. Raises :class:`DistillationError` unless there is just one."""
+    distillers = (content.get('model') or {}).get('distillers') or {}
+    kinds = {name: _class_of(block) for name, block in distillers.items()}
+    found = {name: kind for name, kind in kinds.items() if _can_be_searched(kind)}
+    if len(found) != 1:
+        there = ', '.join(f'{name} ({block.get("type") if isinstance(block, dict) else block})'
+                          for name, block in distillers.items()) or 'none'
+        known = sorted(f'mmkd.{name}' for name, kind in MODELS.module_dict.items() if _can_be_searched(kind))
+        raise DistillationError(f'has {len(found) or "none"} that can be searched. There are: {there}',
+                                path='model.distillers', accepted=f'one of type {" or ".join(known)}')
+    return next(iter(found.items()))
+
+
+def _class_of(block: Any) -> Any:
+    kind = block.get('type') if isinstance(block, dict) else None
+    return MMENGINE_MODELS.get(kind) if isinstance(kind, str) else kind
+
+
+def _can_be_searched(kind: Any) -> bool:
+    return bool(getattr(kind, 'search_hook', None))
+
+
+def _split(content: Dict[str, Any], search: SearchConfig) -> None:
+    """Puts the data set of the training into a ``mmkd.SplitDataset``; wrappers stay around it."""
+    loader = content.get('train_dataloader') or {}
+    if search.split is None:
+        if (search.hook or {}).get('dataloader') is None:
+            validation_part(loader, 'hook.dataloader')  # raises where training sees all images
+        return
+    if not isinstance(loader.get('dataset'), dict):
+        raise DistillationError('there is no train_dataloader.dataset that could be split', path='split', given=search.split)
+    if any(map(_is_split, innermost(loader['dataset'], _is_split))):
+        raise DistillationError('train_dataloader.dataset is split already', path='split', given=search.split,
+                                accepted='None')
+    ratio = {} if search.split == DEFAULT_SPLIT else dict(ratio=search.split)
+    loader['dataset'] = rebuilt(loader['dataset'], lambda one: dict(type=SPLIT_TYPES[0], part='train', dataset=one, **ratio))
+
+
+def _is_split(dataset: Any) -> bool:
+    return isinstance(dataset, dict) and dataset.get('type') in SPLIT_TYPES
+
+
+def _save_halfway(content: Dict[str, Any]) -> None:
+    """Has a checkpoint saved by the half of the run: an interrupted search then has one to go on from.
+
+    An interval that is longer than that becomes a quarter of the run.
+    """
+    checkpoint, loop = (content.get('default_hooks') or {}).get('checkpoint'), content.get('train_cfg') or {}
+    if checkpoint is None:
+        return
+    length = loop.get('max_epochs' if checkpoint.get('by_epoch', True) else 'max_iters')
+    if length and not 0 < checkpoint.get('interval', -1) <= length / 2:
+        checkpoint['interval'] = max(1, length // 4)
+
+
+def _import_this_package(content: Dict[str, Any]) -> None:
+    """Has the file import this package, also where the training's config leaves that to ``tools/train.py``."""
+    package = __name__.partition('.')[0]
+    imports = dict(content.get('custom_imports') or {})
+    names = imports.get('imports') or []
+    names = [names] if isinstance(names, str) else list(names)
+    if package not in names:
+        content['custom_imports'] = dict(imports, imports=[*names, package])
