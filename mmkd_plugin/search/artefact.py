@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any, Dict, Mapping, NoReturn, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NoReturn, Sequence, Tuple
 
-from ..utils.errors import DistillationError, check_known_keys, nearest_names
+from ..utils.errors import DistillationError, nearest_names, unknown_name
 from ..utils.files import write_whole
 
 LARGEST = 64 * 2 ** 20
@@ -49,40 +49,59 @@ class ArtefactFormat:
             DistillationError: if it is missing, larger than 64 MB, no whole JSON, of another format or version, or holds other
                 keys or numbers that are not finite.
         """
-        content = self._parsed(self._file(path), path)
+        content = parsed(self.find(path), path)
         if not isinstance(content, dict) or content.get('format') != self.name:
             given = content.get('format') if isinstance(content, dict) else type(content).__name__
-            raise _unfit(path, f'has the format {given!r}', f'format {self.name!r}')
+            raise _unfit(path, f'has the format {given!r:.200}', f'format {self.name!r}')
         if content.get('version') != self.version:
-            raise _unfit(path, f'has version {content.get("version")!r}', str(self.version))
+            raise _unfit(path, f'has version {content.get("version")!r:.200}', str(self.version))
         keys = ('format', 'version', *self.keys)
-        check_known_keys(str(path), content, keys)
+        for name in content:
+            if name not in keys:
+                raise unknown_name('', name[:200], keys, f'File: {str(path)!r}', 'is no key here')
         missing = [name for name in keys if name not in content]
         if missing:
             raise _unfit(path, f'has no {" and no ".join(missing)}', ', '.join(keys))
         return content
 
-    def _file(self, path: Any) -> Path:
+    def find(self, path: Any) -> Path:
+        """The file. Raises :class:`DistillationError` if there is none, with the nearest that is there."""
         file = Path(path) if isinstance(path, (str, Path)) and str(path) and '\0' not in str(path) else None
-        if file is None or not file.is_file():
-            beside = [] if file is None else [*map(str, file.parent.glob('*.json')), *map(str, file.glob('*.json'))]
-            raise DistillationError(f'was not found (working directory {Path.cwd()})', given=str(path) if file else path,
-                                    nearest=nearest_names(path, [*self.names, *beside], 1), accepted=self.instead)
-        return file
-
-    def _parsed(self, file: Path, path: Any) -> Any:
-        def refuse(name: str) -> NoReturn:
-            raise _unfit(path, f'holds {name}', 'finite numbers')
-
+        beside: List[str] = []
         try:
-            if file.stat().st_size > LARGEST:
-                raise _unfit(path, f'has {file.stat().st_size} bytes', f'up to {LARGEST}')
-            return json.loads(file.read_text(encoding='utf-8'), parse_constant=refuse)
-        except DistillationError:
-            raise
-        except (ValueError, RecursionError, OSError) as error:  # no JSON, no text, too deep, digits without end
-            raise DistillationError(f'is no whole JSON file ({str(error)[:200]})', given=str(path),
-                                    hint='Was its writing interrupted?') from None
+            if file is not None and file.is_file():
+                return file
+            beside = [] if file is None else [*map(str, file.parent.glob('*.json')), *map(str, file.glob('*.json'))]
+        except OSError:  # a name that is too long, a folder that may not be looked into
+            pass
+        raise DistillationError(f'was not found (working directory {Path.cwd()})', given=str(path) if file else path,
+                                nearest=nearest_names(path, [*self.names, *beside], 1), accepted=self.instead)
+
+
+def parsed(file: Path, path: Any) -> Any:
+    """What a JSON file holds. Raises :class:`DistillationError` as :meth:`ArtefactFormat.read` does."""
+    def refuse(name: str) -> NoReturn:
+        raise _unfit(path, f'holds {name}', 'finite numbers')
+
+    try:
+        if file.stat().st_size > LARGEST:
+            raise _unfit(path, f'has {file.stat().st_size} bytes', f'up to {LARGEST}')
+        return json.loads(file.read_text(encoding='utf-8'), parse_constant=refuse)
+    except DistillationError:
+        raise
+    except (ValueError, RecursionError, OSError) as error:  # no JSON, no text, too deep, digits without end
+        raise DistillationError(f'is no whole JSON file ({str(error)[:200]})', given=str(path),
+                                hint='Was its writing interrupted?') from None
+
+
+def format_of(file: Path, formats: Sequence[ArtefactFormat]) -> ArtefactFormat:
+    """Which of some formats a file has. Raises :class:`DistillationError` if it has none of them, or is no file."""
+    content = parsed(formats[0].find(file), file)
+    given = content.get('format') if isinstance(content, dict) else type(content).__name__
+    found = [kind for kind in formats if kind.name == given]
+    if not found:
+        raise _unfit(file, f'has the format {given!r}', ' or '.join(repr(kind.name) for kind in formats))
+    return found[0]
 
 
 def is_number(value: Any) -> bool:
