@@ -67,3 +67,16 @@ def test_resuming_a_plain_checkpoint_is_refused(tmp_path):
     run(run_cfg(classifier(), tmp_path, length=2))
     with pytest.raises(DistillationError, match='holds no distillation state'):
         run(run_cfg(distilled(classifier()), tmp_path, epochs=2, length=2, hooks=[update_hook('mmpretrain')], resume=True))
+
+
+def test_a_checkpoint_of_version_0_1_is_refused_with_what_to_do_and_works_as_load_from(tmp_path):
+    cfg = distilled(classifier(), l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4']))
+    run(run_cfg(cfg, tmp_path, length=2))
+    path = tmp_path / 'epoch_1.pth'
+    content = torch.load(path, weights_only=True)
+    content['mmkd']['version'] = 1
+    torch.save(content, path)
+    with pytest.raises(DistillationError, match=r'resume: .*version 1.*version 2\. Finish the run with .*0\.1.*load_from'):
+        run(run_cfg(cfg, tmp_path, epochs=2, length=2, resume=True))
+    _, losses = run(run_cfg(cfg, tmp_path / 'new', length=2, load_from=str(path)))
+    assert len(losses) == 1, 'a run that begins'
