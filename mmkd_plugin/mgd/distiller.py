@@ -1,7 +1,7 @@
 """``mmkd.MatchingGuidedDistiller``: Matching Guided Distillation (Yue, Deng, Zhou, ECCV 2020)."""
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -13,7 +13,7 @@ from ..distiller import Batch, Features, PairedDistiller
 from ..losses import ValidArea, halving_weights, mask_padding_option, masked_mean, masked_norm
 from ..registry import MODELS
 from ..taps import TapInfo
-from ..taps.shapes import as_map, resize
+from ..taps.shapes import as_map, map_size, resize
 from ..utils.errors import DistillationError, unknown_name
 from ..utils.options import Choice, Either, Kind, ListOf, Number, option
 from . import margins as margin_maths
@@ -64,34 +64,35 @@ class MatchingGuidedDistiller(PairedDistiller):
     class Options(PairedDistiller.Options):
         """The options of Matching Guided Distillation."""
         reducer: str = option(
-            Choice(tuple(REDUCERS)), 'absolute_max', "'absolute_max' (AMP, what the authors use), 'random_drop' (RD), 'sparse' "
-            "(SM), 'simple_max', 'signed_max' (AMP as released before 2021-03-04) or 'random_drop_channel'")
+            Choice(tuple(REDUCERS)), 'absolute_max', "'absolute_max' (AMP, what the authors use), 'random_drop' (RD), "
+            "'sparse' (SM), 'simple_max', 'signed_max' (AMP as released before 2021-03-04) or 'random_drop_channel'")
         norm: Union[str, Dict[str, Any], None] = option(
             NormConfig(), dict(type='BN'), "extra norm on the student's features inside the loss: 'BN' (the paper's for "
             "classification), 'GN' (for detection), 'SyncBN', 'IN'. It is trained, and not part of the student")
         margin: str = option(
-            Choice(MARGIN_CHOICES), 'auto', "'norm' from the batch norm before the teacher's tap, 'data' from the mean negative "
-            "response, measured in the first matching update, 'none' for no clamping; 'auto' is 'norm' where there is a batch "
-            "norm and 'data' elsewhere")
+            Choice(MARGIN_CHOICES), 'auto', "'norm' from the batch norm before the teacher's tap, 'data' from the mean "
+            "negative response, measured in the first matching update, 'none' for no clamping; 'auto' is 'norm' where there "
+            "is a batch norm and 'data' elsewhere")
         reduction: str = option(
-            Choice(REDUCTION_CHOICES), 'sum', "'sum': the paper's, the sum divided by `batch size * divisor`, at other input "
-            "sizes than 224x224 by the area in proportion. 'mean': over all elements, for dense prediction")
+            Choice(REDUCTION_CHOICES), 'sum', "'sum': the paper's, the sum divided by `batch size * divisor`, at other "
+            "input sizes than 224x224 by the area in proportion. 'mean': over all elements, for dense prediction")
         divisor: float = option(Number(above=0), 1e4, 'of the sum')
         stage_weights: Optional[List[float]] = option(
             Either(ListOf(Number(least=0), 'numbers >= 0, one for each pair'), (None,)), None,
             "weight of each pair; by default 1 / 2^(L - 1 - i) with 'sum' (the paper's) and 1 with 'mean'")
         surplus: str = option(
-            Choice(SURPLUS_CHOICES), 'shave', "for teacher widths that are no multiple of the student's: 'shave' never uses the "
-            "last channels (the authors'), 'select' leaves out those that cost most")
-        seed: int = option(Number(least=0, whole=True), 0, 'of the random reducers, which draw from a generator of their own')
+            Choice(SURPLUS_CHOICES), 'shave', "for teacher widths that are no multiple of the student's: 'shave' never uses "
+            "the last channels (the authors'), 'select' leaves out those that cost most")
+        seed: int = option(Number(least=0, whole=True), 0,
+                           'of the random reducers, which draw from a generator of their own')
         mask_padding: Optional[bool] = mask_padding_option()
 
         def check(self, given: Sequence[str]) -> None:
             super().check(given)
             weights = self.stage_weights
             if weights is not None and (len(weights) != len(self.pairs) or not any(weights)):
-                raise DistillationError(path='stage_weights', given=weights, accepted=f'a list of {len(self.pairs)} numbers, one '
-                                        'for each pair, not all 0')
+                raise DistillationError(path='stage_weights', given=weights,
+                                        accepted=f'a list of {len(self.pairs)} numbers, one for each pair, not all 0')
 
     options: Options
 
@@ -103,22 +104,27 @@ class MatchingGuidedDistiller(PairedDistiller):
         self.stage_weights = self.options.stage_weights or default
         self.stages = nn.ModuleList()
 
+    def matched_stages(self) -> List['MatchedStage']:
+        """The state of each pair, in the order of ``pairs``."""
+        return cast(List[MatchedStage], list(self.stages))
+
     def prepare(self, student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo]) -> None:
+        assert not isinstance(self.options.norm, str), 'a name has been read as a norm_cfg'
         norm = None if self.options.norm is None else dict(self.options.norm)
         for (student_tap, teacher_tap), loss_name in zip(self.pairs, self.loss_names):
             stage = MatchedStage(loss_name.removeprefix('loss_'), student[student_tap], teacher[teacher_tap], norm,
                                  self.options.reducer == 'sparse', self.options.margin)
             self.stages.append(stage)
             if stage.margin_source == 'data':
-                print_log(f"{self.path}: no batch norm comes directly before the teacher's tap {teacher_tap!r}; its margins are "
-                          'the mean negative responses, measured in the first matching update', 'current')
+                print_log(f"{self.path}: no batch norm comes directly before the teacher's tap {teacher_tap!r}; its margins "
+                          'are the mean negative responses, measured in the first matching update', 'current')
 
     def describe(self) -> str:
         return f'{self.options.reducer}, {super().describe()}'
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         losses = {}
-        for number, ((student_tap, teacher_tap), stage) in enumerate(zip(self.pairs, self.stages)):
+        for number, ((student_tap, teacher_tap), stage) in enumerate(zip(self.pairs, self.matched_stages())):
             source = as_map(student[student_tap]).float()
             # Reduced in the teacher's own precision: choosing is exact in any, and only the result is widened.
             feature = resize(as_map(teacher[teacher_tap]), source.shape[2:])
@@ -127,7 +133,7 @@ class MatchingGuidedDistiller(PairedDistiller):
                 # Of every batch, padded or not: all ranks have to end here, not one of them.
                 raise DistillationError('cannot leave out padding', path='norm', given='SyncBN',
                                         accepted="'GN', 'BN', 'IN', None, or mask_padding=False")
-            valid = self.valid_area.cells(batch, source.shape[2:])
+            valid = self.valid_area.cells(batch, map_size(source))
             loss = partial_l2(masked_norm(stage.norm, source, valid), target.float(), margin)
             losses[f'loss_{stage.name}'] = self._reduce(loss, valid, batch) * self.stage_weights[number]
         return losses
@@ -156,16 +162,16 @@ class MatchingGuidedDistiller(PairedDistiller):
 
     def start_update(self) -> List['StageStatistics']:
         """Fresh accumulators, one per pair, for a matching update."""
-        return [StageStatistics(stage) for stage in self.stages]
+        return [StageStatistics(stage) for stage in self.matched_stages()]
 
     def accumulate(self, statistics: List['StageStatistics'], student: Features, teacher: Features,
                    batch: Batch) -> None:
         """Adds a batch of features to the accumulators; everything stays on the device."""
         for (student_tap, teacher_tap), stage_statistics in zip(self.pairs, statistics):
             ours, theirs = as_map(student[student_tap]), as_map(teacher[teacher_tap])
-            stage_statistics.add_negative(theirs, self.valid_area.cells(batch, theirs.shape[2:]))
+            stage_statistics.add_negative(theirs, self.valid_area.cells(batch, map_size(theirs)))
             theirs = resize(theirs, ours.shape[2:])
-            stage_statistics.add(ours, theirs, self.valid_area.cells(batch, ours.shape[2:]))
+            stage_statistics.add(ours, theirs, self.valid_area.cells(batch, map_size(ours)))
 
     def finish_update(self, statistics: List['StageStatistics']) -> Dict[str, float]:
         """Averages over ranks, solves, and puts the new matching in place. Returns the mean cost per pair by stage name.
@@ -176,11 +182,11 @@ class MatchingGuidedDistiller(PairedDistiller):
             DistillationError: if no image was seen, or a feature was not finite.
         """
         costs = {}
-        for stage, stage_statistics in zip(self.stages, statistics):
+        for stage, stage_statistics in zip(self.matched_stages(), statistics):
             cost = stage_statistics.cost()
             if not bool(cost.isfinite().all()):
-                raise DistillationError(f'the matching cost of stage {stage.name} is not finite: the student or the teacher gives '
-                                        'NaN or infinity', path=self.path)
+                raise DistillationError(f'the matching cost of stage {stage.name} is not finite: the student or the teacher '
+                                        'gives NaN or infinity', path=self.path)
             solution = torch.empty_like(stage.assignment)
             if get_rank() == 0:
                 solution.copy_(assign(cost, single=self.options.reducer == 'sparse', surplus=self.options.surplus))
@@ -200,12 +206,16 @@ class MatchedStage(nn.Module):
     Args:
         name: stage name, for the log.
         student, teacher: what the dry run found out about the two taps.
-        norm_cfg: of the extra norm, or None.
+        norm_cfg: config of the extra norm, None for no norm.
         single: one teacher channel per student channel (SM).
         margin: one of MARGIN_CHOICES.
     """
+    assignment: Tensor
+    matched_flag: Tensor
+    margins: Tensor
 
-    def __init__(self, name: str, student: TapInfo, teacher: TapInfo, norm_cfg: Optional[Dict[str, Any]], single: bool, margin: str):
+    def __init__(self, name: str, student: TapInfo, teacher: TapInfo, norm_cfg: Optional[Dict[str, Any]], single: bool,
+                 margin: str):
         super().__init__()
         self.name = name
         self.norm = nn.Identity() if norm_cfg is None else _build_norm(norm_cfg, student.channels)
@@ -215,10 +225,12 @@ class MatchedStage(nn.Module):
         self.matched = False  # the flag's value on the host, so that asking costs no sync
         self.register_buffer('margins', torch.zeros(teacher.channels))
         if margin == 'norm' and teacher.norm is None:
-            raise DistillationError(f"finds no batch norm with {teacher.channels} channels directly before the teacher's tap "
-                                    f'{teacher.address!r}', path='margin', given='norm', accepted="'data', 'none', 'auto'")
+            raise DistillationError(f'finds no batch norm with {teacher.channels} channels directly before the '
+                                    f"teacher's tap {teacher.address!r}", path='margin', given='norm',
+                                    accepted="'data', 'none', 'auto'")
         self.margin_source = ('norm' if teacher.norm is not None else 'data') if margin == 'auto' else margin
         if self.margin_source == 'norm':
+            assert teacher.norm is not None
             self.margins.copy_(margin_maths.margins_from_norm(teacher.norm.weight, teacher.norm.bias))
         elif self.margin_source == 'none':
             self.margins.fill_(-math.inf)
@@ -262,6 +274,7 @@ class StageStatistics:
 
     def margins(self) -> Tensor:
         """Mean negative responses (C_t,) over the images of all ranks."""
+        assert self._negative is not None, 'asked for where they are to be measured, after an image'
         sums = self._negative.clone()
         all_reduce(sums)
         return margin_maths.margins_from_sums(sums)

@@ -11,7 +11,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from ..distiller import Batch
-from ..model import DistilledMixin, distillation_of, unwrap
+from ..model import DistilledMixin, distillation_of, distilled
 from ..registry import HOOKS
 from ..utils import options
 from ..utils.errors import DistillationError, under, unknown_name
@@ -56,16 +56,16 @@ class MatchingUpdateHook(Hook):
     class Options(options.Options):
         """The options of the hook."""
         interval: Union[int, List[int]] = option(
-            Interval(), 1, "a number n: every n epochs (or iterations); a list: after these. The authors' is 1 on ImageNet, 2 "
-            'elsewhere. An interval that ends with training is not used')
-        by_epoch: bool = option(Flag(), True, 'whether `interval` counts epochs. In an iteration-based loop an epoch is one pass '
-                                'over the training set')
+            Interval(), 1, "a number n: every n epochs (or iterations); a list: after these. The authors' is 1 on ImageNet, "
+            '2 elsewhere. An interval that ends with training is not used')
+        by_epoch: bool = option(Flag(), True, 'whether `interval` counts epochs. In an iteration-based loop an epoch is one '
+                                'pass over the training set')
         dataloader: Optional[Dict[str, Any]] = option(
-            Either(Block("a loader's config"), (None,)), None, 'config of the loader with the images. By default the training set '
-            "with the evaluation transforms, shuffled: `train_dataloader`'s data set with the pipeline, batch size and workers of "
-            '`val_dataloader`')
-        num_images: int = option(Number(above=0, whole=True), 1000, 'how many images an update uses, over all ranks, rounded up '
-                                 "to whole batches. The authors' ImageNet runs use 20480")
+            Either(Block("a loader's config"), (None,)), None, 'config of the loader with the images. By default the '
+            "training set with the evaluation transforms, shuffled: `train_dataloader`'s data set with the pipeline, batch "
+            'size and workers of `val_dataloader`')
+        num_images: int = option(Number(above=0, whole=True), 1000, 'how many images an update uses, over all ranks, '
+                                 "rounded up to whole batches. The authors' ImageNet runs use 20480")
         distillers: Optional[List[str]] = option(
             Either(ListOf(Text('a name'), 'names of distillers'), (None,)), None,
             'names of the distillers to update; by default all that are matching guided')
@@ -82,7 +82,7 @@ class MatchingUpdateHook(Hook):
         return done in interval if isinstance(interval, list) else done % interval == 0
 
     def before_train(self, runner: Runner) -> None:
-        matched = [all(stage.matched for stage in distiller.stages) for distiller in self._chosen(runner).values()]
+        matched = [all(stage.matched for stage in distiller.matched_stages()) for distiller in self._chosen(runner).values()]
         if not all(matched):
             self.update(runner)
 
@@ -106,7 +106,7 @@ class MatchingUpdateHook(Hook):
 
     def update(self, runner: Runner) -> Dict[str, float]:
         """One matching update. Returns the mean cost of the matched pairs of channels, by ``<distiller>.<stage>``."""
-        model = unwrap(runner.model)
+        model = distilled(runner)
         chosen = {name: distiller for name, distiller in self._chosen(runner).items()
                   if distiller.options.end is None or runner.iter < distiller.options.end}
         if not chosen:
@@ -156,7 +156,8 @@ class MatchingUpdateHook(Hook):
         if self._built is None:
             cfg = self.options.dataloader or evaluation_view_of_training_data(runner.cfg)
             self._built = Runner.build_dataloader(copy.deepcopy(cfg), seed=self.options.seed)
-        if len(self._built.dataset) == 0:
+        images: Any = self._built.dataset  # torch's type has no length: not every data set has one, those of mm do
+        if len(images) == 0:
             raise DistillationError('the data set is empty', path='MatchingUpdateHook.dataloader')
         return self._built
 
@@ -165,4 +166,5 @@ def iterations_per_epoch(runner: Runner) -> int:
     """Iterations for one pass over the training set, over all ranks."""
     loader = runner.train_dataloader
     batch_size = loader.batch_size or loader.batch_sampler.batch_size  # None where a batch sampler was given
-    return max(1, len(loader.dataset) // (batch_size * get_world_size()))
+    batches: int = len(loader.dataset) // (batch_size * get_world_size())
+    return max(1, batches)

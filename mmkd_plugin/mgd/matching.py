@@ -2,7 +2,7 @@
 
 C_s, C_t are the channels of student and teacher, g = floor(C_t / C_s) the group size, n = H * W.
 """
-from typing import Tuple
+from typing import Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ def similarity_sum(student: Tensor, teacher: Tensor) -> Tensor:
     return torch.einsum('bjn,bcn->jc', student, teacher)
 
 
-def cost_matrix(similarity: Tensor, samples: int) -> Tensor:
+def cost_matrix(similarity: Tensor, samples: Union[int, Tensor]) -> Tensor:
     """D = 2 - 2 * mean cosine: the mean squared distance of unit channels, entries in [0, 4].
 
     Args:

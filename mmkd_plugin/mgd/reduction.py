@@ -72,7 +72,7 @@ def only_member(grouped: Tensor, margins: Tensor,
     return grouped.squeeze(2), margins.squeeze(1)
 
 
-REDUCERS: Dict[str, Callable] = dict(
+REDUCERS: Dict[str, Callable[..., Tuple[Tensor, Tensor]]] = dict(
     sparse=only_member, random_drop=random_drop, random_drop_channel=random_drop_channel, absolute_max=absolute_max,
     simple_max=simple_max, signed_max=signed_max)
 """By name: SM, RD, RD of whole channels, AMP (what the authors use), SP, and AMP as released before 2021-03-04."""

@@ -23,8 +23,8 @@ def draw_weights(content: Dict[str, Any], path: Path) -> None:
     A cell is coloured by its weight relative to the largest of its group: weights of groups of other lengths do not compare.
 
     Args:
-        content: of :func:`~mmkd_plugin.dfa.result.read_aggregation`.
-        path: of the picture; its suffix says which kind.
+        content: what :func:`~mmkd_plugin.dfa.artefact.read_aggregation` returned.
+        path: the file to write; its suffix says the format.
     """
     pyplot = agg_pyplot()
     groups = content['groups']
@@ -49,8 +49,8 @@ def draw_course(content: Dict[str, Any], path: Path) -> None:
     """Writes the weights over the iterations of the search: a panel per group, a line per layer, light to dark with depth.
 
     Args:
-        content: of :func:`~mmkd_plugin.dfa.result.read_aggregation`.
-        path: of the picture; its suffix says which kind.
+        content: what :func:`~mmkd_plugin.dfa.artefact.read_aggregation` returned.
+        path: the file to write; its suffix says the format.
     """
     pyplot = agg_pyplot()
     course = content['course']

@@ -1,6 +1,6 @@
 """Pictures for reports. matplotlib is imported when one is drawn: training does not need it."""
 from pathlib import Path
-from typing import Dict, Sequence
+from typing import Any, Dict, Sequence
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def draw_segmentations(rows: Sequence[Dict[str, np.ndarray]], palette: Sequence[
     pyplot.close(figure)
 
 
-def agg_pyplot():
+def agg_pyplot() -> Any:
     """matplotlib's pyplot, drawing into files."""
     import matplotlib
     matplotlib.use('Agg')
@@ -45,4 +45,5 @@ def colourise(labels: np.ndarray, palette: Sequence[Sequence[int]], background: 
     colours = np.zeros((256, 3), np.uint8)
     colours[:len(palette)] = palette
     colours[background] = 0
-    return colours[labels]
+    picture: np.ndarray = colours[labels]
+    return picture

@@ -4,4 +4,5 @@ from .course import Course
 from .run import SearchOptions, SearchRun
 from .stream import BatchStream, seed_generators
 
-__all__ = ['ArtefactFormat', 'BatchStream', 'Course', 'SearchOptions', 'SearchRun', 'is_number', 'require', 'seed_generators']
+__all__ = ['ArtefactFormat', 'BatchStream', 'Course', 'SearchOptions', 'SearchRun', 'is_number', 'require',
+           'seed_generators']

@@ -7,14 +7,15 @@ import mmengine
 import torch
 from mmengine.runner import Runner
 
-from ..model import unwrap
+from ..model import distilled
 from ..utils.dataset_configs import innermost
 from ..version import __version__
 
 
 def provenance(runner: Runner) -> Dict[str, Any]:
     """Data set, teacher and its checkpoint, config (as ``student``), versions, seed and date: text for a reader."""
-    block = unwrap(runner.model).distillation_cfg['teacher']
+    model = distilled(runner)
+    block = model.distillation_cfg['teacher']
     teacher = block['config']
     found = innermost((runner.cfg.get('train_dataloader') or {}).get('dataset', {}))[0]
     dataset = found if isinstance(found, dict) else dict(type=type(found))  # built by hand
@@ -22,7 +23,7 @@ def provenance(runner: Runner) -> Dict[str, Any]:
         dataset=' '.join(_text(dataset[key]) for key in ('type', 'data_root', 'ann_file') if dataset.get(key)),
         teacher=_text(teacher.get('model', teacher).get('type', '') if isinstance(teacher, dict) else teacher),
         checkpoint=_text(block.get('checkpoint')),
-        student=Path(runner.cfg.filename).name if runner.cfg.filename else type(unwrap(runner.model)).__name__,
+        student=Path(runner.cfg.filename).name if runner.cfg.filename else type(model).__name__,
         versions=dict(torch=torch.__version__, mmengine=mmengine.__version__, mmkd_plugin=__version__),
         seed=runner.seed, date=datetime.date.today().isoformat())
 

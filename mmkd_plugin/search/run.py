@@ -33,11 +33,11 @@ class FileName(Kind):
 class SearchOptions(Options):
     """What the hook of every search takes."""
     dataloader: Optional[Dict[str, Any]] = option(
-        Either(Block("a loader's config"), (None,)), None, 'config of the loader with the validation images, which training must '
-        'not see. By default the other part of the `mmkd.SplitDataset` in `train_dataloader`, otherwise loaded alike')
+        Either(Block("a loader's config"), (None,)), None, 'config of the loader with the validation images, which training '
+        'must not see. By default the other part of the `mmkd.SplitDataset` in `train_dataloader`, otherwise loaded alike')
     out: str = option(FileName(), 'result.json', 'name of the file with the result, in the work dir')
-    seed: int = option(Number(least=0, whole=True), 0, 'of the order of the validation images, of what their transforms draw, and '
-                       'of dropout in the validation pass')
+    seed: int = option(Number(least=0, whole=True), 0, 'of the order of the validation images, of what their transforms '
+                       'draw, and of dropout in the validation pass')
 
 
 class SearchRun:
@@ -47,8 +47,8 @@ class SearchRun:
     after it, and hands its state on with :meth:`state` and :meth:`load`. What is searched, and how, is the search's own.
 
     Args:
-        key: the hook, for messages.
-        options: of the hook.
+        key: the hook's name, for messages.
+        options: the hook's options.
 
     Attributes:
         course: what the search notes on its way.
@@ -75,8 +75,8 @@ class SearchRun:
         """Training starts.
 
         Args:
-            runner: of the training.
-            kind: class of the distiller that is searched.
+            runner: the runner of the training.
+            kind: the class of the distiller that is searched.
 
         Returns:
             The distiller of that class in ``mode='search'``.
@@ -165,10 +165,12 @@ class SearchRun:
 
 
 def _searching(runner: Runner, kind: Type[Kind_], key: str) -> Tuple[str, Kind_]:
-    found = {name: distiller for name, distiller in distillation_of(runner).distillers.items() if isinstance(distiller, kind)}
+    distillers = distillation_of(runner).distillers
+    found = {name: distiller for name, distiller in distillers.items() if isinstance(distiller, kind)}
     searching = {name: distiller for name, distiller in found.items() if getattr(distiller.options, 'mode', '') == 'search'}
     if len(searching) != 1:
-        modes = ', '.join(f'{name} has mode={getattr(distiller.options, "mode", None)!r}' for name, distiller in found.items())
-        raise DistillationError(f"finds {len(searching)} distillers of type 'mmkd.{kind.__name__}' with mode='search' in the "
-                                'model', path=key, accepted='one', hint=f'({modes}.)' if modes else '')
+        modes = ', '.join(f'{name} has mode={getattr(distiller.options, "mode", None)!r}'
+                          for name, distiller in found.items())
+        raise DistillationError(f"finds {len(searching)} distillers of type 'mmkd.{kind.__name__}' with mode='search' in "
+                                'the model', path=key, accepted='one', hint=f'({modes}.)' if modes else '')
     return next(iter(searching.items()))

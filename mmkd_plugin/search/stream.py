@@ -22,9 +22,9 @@ class BatchStream:
     where a run was interrupted makes a difference. Nothing is drawn from the run's generators, and workers live on.
 
     Args:
-        cfg: of a loader, as ``val_dataloader`` has it. ``drop_last`` is True unless given: batch statistics want whole
+        cfg: a loader's config, as ``val_dataloader`` has it. ``drop_last`` is True unless given: batch statistics want whole
             batches.
-        seed: of order and transforms.
+        seed: decides the order of the items and what their transforms draw.
         key: the config key it stands under, for messages.
         start: number of the first batch, from 0; no item before it is loaded.
 
@@ -68,8 +68,8 @@ def _index_lists(batch_sampler: Any, key: str) -> Iterator[List[int]]:
             empty = False
             yield list(indices)
         if empty:
-            raise DistillationError('the data set has no whole batch', path=key, accepted='a batch size up to the number of its '
-                                    'images (on each rank), or drop_last=False')
+            raise DistillationError('the data set has no whole batch', path=key, accepted='a batch size up to the number of '
+                                    'its images (on each rank), or drop_last=False')
 
 
 class _ItemsFrom:

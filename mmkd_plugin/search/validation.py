@@ -16,7 +16,7 @@ def validation_loader(own: Optional[Dict[str, Any]], cfg: Mapping[str, Any], key
 
     Args:
         own: what the search was given under ``key``, or None.
-        cfg: of the run. A loader with the data set of its validation or test is taken with a warning.
+        cfg: the run's config. A loader with the data set of the run's validation or test is taken with a warning.
         key: where ``own`` stands, for messages.
 
     Raises:
@@ -30,7 +30,8 @@ def validation_loader(own: Optional[Dict[str, Any]], cfg: Mapping[str, Any], key
         print_log(f'{key}: has the data set of {same[0]}_dataloader. What is found is fitted to it, and results on it are '
                   'too good.', 'current', level=logging.WARNING)
     if same[:1] == ['train']:
-        raise DistillationError('has the data set of train_dataloader', path=key, accepted='images that training does not see')
+        raise DistillationError('has the data set of train_dataloader', path=key,
+                                accepted='images that training does not see')
     return own
 
 
@@ -50,9 +51,9 @@ def validation_part(loader: Optional[Mapping[str, Any]], key: str) -> Dict[str, 
         if isinstance(dataset, dict) and dataset.get('type') in SPLIT_TYPES and dataset.get('part') == 'train':
             return {**dataset, 'part': 'val'}
         raise DistillationError(
-            'is missing: the search needs validation data that training does not see', path=key, accepted="a loader's config; or "
-            "none, with train_dataloader.dataset=dict(type='mmkd.SplitDataset', part='train', dataset=...), whose other part is "
-            'used')
+            'is missing: the search needs validation data that training does not see', path=key,
+            accepted="a loader's config; or none, with train_dataloader.dataset=dict(type='mmkd.SplitDataset', "
+            "part='train', dataset=...), whose other part is used")
 
     cfg = copy.deepcopy(dict(loader or {}))
     cfg['dataset'] = rebuilt(cfg.get('dataset'), other_part, lambda one: is_innermost(one) or one.get('type') in SPLIT_TYPES)
