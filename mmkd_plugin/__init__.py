@@ -23,10 +23,10 @@ from . import backbones, baselines, datasets, dfa, distpro, losses, mgd  # noqa:
 from .distiller import Batch, Distiller, Pairs, ParsedPair  # noqa: E402
 from .losses import DISTANCES  # noqa: E402
 from .model import extend_runner  # noqa: E402
+from .utils.checkpoint_files import extend_checkpoint_loader  # noqa: E402
 from .utils.errors import DistillationError  # noqa: E402
-from .utils.files import register_safe_globals  # noqa: E402
 
-register_safe_globals()
+extend_checkpoint_loader()
 extend_runner()
 
 __all__ = ['DISTANCES', 'Batch', 'DistillationError', 'Distiller', 'Pairs', 'ParsedPair', '__version__', 'backbones',

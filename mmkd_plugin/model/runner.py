@@ -32,14 +32,17 @@ def attach_to_runner(runner: Runner) -> None:
 
 
 def extend_runner() -> None:
-    """Makes ``Runner.train`` attach distillation first.
+    """Makes ``Runner.train`` attach distillation first, and takes the config's text out of what ``Runner.load_checkpoint`` returns.
 
     The Runner has no event between building the model and building the optimiser, and only in ``train`` is it known that
     a teacher will be needed. Runs of other models are not affected.
+
+    ``Runner.resume`` would execute the config's text (``Config.fromstring(checkpoint['meta']['config'])``), for the number of GPUs it
+    was written with before mmengine; the text stays in the file.
     """
     if getattr(Runner.train, 'attaches_distillation', False):
         return
-    train = Runner.train
+    train, load = Runner.train, Runner.load_checkpoint
 
     @functools.wraps(train)
     def train_with_distillation(self: Runner) -> Any:
@@ -48,3 +51,12 @@ def extend_runner() -> None:
 
     train_with_distillation.attaches_distillation = True  # type: ignore[attr-defined]
     Runner.train = train_with_distillation
+
+    @functools.wraps(load)
+    def load_checkpoint(self: Runner, *args: Any, **kwargs: Any) -> Any:
+        checkpoint = load(self, *args, **kwargs)
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
+            checkpoint['meta'].pop('config', None)
+        return checkpoint
+
+    Runner.load_checkpoint = load_checkpoint

@@ -96,5 +96,8 @@ def check_known_keys(path: str, given: Iterable[str], accepted: Iterable[str],
     accepted = list(accepted)
     for name in given:
         if name not in accepted:
-            raise unknown_name(f'{path}.{name}' if path else str(name), name, accepted, (hints or {}).get(name, ''),
-                               'is no key here')
+            hint = (hints or {}).get(name, '')
+            error = unknown_name(f'{path}.{name}' if path else str(name), name, accepted, hint, 'is no key here')
+            if hint:
+                error.nearest = ()  # the advice knows better
+            raise error

@@ -1,38 +1,12 @@
 """Reading checkpoints without executing anything they contain; writing results whole or not at all."""
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Dict
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
+from .checkpoint_files import UNREADABLE, open_checkpoint
 from .errors import DistillationError, nearest_names, unknown_name
-
-
-def register_safe_globals() -> None:
-    """Lets ``torch.load(weights_only=True)`` open mmengine's own checkpoints.
-
-    They hold ``HistoryBuffer`` objects with numpy arrays and scalars; from torch 2.6 on, where ``weights_only`` is the
-    default, mmengine 0.10.7 cannot resume them otherwise. Naming these classes keeps the safety on.
-    """
-    core = np._core if hasattr(np, '_core') else np.core
-    scalar_types = {type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32', 'uint8', 'bool', 'U1')}
-    functions = (core.multiarray._reconstruct, core.multiarray.scalar)
-    torch.serialization.add_safe_globals([
-        HistoryBuffer, np.ndarray, np.dtype, *scalar_types,
-        # numpy 2 and numpy 1 name the same functions differently
-        *((function, f'{module}.multiarray.{function.__name__}')
-          for function in functions for module in ('numpy._core', 'numpy.core')),
-        (_statistics_method, 'builtins.getattr')])
-
-
-def _statistics_method(owner: Any, name: str) -> Any:
-    """What ``getattr`` may do in a checkpoint: name a statistics method of HistoryBuffer, which these buffers hold."""
-    if owner is not HistoryBuffer or name.startswith('_'):
-        raise ValueError(f'the checkpoint asks for the attribute {name!r} of {owner!r}')
-    return getattr(owner, name)
 
 
 def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
@@ -47,8 +21,8 @@ def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
     """
     path = _local_file(reference, key)
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, ImportError, AttributeError) as error:
+        content = open_checkpoint(path)
+    except UNREADABLE as error:
         raise _unreadable(key, reference, error) from None
     state = content.get('state_dict', content) if isinstance(content, dict) else None
     state = state if isinstance(state, dict) else {}
@@ -60,7 +34,7 @@ def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
 
 
 def _unreadable(key: str, reference: str, error: Exception) -> DistillationError:
-    reason = f'{type(error).__name__}: {error}'.splitlines()[0].split('. This file can still')[0]
+    reason = f'{type(error).__name__}: {error}'.splitlines()[0].split('. This file can still')[0][:300]
     return DistillationError(f'is not a checkpoint that can be read safely ({reason})', path=key, given=str(reference))
 
 

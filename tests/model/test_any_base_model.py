@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from zoo import LossRecorder
 
 from mmkd_plugin.model import DistilledMixin
+from mmkd_plugin.utils.checkpoint_files import open_checkpoint
 
 
 @MODELS.register_module(force=True)
@@ -55,5 +56,5 @@ def test_any_base_model_can_be_distilled(tmp_path):
     assert recorder.losses[0]['mgd.loss_body'] > 0
     first = recorder.losses[0]
     assert first['loss'] == pytest.approx(first['student.loss'] + first['mgd.loss_body'])
-    assert set(torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['state_dict']) == {
+    assert set(open_checkpoint(tmp_path / 'epoch_2.pth')['state_dict']) == {
         *Regressor(4).state_dict()}

@@ -1,6 +1,5 @@
 """Two gloo processes on a CPU: equal matching on both ranks, and the losses of one process on the same global batch."""
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +11,8 @@ WORKER = Path(__file__).parent / 'distributed_worker.py'
 
 
 def launch(processes, out):
-    port = 29600 + (os.getpid() * 2 + processes) % 4000
-    command = [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={processes}', f'--master_port={port}',
-               str(WORKER), str(out)]
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}', str(WORKER),
+               str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(out / f'rank{rank}.pt', weights_only=True) for rank in range(processes)]

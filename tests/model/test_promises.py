@@ -28,6 +28,7 @@ from zoo import (
 )
 
 from mmkd_plugin.model import DistilledMixin, overlay, teacher
+from mmkd_plugin.utils.checkpoint_files import open_checkpoint
 
 SCOPES = list(STUDENTS)
 
@@ -79,7 +80,7 @@ def test_a_checkpoint_opens_with_the_plain_student_and_is_hardly_larger(scope, t
     run(run_cfg(model, tmp_path / 'kd', hooks=[update_hook(scope)], length=2))
     path = tmp_path / 'kd' / 'epoch_1.pth'
     plain = build(student)
-    checkpoint = torch.load(path, weights_only=True)
+    checkpoint = open_checkpoint(path)
     result = plain.load_state_dict(checkpoint['state_dict'], strict=True)
     assert not result.missing_keys
     assert not result.unexpected_keys
@@ -94,7 +95,7 @@ def test_with_ema_the_teacher_exists_once_and_nowhere_in_the_file(tmp_path):
     ema = next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook').ema_model.module
     assert ema is not runner.model
     assert ema.distillation.teacher is runner.model.distillation.teacher
-    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    checkpoint = open_checkpoint(tmp_path / 'epoch_1.pth')
     student_keys = set(build(pspnet()).state_dict())
     assert set(checkpoint['state_dict']) == student_keys
     assert set(checkpoint['ema_state_dict']) == {'steps', *(f'module.{name}' for name in student_keys)}

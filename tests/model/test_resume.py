@@ -3,6 +3,7 @@ import pytest
 import torch
 from zoo import STUDENTS, Stop, classifier, distilled, mgd, pspnet, run, run_cfg, update_hook
 
+from mmkd_plugin.utils.checkpoint_files import open_checkpoint
 from mmkd_plugin.utils.errors import DistillationError
 
 SCOPES = list(STUDENTS)
@@ -73,7 +74,7 @@ def test_a_checkpoint_of_version_0_1_is_refused_with_what_to_do_and_works_as_loa
     cfg = distilled(classifier(), l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4']))
     run(run_cfg(cfg, tmp_path, length=2))
     path = tmp_path / 'epoch_1.pth'
-    content = torch.load(path, weights_only=True)
+    content = open_checkpoint(path)
     content['mmkd']['version'] = 1
     torch.save(content, path)
     with pytest.raises(DistillationError, match=r'resume: .*version 1.*version 2\. Finish the run with .*0\.1.*load_from'):
