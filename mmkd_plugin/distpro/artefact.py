@@ -56,10 +56,11 @@ def read_process(path: Any) -> Process:
     check('tau', content['tau'] is None or is_number(content['tau']), 'a number or null')
     check('unit', isinstance(content['unit'], str) and content['unit'] in UNITS, ', '.join(UNITS))
     for name in ('length', 'every'):
-        check(name, type(content[name]) is int and content[name] > 0, 'a whole number > 0')
+        check(name, type(content[name]) is int and content[name] > 0 and is_number(content[name]), 'a whole number > 0')
     check('meta', isinstance(content['meta'], dict), 'an object')
     _check_records(content, path)
-    return Process([Pathway(**pathway) for pathway in pathways], content['normalisation'], content['bias'], content['tau'],
+    tau = content['tau'] if content['tau'] is None else float(content['tau'])
+    return Process([Pathway(**pathway) for pathway in pathways], content['normalisation'], float(content['bias']), tau,
                    torch.tensor(content['importance'], dtype=torch.float64), content['length'], content['every'],
                    content['unit'], content['meta'])
 

@@ -27,7 +27,7 @@ from .artefact import check_pathways, read_process, rename
 from .importance import Importance
 from .pathway_gradients import PathwayGradients
 from .pathways import CONNECTIONS, make_pathways, name_pathways
-from .transforms import Transforms, apply_transform, build_transform
+from .transforms import Transforms, apply_transform, build_transform, valid_cells
 from .weights import NORMALISATIONS
 
 if TYPE_CHECKING:
@@ -121,6 +121,9 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
                 if len(set(taps)) < len(taps):
                     raise DistillationError(f'names a level of the {side} twice', path='levels', given=taps,
                                             accepted='different taps, low to high')
+            for side, names in (self.pathway_map or {}).items():
+                if not (isinstance(names, dict) and all(isinstance(name, str) for name in (*names, *names.values()))):
+                    raise DistillationError(path=f'pathway_map.{side}', given=names, accepted='a dict {old: new}')
             if self.mode == 'constant' and self.values is None:
                 raise DistillationError("is missing with mode='constant'", path='values',
                                         accepted='finite numbers, the importance of each pathway')
@@ -153,6 +156,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         self.transforms = nn.ModuleList()
 
     def find_taps(self, surroundings: Surroundings) -> None:
+        self.importance.path = self.path
         if self.options.mode not in ('process', 'final'):
             return
         path: Any = self.options.process
@@ -223,6 +227,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         chosen = {index: self.pathways[index] for index in (range(len(self.pathways)) if indices is None else indices)}
         sources = _maps(student, [pathway.student for pathway in chosen.values()])
         targets = _maps(teacher, [pathway.teacher for pathway in chosen.values()])
+        self._refuse_norms_over_ranks(batch)
         valid: Dict[Tuple[int, int], Optional[Tensor]] = {}
         for feature in (*sources.values(), *targets.values()):
             size = _size(feature)
@@ -233,14 +238,22 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
             source, target = sources[pathway.student], targets[pathway.teacher]
             if gradients is not None:
                 source = gradients.watch_input(index, source)
-            cells = valid[_size(source)], valid[_size(target)]
+            ours, theirs = valid[_size(source)], valid[_size(target)]
+            cells = None if ours is None or theirs is None else valid_cells(ours, theirs)
             moved = apply_transform(self.transforms[index], pathway.transform, source, _size(target), cells)
             if moved.shape != target.shape:  # a distance would broadcast it
                 raise DistillationError(f'gives {tuple(moved.shape)}', path='transforms', given=pathway.transform,
                                         accepted=f'the shape of {pathway.teacher}, {tuple(target.shape)}')
-            loss = measure(self.distance, moved, target, cells[1])
+            loss = measure(self.distance, moved, target, None if cells is None else cells[1])
             losses.append(loss if gradients is None else gradients.watch_loss(index, loss))
         return losses
+
+    def _refuse_norms_over_ranks(self, batch: Batch) -> None:
+        # Of every batch, padded or not: all ranks have to end here, not one of them.
+        kinds = {type(module).__name__ for module in self.transforms.modules()}
+        if self.valid_area.acts(batch) and any('SyncBatchNorm' in kind for kind in kinds):
+            raise DistillationError('cannot leave out padding', path='transforms', given='SyncBN', accepted='batch norms of '
+                                    'each rank alone (no `sync_bn` in the config), or mask_padding=False')
 
     def sources(self, student: Features) -> List[Tensor]:
         """What the transforms get, for each of ``student_taps``: (B, C_s, h, w), in float32 at least."""

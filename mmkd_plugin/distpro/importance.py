@@ -23,12 +23,13 @@ class Importance(nn.Module):
     Attributes:
         value: (P,), the importance that a search moves; a buffer, in mode ``'search'`` only.
         process: that is replayed, once it has been read.
+        path: of the distiller, for the log.
         normalisation, bias, tau: as the config or the file has them; see :mod:`~mmkd_plugin.distpro.weights`.
     """
 
     def __init__(self, mode: str, pathways: int, values: Optional[Sequence[float]] = None, length: Optional[int] = None):
         super().__init__()
-        self.mode, self.pathways, self.length = mode, pathways, length
+        self.mode, self.pathways, self.length, self.path = mode, pathways, length, 'DistPro'
         if mode == 'search':
             self.register_buffer('value', torch.ones(pathways))
         self._constant = torch.ones(pathways) if values is None else torch.tensor(values, dtype=torch.float64)
@@ -63,8 +64,8 @@ class Importance(nn.Module):
             live = len(self._memo[1])
             if self.mode != 'search' and live != self._live:
                 self._live = live
-                print_log(f'DistPro: {live} of {self.pathways} pathways from iteration {iteration} on; the others are pruned',
-                          'current')
+                print_log(f'{self.path}: {live} of {self.pathways} pathways from iteration {iteration} on; the others are '
+                          'pruned', 'current')
         return self._memo[1]
 
     def _weights(self, iteration: int) -> Dict[int, float]:

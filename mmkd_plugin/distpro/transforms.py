@@ -1,8 +1,8 @@
 """Trainable transforms of a pathway: from the student's feature to the teacher's shape (DistPro, Fig. 4).
 
 A transform is made with the two widths and called with a student's map (B, C_s, h, w), the teacher's (H, W) and, where some
-cells do not count, the valid ones at both resolutions; it returns (B, C_t, H, W). Valid cells come out as if the others were not
-there: as from a map that ends where they end. A user's own:
+cells do not count, the valid ones at both resolutions; it returns (B, C_t, H, W). Valid cells come out as if the others were
+not there: as from a map that ends where they end. A user's own:
 ``@PATHWAY_TRANSFORMS.register_module(name='mine')``; without the last argument where nothing is to be left out.
 """
 import inspect
@@ -170,7 +170,7 @@ class Transforms(Kind):
 
     def fits(self, value: Any) -> bool:
         names = [value] if isinstance(value, str) else value
-        return isinstance(names, (list, tuple)) and 0 < len(names) and all(map(self.name.fits, names)) and (
+        return isinstance(names, (list, tuple)) and len(names) > 0 and all(map(self.name.fits, names)) and (
             len(set(names)) == len(names))
 
     def read(self, value: Any) -> List[str]:

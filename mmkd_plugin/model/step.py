@@ -34,8 +34,12 @@ class Step:
         self._distillation, self._student = distillation, student
         self._all = distillation.distillers
         iteration = current_iteration()
-        weights = {name: distiller.weight_at(iteration) for name, distiller in self._all.items()}
-        self.weights = {name: weight for name, weight in weights.items() if weight > 0}
+        self.weights: Dict[str, float] = {}
+        for name, distiller in self._all.items():
+            with under(f'model.distillers.{name}'):
+                weight = distiller.weight_at(iteration)
+            if weight > 0:
+                self.weights[name] = weight
         self._zeros = self._idle_losses(iteration)
         self.batch: Optional[Batch] = None
         self._recording: Optional[Recording] = None
