@@ -39,7 +39,7 @@ def ablation_weights(kind: str, count: int, seed: int = 0) -> List[float]:
         kind: ``'last'`` (one-hot at the last layer: conventional feature distillation), ``'average'``, or ``'random'``
             (softmax of standard normal numbers).
         count: N.
-        seed: of ``'random'``; see :func:`seed_of_group`.
+        seed: decides the numbers of ``'random'``; see :func:`seed_of_group`.
     """
     if kind == 'last':
         return [0.0] * (count - 1) + [1.0]

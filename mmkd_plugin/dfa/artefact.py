@@ -20,7 +20,7 @@ def write_aggregation(path: Path, groups: Sequence[Dict[str, Any]], teacher: Dic
     """Writes a result, in one go.
 
     Args:
-        path: of the file.
+        path: the file to write.
         groups: ``name``, ``student`` (tap), ``teacher`` (taps) and ``weights`` of each, shallow to deep.
         teacher: ``model`` (its class) and ``sha256`` (of its weights).
         search: how it was searched, for the reader.
@@ -34,7 +34,7 @@ def read_aggregation(path: Any) -> Dict[str, Any]:
     """Reads a result.
 
     Args:
-        path: of the file.
+        path: the file to read.
 
     Raises:
         DistillationError: if there is no such file, it is no result, or its weights are no weights.
@@ -65,9 +65,11 @@ def _check_group(group: Any, path: Any) -> None:
     weights, layers, what = group['weights'], group['teacher'], f'group {group["name"]}'
     require(isinstance(layers, list) and all(isinstance(layer, str) for layer in layers), path, f'{what}: teacher', layers,
             'a list of taps')
-    require(isinstance(weights, list) and 0 < len(weights) == len(layers) and all(map(is_number, weights)) and min(weights) >= 0,
-            path, f'{what}: weights', weights, f'a list of {len(layers)} numbers >= 0, one for each layer')
-    require(abs(sum(weights) - 1) <= SUM_TOLERANCE, path, f'{what}: sum of the weights {weights}', f'{sum(weights):.6g}', '1')
+    require(isinstance(weights, list) and 0 < len(weights) == len(layers) and all(map(is_number, weights))
+            and min(weights) >= 0, path, f'{what}: weights', weights,
+            f'a list of {len(layers)} numbers >= 0, one for each layer')
+    require(abs(sum(weights) - 1) <= SUM_TOLERANCE, path, f'{what}: sum of the weights {weights}', round(sum(weights), 6),
+            '1')
 
 
 def matching_weights(content: Dict[str, Any], groups: Sequence[LayerGroup], teacher: Mapping[str, Any], transfer: bool,
@@ -75,11 +77,11 @@ def matching_weights(content: Dict[str, Any], groups: Sequence[LayerGroup], teac
     """The weights of every group of a config, from a result of the same teacher with the same layers.
 
     Args:
-        content: of :func:`read_aggregation`.
+        content: what :func:`read_aggregation` returned.
         groups: as found in the models.
         teacher: the identity of the config's teacher.
         transfer: whether the teacher's weights, and the student's layers, may be others (the teacher's topology may not).
-        path: of the file, for messages.
+        path: the file it was read from, for messages.
 
     Raises:
         DistillationError: if something does not fit; prints both sides.

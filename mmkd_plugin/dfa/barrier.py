@@ -34,7 +34,9 @@ class Barrier(TorchFunctionMode):
         self._made: Dict[int, Tensor] = {}
         self.cut = False
         # Autograd numbers its nodes as they are made.
-        self._number = torch.zeros((), requires_grad=True).view(()).grad_fn._sequence_nr()
+        newest = torch.zeros((), requires_grad=True).view(()).grad_fn
+        assert newest is not None, 'whoever makes a barrier has gradients enabled'
+        self._number = newest._sequence_nr()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*self._later(args), **self._later(kwargs or {}))

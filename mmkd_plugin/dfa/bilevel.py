@@ -15,7 +15,7 @@ class VirtualStep:
     Attributes:
         weight: the weight, which is moved in place.
         rate: the learning rate.
-        decay: of the weight.
+        decay: the weight decay.
         momentum, dampening, nesterov: as SGD has them.
         buffer: its momentum buffer, None before the first step.
     """
@@ -53,7 +53,7 @@ def unrolled_gradient(val_loss: Callable[[], Tensor], train_loss: Callable[[], T
         val_loss, train_loss: compute the loss anew, times ``scale``, from the weights and ``beta`` as they are when called.
         beta: (N,), a leaf that requires grad.
         steps: the virtual step of each weight.
-        scale: by which both losses are multiplied for half precision; gradients are divided by it.
+        scale: the factor on both losses, for half precision; gradients are divided by it.
 
     Returns:
         (N,); NaN where a scaled gradient of a weight has overflown.
@@ -73,7 +73,7 @@ def unrolled_gradient(val_loss: Callable[[], Tensor], train_loss: Callable[[], T
         norm = torch.stack([direction.norm() for direction in probe]).norm()
         if float(norm) == 0:
             return direct
-        epsilon = PROBE / norm
+        epsilon: Tensor = PROBE / norm
         ahead = _beta_gradient_at(train_loss, beta, weights, start, probe, epsilon)
         behind = _beta_gradient_at(train_loss, beta, weights, start, probe, -epsilon)
         return direct - (ahead - behind) / (2 * epsilon * scale)
@@ -107,7 +107,8 @@ def _put(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
         weight.copy_(value)
 
 
-def _beta_gradient_at(train_loss, beta, weights, start, probe, epsilon) -> Tensor:
+def _beta_gradient_at(train_loss: Callable[[], Tensor], beta: Tensor, weights: Sequence[Tensor], start: Sequence[Tensor],
+                      probe: Sequence[Tensor], epsilon: Tensor) -> Tensor:
     _put(weights, [value + epsilon * direction for value, direction in zip(start, probe)])
     return first_order_gradient(train_loss(), beta)
 

@@ -34,7 +34,9 @@ def directional_distance(student: Tensor, aggregation: Tensor, form: str = 'sq',
         elements = (valid.flatten(1).sum(1) * student.shape[1]).clamp(min=1)
     student, aggregation = student.flatten(1), aggregation.flatten(1)
     if form == 'norm':
-        return torch.linalg.vector_norm(F.normalize(student, dim=1) - F.normalize(aggregation, dim=1), dim=1).mean()
+        apart = F.normalize(student, dim=1) - F.normalize(aggregation, dim=1)
+        distance: Tensor = torch.linalg.vector_norm(apart, dim=1).mean()
+        return distance
     squared = 2 - 2 * F.cosine_similarity(student, aggregation, dim=1, eps=EPSILON)
     if form != 'mse':
         return squared.mean()

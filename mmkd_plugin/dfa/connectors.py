@@ -51,14 +51,23 @@ class ConnectedGroup(nn.Module):
         group: the group.
         owner: name of the distiller.
         student, teacher: what the dry run found out about its taps.
-        norm: of the connectors, or None.
+        norm: type of the connectors' norm, None for no norm.
         resize: whether an aggregation of another resolution is resized to the student's.
         weights: the fixed aggregation weights; None to search them.
-        seed: of the first beta, N(0, 1e-6).
+        seed: decides the first beta, which is drawn from N(0, 1e-6).
 
     Raises:
         DistillationError: for teacher layers of several shapes, or another resolution than the student's.
+
+    Attributes:
+        beta: (N,), from which the weights are made; only where they are searched.
+        alpha: (N,), the fixed weights; only where there are some.
+        to_teacher: takes the student's feature to the teacher's channels.
+        to_student: takes the aggregation to the student's channels; only where the weights are searched.
     """
+    beta: Tensor
+    alpha: Tensor
+    to_student: Connector
 
     def __init__(self, group: LayerGroup, owner: str, student: TapInfo, teacher: Sequence[TapInfo], norm: Optional[str],
                  resize: bool, weights: Optional[Sequence[float]], seed: int):
@@ -125,7 +134,7 @@ class ConnectedGroup(nn.Module):
         """The aggregation at the resolution of the student's feature. Raises :class:`DistillationError` if not allowed."""
         if self.resize or aggregation.shape[2:] == student.shape[2:]:
             return resize(aggregation, student.shape[2:], 'bilinear')
-        raise _other_size(self, tuple(student.shape[2:]), tuple(aggregation.shape[2:]))
+        raise _other_size(self, tuple(student.shape[2:]), tuple(aggregation.shape[2:])).at('pairs')
 
     def describe(self) -> str:
         """Which layers, and with which weights if they are fixed, in one line."""
@@ -148,7 +157,8 @@ def _check_shapes(group: LayerGroup, student: TapInfo, teacher: Sequence[TapInfo
         raise _other_size(group, student.size, teacher[0].size)
 
 
-def _other_size(group: Union[LayerGroup, ConnectedGroup], student: Tuple[int, ...], teacher: Tuple[int, ...]) -> DistillationError:
+def _other_size(group: Union[LayerGroup, ConnectedGroup], student: Tuple[int, ...],
+                teacher: Tuple[int, ...]) -> DistillationError:
     return DistillationError(
         f'{group.name}: the student ({group.student}) has resolution {student}, the teacher ({group.teacher[0]}) {teacher}',
         accepted="the same; with resize=True the aggregation is resized to the student's")

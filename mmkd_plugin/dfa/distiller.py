@@ -1,7 +1,7 @@
 """``mmkd.FeatureAggregationDistiller``: Differentiable Feature Aggregation (Guan et al., ECCV 2020)."""
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from ..distiller import (
 from ..losses import ValidArea, mask_padding_option
 from ..registry import MODELS
 from ..taps import FeatureSum, TapAddress, TapInfo
-from ..taps.shapes import as_map, map_like, widened
+from ..taps.shapes import as_map, map_like, map_size, widened
 from ..utils.errors import DistillationError, under
 from ..utils.isolation import evaluation_mode
 from ..utils.options import Choice, Either, Flag, Number, Text, option
@@ -65,8 +65,8 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         renamed = dict(groups='Write pairs=[...], with the same items.')
         pairs: List[ParsedPair] = option(
             Pairs(several=True, more=(('every', Number(above=0, whole=True)),)),
-            doc="the stages, shallow to deep, e.g. `'backbone.layer3'` for both models; the teacher's side is a stage or a list "
-            'of taps')
+            doc="the stages, shallow to deep, e.g. `'backbone.layer3'` for both models; the teacher's side is a stage or a "
+            'list of taps')
         mode: str = option(Choice(MODES), 'distill', "'search' or 'distill'")
         every: int = option(Number(above=0, whole=True), 1,
                             "every how many blocks of a teacher's stage are taken, counted from the last")
@@ -77,22 +77,23 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         mask_padding: Optional[bool] = mask_padding_option()
         aggregation: Optional[str] = option(
             Either(Text(f'the path of a file that a search wrote, or {", ".join(ABLATIONS)}'), (None,)), None,
-            "(distill) path of the file a search wrote, or 'last', 'average', 'random'; None: `search/aggregation.json` in the "
-            'work dir of the run, where `tools/search.py` writes it')
+            "(distill) path of the file a search wrote, or 'last', 'average', 'random'; None: `search/aggregation.json` in "
+            'the work dir of the run, where `tools/search.py` writes it')
         distance: str = option(
-            Choice(DISTANCE_FORMS), 'mean', "(distill) of the feature and the aggregation: the mean square, the sum over C, H, W, "
-            "or 2 - 2 cos. The paper's gamma_fd is `loss_weight`")
+            Choice(DISTANCE_FORMS), 'mean', '(distill) of the feature and the aggregation: the mean square, the sum over C, '
+            "H, W, or 2 - 2 cos. The paper's gamma_fd is `loss_weight`")
         transfer: bool = option(Flag(), False, '(distill) whether the file may be of a teacher with other weights (never of '
                                 'another topology), or of a student with other layers')
         gamma_st: Union[float, str] = option(
             Either(Number(least=0), ('auto',)), 1.0, "(search) weight of the student-teacher path; 'auto' balances the two")
         gamma_ts: float = option(
-            Number(least=0), 1.0, "(search) weight of the teacher-student path: of the student's own losses from the injected "
-            'feature on')
+            Number(least=0), 1.0, "(search) weight of the teacher-student path: of the student's own losses from the "
+            'injected feature on')
         st_form: str = option(Choice(ST_FORMS), 'sq', '(search) form of the student-teacher distance')
         skip: str = option(
-            Choice(SKIPS), 'student_detached', "(search) what the student's later layers see of its stages before the injection: "
-            "'student_detached', 'teacher' (aggregations of the groups searched before, through their connectors) or 'zeros'")
+            Choice(SKIPS), 'student_detached', "(search) what the student's later layers see of its stages before the "
+            "injection: 'student_detached', 'teacher' (aggregations of the groups searched before, through their "
+            "connectors) or 'zeros'")
         whole_weight: float = option(
             Number(least=0), 0.0, "(search) weight of the student's own losses in an extra forward without injection")
 
@@ -103,11 +104,12 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
             wrong = [name for name in given if name in others]
             if wrong:
                 accepted = IN_SEARCH if searches else (*IN_DISTILLATION, *STRENGTH)
-                raise DistillationError(f'has no meaning with mode={self.mode!r}', path=wrong[0], given=getattr(self, wrong[0]),
-                                        accepted=', '.join(accepted))
+                raise DistillationError(f'has no meaning with mode={self.mode!r}', path=wrong[0],
+                                        given=getattr(self, wrong[0]), accepted=', '.join(accepted))
             if searches and self.gamma_ts == 0 and self.gamma_st in ('auto', 0):
-                raise DistillationError(f'does not go with gamma_st={self.gamma_st!r}', path='gamma_ts', given=0, accepted="one of "
-                                        "them above 0; for gamma_st='auto', which balances the two, gamma_ts")
+                raise DistillationError(f'does not go with gamma_st={self.gamma_st!r}', path='gamma_ts', given=0,
+                                        accepted="one of them above 0; for gamma_st='auto', which balances the two, "
+                                        'gamma_ts')
 
     options: Options
     search_hook: ClassVar[str] = 'mmkd.AggregationSearchHook'
@@ -123,6 +125,10 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         self._target: Optional[Tensor] = None
         self._unreached: Unreached = {}
 
+    def connected_groups(self) -> List[ConnectedGroup]:
+        """The groups with their connectors, shallow to deep."""
+        return cast(List[ConnectedGroup], list(self.groups))
+
     @property
     def wraps(self) -> bool:
         return self.options.mode == 'search'
@@ -133,8 +139,8 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
             self.student_taps = [group.student for group in self._found]
             ahead = [tap for tap in self.student_taps if TapAddress.parse(tap).port == 'in']
             if self.wraps and ahead:
-                raise DistillationError("is an input of the student", given=ahead[0], accepted='in a search an output, in whose '
-                                        'place the student can go on with another feature')
+                raise DistillationError("is an input of the student", given=ahead[0], accepted='in a search an output, in '
+                                        'whose place the student can go on with another feature')
         self.teacher_taps = [address for group in self._found for address in group.teacher]
         with under('aggregation'):
             self._fixed = self._fixed_weights(surroundings)
@@ -155,14 +161,14 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         with under('pairs'):
             check_order(self._found, student, teacher)
             self.groups.extend(ConnectedGroup(
-                group, self.name, student[group.student], [teacher[tap] for tap in group.teacher], self.options.connector_norm,
-                self.options.resize, weights, seed_of_group(self.options.seed, number))
+                group, self.name, student[group.student], [teacher[tap] for tap in group.teacher],
+                self.options.connector_norm, self.options.resize, weights, seed_of_group(self.options.seed, number))
                 for number, (group, weights) in enumerate(zip(self._found, self._fixed)))
 
     def describe(self) -> str:
         how = '' if self.wraps else f', distance {self.options.distance}'
         how += f', connector_norm {self.options.connector_norm}' + (', resize' if self.options.resize else '')
-        return f'{self.options.mode}{how}; ' + '; '.join(group.describe() for group in self.groups)
+        return f'{self.options.mode}{how}; ' + '; '.join(group.describe() for group in self.connected_groups())
 
     def _present(self) -> ConnectedGroup:
         if self.search is None or self.search.index is None:
@@ -178,14 +184,14 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
 
     def teacher_sums(self) -> List[FeatureSum]:
         if not self.wraps:
-            return [group.sums() for group in self.groups]
+            return [group.sums() for group in self.connected_groups()]
         group = self._present()
         return [*(earlier.sums() for earlier in self._standing_in()), *([] if group.is_live else [group.sums()])]
 
     def _standing_in(self) -> List[ConnectedGroup]:
         if self.options.skip != 'teacher' or self.search is None:
             return []
-        return [group for group in self.groups[:self.search.index] if group.searched]
+        return [group for group in self.connected_groups()[:self.search.index] if group.searched]
 
     def wrap(self, teacher: Features, batch: Batch) -> Injection:
         """Injects the aggregation, through its connector, in place of the student's own feature (equation 10)."""
@@ -194,8 +200,9 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         aggregation = group.aggregation(teacher)
 
         def inject(feature: Tensor) -> Tensor:
-            self._target = group.fitted(aggregation, as_map(feature, batch.image_size))
-            valid = self.valid_area.cells(batch, _size(self._target))
+            with under(self.path):
+                self._target = group.fitted(aggregation, as_map(feature, batch.image_size))
+                valid = self._cells(batch, self._target)
             return map_like(group.to_student(self._target, valid), feature)
 
         def stand_in(earlier: ConnectedGroup) -> Callable[[Tensor], Tensor]:
@@ -221,20 +228,23 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         weight = 1.0 if group.is_live else self.search.gammas.st
         if target is None or weight == 0:
             return {}
-        valid = self.valid_area.cells(batch, _size(target))
+        valid = self._cells(batch, target)
         adapted = group.to_teacher(widened(as_map(student[group.student])), valid)
         return dict(loss_st=directional_distance(adapted, target, self.options.st_form, valid) * weight)
 
     def _feature_losses(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         losses, form = {}, self.options.distance
-        for group, weight in zip(self.groups, group_weights(form, len(self.groups))):
+        for group, weight in zip(self.connected_groups(), group_weights(form, len(self.groups))):
             feature = widened(as_map(student[group.student]))
             target = group.fitted(group.aggregation(teacher), feature)
-            valid = self.valid_area.cells(batch, _size(feature))
+            valid = self._cells(batch, feature)
             losses[f'loss_{group.name}'] = feature_distance(group.to_teacher(feature, valid), target, form, valid) * weight
         return losses
 
-
-def _size(feature: Tensor) -> Tuple[int, int]:
-    height, width = feature.shape[2:]
-    return height, width
+    def _cells(self, batch: Batch, feature: Tensor) -> Optional[Tensor]:
+        """The cells of a feature (B, C, H, W) that count: (B, 1, H, W) bool, or None for all."""
+        if self.valid_area.acts(batch) and any(isinstance(module, nn.SyncBatchNorm) for module in self.groups.modules()):
+            # Of every batch, padded or not: all ranks have to end here, not one of them.
+            raise DistillationError('cannot leave out padding', path='connector_norm', given='SyncBN',
+                                    accepted="'BN', None, or mask_padding=False")
+        return self.valid_area.cells(batch, map_size(feature))

@@ -11,6 +11,7 @@ from .aggregation import every_kth
 
 BLOCK_LISTS = ('blocks', 'layers')  # where a stage that is no list itself keeps its blocks
 
+
 @dataclass(frozen=True)
 class LayerGroup:
     """A group as found in the two models.
@@ -44,8 +45,8 @@ def find_groups(pairs: Sequence[ParsedPair], every: int, student: nn.Module, tea
     for number, (name, pair) in enumerate(zip(pair_names(pairs), pairs)):
         with under(f'[{number}]'):
             if 'every' in pair.more and not (isinstance(pair.teacher, str) and _is_stage(pair.teacher)):
-                raise DistillationError(f'has no meaning with the teacher {pair.teacher!r}', path='every', given=pair.more['every'],
-                                        accepted='with a stage alone, whose blocks it thins out')
+                raise DistillationError(f'has no meaning with the teacher {pair.teacher!r}', path='every',
+                                        given=pair.more['every'], accepted='with a stage alone, whose blocks it thins out')
             step = pair.more.get('every', every)
             found.append(LayerGroup(name, _last_block(student, pair.student), tuple(_blocks(teacher, pair.teacher, step))))
     return found
@@ -66,13 +67,13 @@ def check_order(groups: Sequence[LayerGroup], student: Mapping[str, TapInfo],
         if (before.student, before.teacher) == (after.student, after.teacher):
             raise DistillationError('is there twice', given=after.student, accepted='each stage once')
         if student[before.student].position > student[after.student].position:
-            raise DistillationError(f'stands before {after.student!r}, but comes after it in the student', given=before.student,
-                                    accepted='shallow to deep')
+            raise DistillationError(f'stands before {after.student!r}, but comes after it in the student',
+                                    given=before.student, accepted='shallow to deep')
     for group in groups:
-        for before, after in zip(group.teacher, group.teacher[1:]):
-            if teacher[before].position > teacher[after].position:
-                raise DistillationError(f'(a layer of {group.name}) stands before {after!r}, but comes after it in the teacher',
-                                        given=before, accepted='shallow to deep')
+        for layer, following in zip(group.teacher, group.teacher[1:]):
+            if teacher[layer].position > teacher[following].position:
+                raise DistillationError(f'(a layer of {group.name}) stands before {following!r}, but comes after it in the '
+                                        'teacher', given=layer, accepted='shallow to deep')
 
 
 def _last_block(student: nn.Module, address: str) -> str:
@@ -92,8 +93,8 @@ def _blocks(teacher: nn.Module, theirs: Any, every: int) -> List[str]:
         module = resolve_module(teacher, theirs, 'teacher')
         inside = ', '.join(name for name, _ in module.named_children())
         raise DistillationError(
-            f"is a {type(module).__name__} of the teacher, not a list of blocks, and has none named {' or '.join(BLOCK_LISTS)} (it "
-            f'contains: {inside or "nothing"})', given=theirs,
+            f"is a {type(module).__name__} of the teacher, not a list of blocks, and has none named "
+            f'{" or ".join(BLOCK_LISTS)} (it contains: {inside or "nothing"})', given=theirs,
             accepted=f"a list of taps, or {theirs + '@end'!r} for a group of this one layer")
     return [f'{blocks[number]}@end' for number in every_kth(len(blocks), every)]
 

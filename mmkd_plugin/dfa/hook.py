@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ..distiller import reentrant_checkpoints_refused
-from ..model import DistilledMixin, StatefulHook, distillation_of, unwrap
+from ..model import DistilledMixin, StatefulHook, distillation_of, distilled
 from ..registry import HOOKS
 from ..search import SearchOptions, SearchRun, seed_generators
 from ..search.run import FileName
@@ -66,17 +66,18 @@ class AggregationSearchHook(StatefulHook):
     class Options(SearchOptions):
         """The options of the hook."""
         iterations: Union[int, List[int], None] = option(
-            Either(Lengths(WHOLE, 'whole numbers > 0, or one for all'), (None,)), None, 'I_s of every group, or a list for the '
-            'groups with more than one layer; by default the run in equal parts')
+            Either(Lengths(WHOLE, 'whole numbers > 0, or one for all'), (None,)), None, 'I_s of every group, or a list for '
+            'the groups with more than one layer; by default the run in equal parts')
         optimizer: Dict[str, Any] = option(
-            Block("a config, e.g. dict(type='Adam', lr=3e-3)", needs=('type',)), OPTIMIZER, 'of beta; each group has a new one. '
-            'lr * I_s should be 2 to 10: Adam moves each beta by at most lr a step')
+            Block("a config, e.g. dict(type='Adam', lr=3e-3)", needs=('type',)), OPTIMIZER, 'of beta; each group has a new '
+            'one. lr * I_s should be 2 to 10: Adam moves each beta by at most lr a step')
         regularisation: float = option(Number(least=0), 1e-3, 'lambda; lambda / 2 * |beta|^2 is added to the loss of beta')
         weights_first: float = option(Number(least=0, below=1), 0.0,
                                       "fraction of each group's iterations that train weights only")
         unrolled: bool = option(
-            Flag(), False, "whether the gradient of beta is taken at the weights of the next training step (second order). That "
-            "step is SGD's, momentum included, without clipping; batches in which `gamma_st='auto'` is measured are first order")
+            Flag(), False, "whether the gradient of beta is taken at the weights of the next training step (second order). "
+            "That step is SGD's, momentum included, without clipping; batches in which `gamma_st='auto'` is measured are "
+            'first order')
         out: str = option(FileName(), 'aggregation.json', 'name of the file, in the work dir')
 
     def __init__(self, **given: Any):
@@ -120,7 +121,7 @@ class AggregationSearchHook(StatefulHook):
             self._note(runner.iter)
         if runner.iter < phase.beta_begin:
             return
-        self.search.step(self._gradient(runner, unwrap(runner.model), data_batch))
+        self.search.step(self._gradient(runner, distilled(runner), data_batch))
 
     def _gradient(self, runner: Runner, model: DistilledMixin, data_batch: Any) -> Optional[Tensor]:
         wrapper, scale = runner.optim_wrapper, None
@@ -195,12 +196,13 @@ class AggregationSearchHook(StatefulHook):
         """How it is searched: for the reader of the file, and for resuming."""
         assert self._distiller is not None
         options, of_distiller = self.options, self._distiller.options
-        return dict(iterations=self.run.runner.max_iters, order='unrolled' if options.unrolled else 'first', seed=options.seed,
-                    regularisation=options.regularisation, weights_first=options.weights_first,
+        return dict(iterations=self.run.runner.max_iters, order='unrolled' if options.unrolled else 'first',
+                    seed=options.seed, regularisation=options.regularisation, weights_first=options.weights_first,
                     optimizer=dict(options.optimizer), **{name: getattr(of_distiller, name) for name in IN_SEARCH})
 
 
-def start_search(distiller: FeatureAggregationDistiller, optimizer: Dict[str, Any], regularisation: float) -> AggregationSearch:
+def start_search(distiller: FeatureAggregationDistiller, optimizer: Dict[str, Any],
+                 regularisation: float) -> AggregationSearch:
     """Makes the state of a search, and gives it to the distiller.
 
     Args:
@@ -211,7 +213,7 @@ def start_search(distiller: FeatureAggregationDistiller, optimizer: Dict[str, An
     Raises:
         DistillationError: if every group has one layer only.
     """
-    groups = list(distiller.groups)
+    groups = distiller.connected_groups()
     if not any(group.searched for group in groups):
         names = ', '.join(group.name for group in groups)
         raise DistillationError(f'has one layer of the teacher in every group ({names}); there is nothing to search',

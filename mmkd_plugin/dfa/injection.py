@@ -1,8 +1,8 @@
 """Injection: from one tapped feature on, the student's forward uses another feature in its place (DFA, equation 10).
 
-The search asks what an aggregation is worth: it is put into the student in place of the student's own feature, and the rest of
-the student, task loss included, judges it. One forward then carries two paths: up to the tapped feature, and from the injected
-one. :mod:`~mmkd_plugin.dfa.barrier` keeps them apart, :func:`check_paths` makes sure that they are.
+The search asks what an aggregation is worth: it is put into the student in place of the student's own feature, and the rest
+of the student, task loss included, judges it. One forward then carries two paths: up to the tapped feature, and from the
+injected one. :mod:`~mmkd_plugin.dfa.barrier` keeps them apart, :func:`check_paths` makes sure that they are.
 """
 import logging
 from contextlib import ExitStack, contextmanager
@@ -93,8 +93,8 @@ class Injection(ForwardWrap):
     def _warn_of_missed_stand_ins(self) -> None:
         if self.stand_ins and self._barrier is not None and self._barrier.cut:
             print_log(f'{self.label}: later layers of the student see an earlier feature that is not the output of a stage '
-                      "searched before. There is no feature of the teacher's to take its place: it is the student's own, without "
-                      'gradient.', 'current', level=logging.WARNING)
+                      "searched before. There is no feature of the teacher's to take its place: it is the student's own, "
+                      'without gradient.', 'current', level=logging.WARNING)
 
 
 def weighed(losses: Losses, weight: float) -> Losses:
@@ -140,7 +140,7 @@ def check_paths(model: nn.Module, injection: 'Injection', task: Dict[str, Any], 
 
     Args:
         model: the student.
-        injection: of this forward, after it.
+        injection: the injection of this forward, which has been run.
         task: the student's own losses: they may reach only what comes after the injection.
         ours: the distiller's losses: they may reach only what comes before.
 
@@ -151,8 +151,8 @@ def check_paths(model: nn.Module, injection: 'Injection', task: Dict[str, Any], 
         DistillationError: if a parameter gets gradients from both, or the task loss does not depend on the injected feature.
     """
     if injection.injected is None:
-        raise DistillationError(f'{injection.label}: the student never reached {injection.address!r}, so nothing could be injected '
-                                'there')
+        raise DistillationError(f'{injection.label}: the student never reached {injection.address!r}, so nothing could be '
+                                'injected there')
     after, before = trace(task), trace(ours)
     if injection.task_weight and injection.injected.grad_fn not in after.nodes:
         raise DistillationError(f"{injection.label}: the student's losses do not depend on the feature that is injected at "

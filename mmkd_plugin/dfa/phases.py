@@ -29,10 +29,10 @@ def phases_of(names: Dict[int, str], total: int, iterations: Union[int, Sequence
 
     Args:
         names: name of every group that is searched, by its index, in order.
-        total: iterations of the run.
-        iterations: I_s: of every group, or a list of each group's; by default the run in equal parts (the last group has the
-            rest).
-        weights_first: fraction of each phase in which only weights are trained.
+        total: how many iterations the run has.
+        iterations: I_s, how many iterations a group is searched for: one number for every group, or a list with one for
+            each; by default the run is cut into equal parts (the last group has the rest).
+        weights_first: fraction of each phase, at its beginning, in which only weights are trained.
 
     Raises:
         DistillationError: if the run has too few iterations, or not those that are given.
@@ -45,7 +45,7 @@ def phases_of(names: Dict[int, str], total: int, iterations: Union[int, Sequence
         lengths = [total // len(names)] * len(names)
         lengths[-1] += total - sum(lengths)
     else:
-        lengths = list(iterations) if isinstance(iterations, (list, tuple)) else [iterations] * len(names)
+        lengths = list(iterations) if isinstance(iterations, Sequence) else [iterations] * len(names)
     if len(lengths) != len(names):
         raise DistillationError(f'has {len(lengths)} numbers for {len(names)} groups with more than one layer '
                                 f'({", ".join(names.values())})', path=KEY)

@@ -31,8 +31,8 @@ class Gammas:
     """Weights of the two paths. ``'auto'`` sets the first so that both pull at beta equally hard, and then leaves it.
 
     Args:
-        st: of the student-teacher path, or ``'auto'``: found anew in the first batches of each group; 1 until then.
-        ts: of the teacher-student path.
+        st: weight of the student-teacher path, or ``'auto'``: found anew in the first batches of each group; 1 until then.
+        ts: weight of the teacher-student path.
     """
 
     def __init__(self, st: Union[float, str], ts: float):
@@ -81,13 +81,14 @@ class AggregationSearch:
 
     Args:
         groups: all groups, shallow to deep.
-        gammas: of the bridge loss.
+        gammas: the weights of the two paths in the bridge loss.
         optimizer: config of the optimiser of beta; every group gets a new one, so that no momentum or decay of one group's
             moves another's beta.
         regularisation: lambda; the gradient of ``lambda / 2 * |beta|^2`` is added.
     """
 
-    def __init__(self, groups: Sequence[ConnectedGroup], gammas: Gammas, optimizer: Mapping[str, Any], regularisation: float):
+    def __init__(self, groups: Sequence[ConnectedGroup], gammas: Gammas, optimizer: Mapping[str, Any],
+                 regularisation: float):
         self.groups, self.gammas = groups, gammas
         self.regularisation = regularisation
         self.index: Optional[int] = None
@@ -131,9 +132,10 @@ class AggregationSearch:
 
         Args:
             val: computes the losses of the validation batch, from the present beta.
-            train: of the training batch; given, the gradient is that at the weights of the next training step.
-            steps: that step, of every weight; needed with ``train``.
-            scale: factor that losses in half precision are scaled by.
+            train: computes the losses of the training batch. Given, the gradient is taken at the weights of the next
+                training step.
+            steps: gives that training step, for every weight; needed with ``train``.
+            scale: the factor on losses in half precision.
 
         Returns:
             The gradient; None where the scaled losses have overflown.
@@ -158,7 +160,8 @@ class AggregationSearch:
             self.group.beta.grad = None
             self.group.forget_weights()
 
-    def _bridge_gradient(self, beta, val, train, steps, scale) -> Tensor:
+    def _bridge_gradient(self, beta: Tensor, val: Callable[[], PathLosses], train: Optional[Callable[[], PathLosses]],
+                         steps: Callable[[], List[VirtualStep]], scale: Union[float, Tensor]) -> Tensor:
         def total(losses: PathLosses) -> Tensor:
             return bridge_loss(losses.st, losses.ts, self.gammas.st, self.gammas.ts) * scale
 
@@ -189,7 +192,7 @@ class AggregationSearch:
             self._build_optimizer().load_state_dict(state['optimizer'])
 
 
-def _separately(losses: PathLosses, beta: Tensor, scale) -> Tuple[Tensor, Tensor]:
+def _separately(losses: PathLosses, beta: Tensor, scale: Union[float, Tensor]) -> Tuple[Tensor, Tensor]:
     ts, = torch.autograd.grad(losses.ts * scale, beta, retain_graph=True, allow_unused=True)
     return torch.zeros_like(beta) if ts is None else ts, first_order_gradient(losses.st * scale, beta)
 

@@ -35,7 +35,7 @@ def read_process(path: Any) -> Process:
     """Reads and checks a process file.
 
     Args:
-        path: of the file.
+        path: the file to read.
 
     Raises:
         DistillationError: if it is missing, truncated, of another version, or holds anything but finite numbers in the
@@ -81,7 +81,7 @@ def rename(pathways: Sequence[Pathway], names: Mapping[str, Mapping[str, str]]) 
     """Pathways with other taps and transforms, for replaying a process on other networks.
 
     Args:
-        pathways: those of the file.
+        pathways: the pathways of the file.
         names: ``teacher``, ``student`` and ``transform``, each a dict from the file's name to the new one.
 
     Raises:
@@ -99,9 +99,9 @@ def check_pathways(path: Any, file: Sequence[Pathway], config: Sequence[Pathway]
     """Raises :class:`DistillationError` unless both have the same pathways in the same order; prints both.
 
     Args:
-        path: of the file.
+        path: the process file, for messages.
         file: its pathways, renamed as the config says.
-        config: those of the config.
+        config: the pathways of the config.
     """
     if list(file) == list(config):
         return

@@ -66,7 +66,8 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
     Losses: ``loss_pathways``, the weighted sum.
 
     Raises:
-        DistillationError: for options that do not fit, a process file that is broken or for other pathways, or a missing hook.
+        DistillationError: for options that do not fit, a process file that is broken or for other pathways, or a missing
+            hook.
 
     Attributes:
         search: in a search, what moves the importance; set by its hook.
@@ -76,11 +77,11 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
     @dataclass(frozen=True, kw_only=True)
     class Options(Distiller.Options):
         """The options of DistPro."""
-        renamed = dict(teacher='Write levels=[(<student tap>, <teacher tap>), ...], low to high; one address where both are equal.',
-                       student='Write levels=[(<student tap>, <teacher tap>), ...], low to high; one address where both are equal.')
+        renamed = dict.fromkeys(('teacher', 'student'), 'Write levels=[(<student tap>, <teacher tap>), ...], low to high; '
+                                'one address where both are equal.')
         levels: List[ParsedPair] = option(
-            Pairs(), doc='taps of the levels, low (early) to high (late): level i of the student corresponds to level i of the '
-            'teacher')
+            Pairs(), doc='taps of the levels, low (early) to high (late): level i of the student corresponds to level i of '
+            "the teacher. Where the order has no meaning (connections 'all', or a list) a tap may be in several levels")
         mode: str = option(
             Choice(MODES), 'process', "'process': replay the file, stretched to the run's length; 'final': the file's last "
             "importance at every step; 'equal': w = 1/P; 'constant': the importance in `values`; 'search'")
@@ -96,14 +97,14 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
             Transforms(), ('conv3_relu',), 'names of one or several trainable transforms')
         distance: str = option(KNOWN_DISTANCE, 'hcl', "'hcl', 'l1', 'l2', or a registered one of your own")
         normalisation: str = option(
-            Choice((*NORMALISATIONS, AUTO)), AUTO, "from importance to weights; 'auto': the process file's, 'biased_softmax' "
-            'without one')
+            Choice((*NORMALISATIONS, AUTO)), AUTO, "from importance to weights; 'auto': the process file's, "
+            "'biased_softmax' without one")
         bias: Union[float, str] = option(
             Either(Number(), (AUTO,)), AUTO, "g of the biased normalisations; 'auto': the file's, 1 without one")
         tau: Union[float, str, None] = option(
             Either(Number(), (None, AUTO)), AUTO, "pathways whose importance is not above it are pruned while a process is "
-            "replayed: neither transform nor loss is computed. None for no pruning; 'auto': the file's, 0.5 without one. Never in "
-            'a search: a pruned pathway has no gradient and could not come back')
+            "replayed: neither transform nor loss is computed. None for no pruning; 'auto': the file's, 0.5 without one. "
+            'Never in a search: a pruned pathway has no gradient and could not come back')
         scale_by_pathways: bool = option(
             Flag(), False, 'multiply by P. The biased softmax gives each of P pathways about 1 / (P + 1)')
         pathway_map: Optional[Dict[str, Any]] = option(
@@ -116,9 +117,10 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
 
         def check(self, given: Sequence[str]) -> None:
             super().check(given)
+            ordered = isinstance(self.connections, str) and self.connections != 'all'
             for side in ('student', 'teacher'):
                 taps = [getattr(level, side) for level in self.levels]
-                if len(set(taps)) < len(taps):
+                if ordered and len(set(taps)) < len(taps):
                     raise DistillationError(f'names a level of the {side} twice', path='levels', given=taps,
                                             accepted='different taps, low to high')
             for side, names in (self.pathway_map or {}).items():
@@ -136,13 +138,14 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         super().__init__(**options)
         levels = self.options.levels
         try:
-            self.pathways = make_pathways([level.teacher for level in levels], [level.student for level in levels],
+            self.pathways = make_pathways(_different(level.teacher for level in levels),
+                                          _different(level.student for level in levels),
                                           self.options.connections, self.options.transforms)
         except DistillationError as error:
             raise error.at('connections') from None
         self.pathway_names = name_pathways(self.pathways)
-        self.teacher_taps = list(dict.fromkeys(pathway.teacher for pathway in self.pathways))
-        self.student_taps = list(dict.fromkeys(pathway.student for pathway in self.pathways))
+        self.teacher_taps = _different(pathway.teacher for pathway in self.pathways)
+        self.student_taps = _different(pathway.student for pathway in self.pathways)
         self.valid_area = ValidArea(self.options.mask_padding)
         self.distance = DISTANCES.get(self.options.distance)
         if self.options.values is not None and len(self.options.values) != len(self.pathways):
@@ -177,8 +180,8 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         found = DEFAULTS if process is None else {key: getattr(process, key) for key in DEFAULTS}
         for key in ('normalisation', 'bias'):
             if process is not None and given[key] not in (AUTO, found[key]):
-                raise DistillationError(f"is not what the process was searched with, {found[key]!r}", path=key, given=given[key],
-                                        accepted="the file's, or 'auto'")
+                raise DistillationError(f"is not what the process was searched with, {found[key]!r}", path=key,
+                                        given=given[key], accepted="the file's, or 'auto'")
         settled: Dict[str, Any] = {key: found[key] if value == AUTO else value for key, value in given.items()}
         self.importance.settle(**settled)
 
@@ -267,6 +270,10 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
 
 def _maps(features: Features, taps: Iterable[str]) -> Features:
     return {tap: widened(as_map(features[tap])) for tap in dict.fromkeys(taps)}
+
+
+def _different(taps: Iterable[str]) -> List[str]:
+    return list(dict.fromkeys(taps))
 
 
 def _size(feature: Tensor) -> Tuple[int, int]:

@@ -9,7 +9,7 @@ import torch
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from ..model import StatefulHook, unwrap
+from ..model import StatefulHook, distilled
 from ..registry import HOOKS
 from ..search import SearchOptions, SearchRun
 from ..search.run import FileName
@@ -51,12 +51,12 @@ class ProcessSearchHook(StatefulHook):
         betas: List[float] = option(ListOf(Number(least=0, below=1), 'numbers in [0, 1)', length=2), (0.5, 0.999),
                                     "of Adam on the importance; the authors'")
         hypergradient: str = option(
-            Choice(HYPERGRADIENTS), 'exact', "'exact' (forward mode; where an operation cannot, the other one, with a notice) or "
-            "'finite_difference' (the paper's)")
+            Choice(HYPERGRADIENTS), 'exact', "'exact' (forward mode; where an operation cannot, the other one, with a "
+            "notice) or 'finite_difference' (the paper's)")
         radius: float = option(Number(above=0), 0.01, 'of the finite difference, eps = radius / ||v||')
         interval: int = option(Number(above=0, whole=True), 1, 'a search step every so many iterations')
-        unit: str = option(Choice(UNITS), 'iter', 'what the file counts: the importance with which an iteration begins, or an '
-                           'epoch ends')
+        unit: str = option(Choice(UNITS), 'iter', 'what the file counts: the importance with which an iteration begins, or '
+                           'an epoch ends')
         every: Optional[int] = option(Either(Number(above=0, whole=True), (None,)), None,
                                       'a record every so many units; by default as often as the file stays below 1 MB')
         out: str = option(FileName(), 'process.json', 'name of the file, in the work dir')
@@ -72,7 +72,7 @@ class ProcessSearchHook(StatefulHook):
     def before_train(self, runner: Runner) -> None:
         distiller = self.run.begin(runner, DistProDistiller)
         options = self.options
-        self.search = ProcessSearch(unwrap(runner.model), distiller, options.lr, options.betas, options.hypergradient,
+        self.search = ProcessSearch(distilled(runner), distiller, options.lr, options.betas, options.hypergradient,
                                     options.radius, options.seed)
         distiller.search = self.search
         if options.unit == 'epoch' and not isinstance(runner.train_loop, EpochBasedTrainLoop):
@@ -82,8 +82,8 @@ class ProcessSearchHook(StatefulHook):
         self._every = options.every or choose_every(self._length, len(distiller.pathways))
         if not any(map(distiller.weight_at, range(options.interval - 1, runner.max_iters, options.interval))):
             raise DistillationError(
-                f'is too large: in {runner.max_iters} iterations no search step falls where {distiller.path} acts (loss_weight, '
-                'begin, end)', path=f'{KEY}.interval', given=options.interval)
+                f'is too large: in {runner.max_iters} iterations no search step falls where {distiller.path} acts '
+                '(loss_weight, begin, end)', path=f'{KEY}.interval', given=options.interval)
         saved = self.run.resume(self._settings())
         if saved is not None:
             self.search.load(saved)
@@ -105,7 +105,7 @@ class ProcessSearchHook(StatefulHook):
         if self._before is None:
             return
         assert self.search is not None
-        model, scaler = unwrap(runner.model), getattr(runner.optim_wrapper, 'loss_scaler', None)
+        model, scaler = distilled(runner), getattr(runner.optim_wrapper, 'loss_scaler', None)
         before, self._before = self._before, None
         distiller = self.search.distiller
         self.search.step(before, distiller.take_step(), self.run.next_batch(),
@@ -136,7 +136,8 @@ class ProcessSearchHook(StatefulHook):
         distiller = self.search.distiller
         importance, records = distiller.importance, self.run.course.values(IMPORTANCE)
         return Process(distiller.pathways, importance.normalisation, importance.bias, importance.tau,
-                       torch.tensor(records, dtype=torch.float64), self._length, self._every, self.options.unit, self.run.meta)
+                       torch.tensor(records, dtype=torch.float64), self._length, self._every, self.options.unit,
+                       self.run.meta)
 
     def state_dict(self) -> Dict[str, Any]:
         assert self.search is not None

@@ -20,7 +20,7 @@ def tangents(function: Losses, point: Named, direction: Named) -> List[Tensor]:
     """How each output of ``function`` changes along the direction, by one forward-mode pass: J v, in the output's shape.
 
     Raises:
-        NotImplementedError: of torch, where an operation has no forward-mode derivative; see :func:`missing_operation`.
+        NotImplementedError: torch's own, where an operation has no forward-mode derivative; see :func:`missing_operation`.
     """
     # The fused attention kernels have no forward-mode derivative, the plain one has.
     with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
@@ -38,7 +38,7 @@ def exact_derivatives(losses: Losses, point: Named, direction: Named) -> Tensor:
 
 def finite_difference_derivatives(losses: Losses, point: Named, direction: Named, radius: float = 0.01) -> Tensor:
     """d_p (P,) from two passes at theta_t +- eps * direction, eps = radius / ||direction||_2 (equation 5; DARTS)."""
-    eps = radius / global_norm(direction)
+    eps: Tensor = radius / global_norm(direction)
 
     def at(step: Tensor) -> Tensor:
         moved = {name: value + step * direction[name].to(value) if name in direction else value
@@ -51,7 +51,8 @@ def finite_difference_derivatives(losses: Losses, point: Named, direction: Named
 
 def global_norm(tensors: Named) -> Tensor:
     """||.||_2 over all elements of all tensors."""
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors.values()]))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors.values()]))
+    return norm
 
 
 def missing_operation(error: NotImplementedError) -> str:

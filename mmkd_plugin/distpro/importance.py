@@ -27,6 +27,9 @@ class Importance(nn.Module):
         normalisation, bias, tau: as the config or the file has them; see :mod:`~mmkd_plugin.distpro.weights`.
     """
 
+    value: Tensor
+    _memo: Tuple[Optional[Tuple[int, ...]], Dict[int, float]]
+
     def __init__(self, mode: str, pathways: int, values: Optional[Sequence[float]] = None, length: Optional[int] = None):
         super().__init__()
         self.mode, self.pathways, self.length, self.path = mode, pathways, length, 'DistPro'
@@ -78,7 +81,7 @@ class Importance(nn.Module):
 
     def forget(self) -> None:
         """To be called when ``value`` has been moved."""
-        self._memo: Tuple[Optional[Tuple[int, ...]], Dict[int, float]] = (None, {})
+        self._memo = (None, {})
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

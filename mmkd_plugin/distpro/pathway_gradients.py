@@ -13,7 +13,7 @@ from torch import Tensor
 class PathwayGradients:
     """Watches one training step; the last backward through it counts."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._at_input: Dict[int, Tensor] = {}
         self._at_loss: Dict[int, Tensor] = {}
 

@@ -47,12 +47,12 @@ class ProcessSearch:
 
     Args:
         model: the distilled student, not wrapped.
-        distiller: of the model, in mode ``'search'``.
-        lr, betas: of Adam on the importance.
+        distiller: the model's distiller that is searched, in mode ``'search'``.
+        lr, betas: learning rate and betas of the Adam that moves the importance.
         hypergradient: ``'exact'`` or ``'finite_difference'``; the first becomes the second, with a notice, where the
             student has an operation without forward-mode derivative.
-        radius: of the finite difference.
-        seed: of what the validation pass draws.
+        radius: how far from theta_t the finite difference is taken.
+        seed: decides what the validation pass draws (dropout).
 
     Attributes:
         steps: how many search steps were made, skipped ones included.
@@ -65,7 +65,7 @@ class ProcessSearch:
         self.hypergradient, self.radius, self.seed = hypergradient, radius, seed
         self.steps = self.skipped = 0
         self._features, self._losses = _StudentFeatures(model, distiller), _PathwayLosses(model, distiller)
-        self._optimiser = torch.optim.Adam([distiller.importance.value], lr=lr, betas=tuple(betas))
+        self._optimiser = torch.optim.Adam([distiller.importance.value], lr=lr, betas=(betas[0], betas[1]))
 
     def snapshot(self, optimiser: torch.optim.Optimizer) -> Snapshot:
         """theta_t and the learning rates, before the training step."""
@@ -103,7 +103,7 @@ class ProcessSearch:
             kept: the training forward at theta_t.
             data: a validation batch, as the loader gives it.
             autocast: context of the student's forwards.
-            loss_scale: by which a loss is multiplied before its gradient is taken, for half precision.
+            loss_scale: the factor on a loss while its gradient is taken, for half precision.
 
         Returns:
             (P,), the same on every rank; None where v is 0, or v or a d_p not finite.
@@ -143,7 +143,8 @@ class ProcessSearch:
         named = {f'model.{name}': value for name, value in {**weights, **buffers}.items()}
         with preserved_rng():
             set_rng_state(kept.rng)
-            return functional_call(run, named, (kept,))
+            outputs: List[Tensor] = functional_call(run, named, (kept,))
+        return outputs
 
     def _derivatives(self, before: Snapshot, kept: KeptStep, direction: Named, caught: Optional[PathwayGradients],
                      autocast: Autocast) -> Tensor:
@@ -188,11 +189,14 @@ class _StudentFeatures(nn.Module):
 
     def forward(self, kept: KeptStep) -> List[Tensor]:
         distillation = self.model.distillation
+        assert distillation is not None, 'a search has an attached model'
+        distiller = distillation.distillers[self._name]
+        assert isinstance(distiller, DistProDistiller)
         batch = kept.batch
         with distillation.recorded([self._name], batch.iteration, stop_when_complete=True) as recording:
             self.model(batch.inputs, batch.data_samples, mode='tensor')
         with torch.autocast(batch.inputs.device.type, enabled=False):
-            return self.outputs(distillation.distillers[self._name], recording.features(batch.inputs), kept)
+            return self.outputs(distiller, recording.features(batch.inputs), kept)
 
     def outputs(self, distiller: DistProDistiller, features: Dict[str, Tensor], kept: KeptStep) -> List[Tensor]:
         return distiller.sources(features)
@@ -205,7 +209,8 @@ class _PathwayLosses(_StudentFeatures):
         return distiller.pathway_losses(features, kept.teacher, kept.batch)
 
 
-def validation_gradient(model: DistilledMixin, data: Any, autocast: Autocast = nullcontext, loss_scale: float = 1.0) -> Named:
+def validation_gradient(model: DistilledMixin, data: Any, autocast: Autocast = nullcontext,
+                        loss_scale: float = 1.0) -> Named:
     """v: gradient of the plain student's loss on a validation batch at the present weights, by parameter name.
 
     The model keeps its mode; running statistics, gradients in ``.grad`` and DDP's hooks are left alone. So is what the
@@ -214,6 +219,7 @@ def validation_gradient(model: DistilledMixin, data: Any, autocast: Autocast = n
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     parameters = {name: parameter for name, parameter in model.named_parameters()
                   if parameter.requires_grad and not name.startswith('distillation.')}
+    assert model.distillation is not None, 'a search has an attached model'
     with model.distillation.suspended(), autocast():
         data = copy.deepcopy(model.data_preprocessor)(data, True)
         args, kwargs = ((), data) if isinstance(data, dict) else (data, {})

@@ -34,7 +34,8 @@ class Attention(nn.Module):
         self.conv = convolution(channels, 1, 1)
 
     def forward(self, feature: Tensor) -> Tensor:
-        return feature * self.conv(feature)
+        attended: Tensor = feature * self.conv(feature)
+        return attended
 
 
 class Stages(nn.Module):
@@ -46,7 +47,8 @@ class Stages(nn.Module):
 
     def forward(self, feature: Tensor, size: Size, valid: Optional[ValidCells] = None) -> Tensor:
         if valid is None:
-            return self.after(resize(self.before(feature), size, 'nearest'))
+            moved: Tensor = self.after(resize(self.before(feature), size, 'nearest'))
+            return moved
         return _run(self.after, resize(_run(self.before, feature, valid[0]), size, 'nearest'), valid[1])
 
 
@@ -114,7 +116,8 @@ class TokenLinear(nn.Module):
         nn.init.normal_(self.linear.weight, std=math.sqrt(2 / outputs))
 
     def forward(self, grid: Tensor) -> Tensor:
-        return self.norm(self.linear(grid.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        moved: Tensor = self.norm(self.linear(grid.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        return moved
 
 
 @PATHWAY_TRANSFORMS.register_module(name='token1')
@@ -192,8 +195,8 @@ def build_transform(name: str, student: int, teacher: int) -> nn.Module:
     try:
         inspect.signature(kind).bind(student, teacher)
     except TypeError as error:
-        raise DistillationError(f'({kind.__name__}): {error}', path='transforms', given=name, accepted="a class that is made with "
-                                "the student's and the teacher's number of channels") from None
+        raise DistillationError(f'({kind.__name__}): {error}', path='transforms', given=name, accepted='a class that is '
+                                "made with the student's and the teacher's number of channels") from None
     transform: nn.Module = kind(student, teacher)
     return transform
 
@@ -212,7 +215,7 @@ def apply_transform(transform: nn.Module, name: str, feature: Tensor, size: Size
 
     Args:
         transform: as built.
-        name: of it, for messages.
+        name: the transform's name, for messages.
         feature: the student's.
         size: (H, W).
         valid: the cells that count, at both resolutions; None for all.
