@@ -1,17 +1,21 @@
-# The demo's student, with the aggregations that the search has found.
+# The demo's student, DFA (not run; builds, trains and searches a step in the tests).
 _base_ = './pspnet_r18w8-d8_demo-64x128.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmkd_plugin::demo/pspnet_r18w32-d8_demo-64x128.py',
-        checkpoint='work_dirs/pspnet_r18w32-d8_demo-64x128/iter_600.pth'),
+    teacher=dict(config='mmkd_plugin::demo/pspnet_r18w32-d8_demo-64x128.py'),
     distillers=dict(
         dfa=dict(
             type='mmkd.FeatureAggregationDistiller',
-            mode='distill',
-            groups=['backbone.layer2', 'backbone.layer3', 'backbone.layer4'],
-            aggregation='work_dirs/dfa-search_pspnet_r18w32-r18w8-d8_demo-64x128/aggregation.json',
+            pairs=['backbone.layer2', 'backbone.layer3', 'backbone.layer4'],
             distance='normalized')))
+# The search: 100 iterations for each group.
+search = dict(
+    split=0.7,
+    hook=dict(optimizer=dict(type='Adam', lr=2e-2, betas=(0.5, 0.999))),
+    distiller=dict(gamma_st='auto'),
+    config=dict(
+        train_cfg=dict(max_iters=300),
+        param_scheduler=None))

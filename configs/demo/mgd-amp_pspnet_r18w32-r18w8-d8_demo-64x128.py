@@ -5,9 +5,7 @@ model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmkd_plugin::demo/pspnet_r18w32-d8_demo-64x128.py',
-        checkpoint='work_dirs/pspnet_r18w32-d8_demo-64x128/iter_600.pth'),
+    teacher=dict(config='mmkd_plugin::demo/pspnet_r18w32-d8_demo-64x128.py'),
     distillers=dict(
         mgd=dict(
             type='mmkd.MatchingGuidedDistiller',

@@ -5,15 +5,19 @@ model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmkd_plugin::classification/cifar100-20/resnet14x2_24e_cifar100-20.py',
-        checkpoint='work_dirs/resnet14x2_24e_cifar100-20/epoch_24.pth'),
+    teacher=dict(config='mmkd_plugin::classification/cifar100-20/resnet14x2_24e_cifar100-20.py'),
     distillers=dict(
         dfa=dict(
             type='mmkd.FeatureAggregationDistiller',
-            mode='distill',
-            groups=['backbone.layer1', 'backbone.layer2', 'backbone.layer3'],
-            aggregation='work_dirs/dfa-search_resnet14x2-resnet8_6e_cifar100-20/aggregation.json',
+            pairs=['backbone.layer1', 'backbone.layer2', 'backbone.layer3'],
             loss_scale='auto',
             calibration_iters=50)),
     image_shape=(3, 32, 32))
+# The search: 2 epochs for each group.
+search = dict(
+    split=0.7,
+    hook=dict(optimizer=dict(type='Adam', lr=1e-2, betas=(0.5, 0.999))),
+    config=dict(
+        train_cfg=dict(max_epochs=6),
+        optim_wrapper=dict(optimizer=dict(lr=0.025), clip_grad=dict(max_norm=5)),
+        param_scheduler=None))  # the weights are shared by all groups: a schedule would starve the last

@@ -5,8 +5,6 @@ model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmkd_plugin::classification/cifar100-20/resnet14x2_24e_cifar100-20.py',
-        checkpoint='work_dirs/resnet14x2_24e_cifar100-20/epoch_24.pth'),
-    distillers=dict(kd=dict(type='mmkd.LogitsDistiller', student='head.fc', temperature=4.0)),
+    teacher=dict(config='mmkd_plugin::classification/cifar100-20/resnet14x2_24e_cifar100-20.py'),
+    distillers=dict(kd=dict(type='mmkd.LogitsDistiller', pairs=['head.fc'], temperature=4.0)),
     image_shape=(3, 32, 32))

@@ -5,9 +5,7 @@ model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmkd_plugin::classification/cifar100-20/resnet14x2_24e_cifar100-20.py',
-        checkpoint='work_dirs/resnet14x2_24e_cifar100-20/epoch_24.pth'),
+    teacher=dict(config='mmkd_plugin::classification/cifar100-20/resnet14x2_24e_cifar100-20.py'),
     distillers=dict(
         l2=dict(
             type='mmkd.FeatureDistiller',

@@ -1,17 +1,19 @@
-# CIFAR-100: ResNet32x4 -> ShuffleNetV1, the process that distpro-search_resnet32x4-shufflenet-v1_40e_cifar100.py finds.
+# CIFAR-100: ResNet32x4 -> ShuffleNetV1 (not run; builds, trains and searches a step in the tests).
 _base_ = './shufflenet-v1_240e_cifar100.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmkd_plugin::classification/cifar100/resnet32x4_240e_cifar100.py',
-        checkpoint='work_dirs/resnet32x4_240e_cifar100/epoch_240.pth'),
+    teacher=dict(config='mmkd_plugin::classification/cifar100/resnet32x4_240e_cifar100.py'),
     distillers=dict(
         distpro=dict(
             type='mmkd.DistProDistiller',
-            teacher=['backbone.bn1', 'backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
-            student=['backbone.norm1@preact', 'backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
-            process='work_dirs/distpro-search_resnet32x4-shufflenet-v1_40e_cifar100/process.json')),
+            levels=[
+                ('backbone.norm1@preact', 'backbone.bn1'),
+                'backbone.layer1@preact',
+                'backbone.layer2@preact',
+                'backbone.layer3@preact',
+            ])),
     image_shape=(3, 32, 32))
+search = dict(config=dict(train_cfg=dict(max_epochs=40), param_scheduler=dict(milestones=[10, 20, 30])))

@@ -1,17 +1,19 @@
-# CIFAR-100: WRN-40-2 -> WRN-16-2, the process that distpro-search_wrn-40-2-wrn-16-2_40e_cifar100.py finds.
+# CIFAR-100: WRN-40-2 -> WRN-16-2 (not run; builds, trains and searches a step in the tests).
 _base_ = './wrn-16-2_240e_cifar100.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmkd_plugin::classification/cifar100/wrn-40-2_240e_cifar100.py',
-        checkpoint='work_dirs/wrn-40-2_240e_cifar100/epoch_240.pth'),
+    teacher=dict(config='mmkd_plugin::classification/cifar100/wrn-40-2_240e_cifar100.py'),
     distillers=dict(
         distpro=dict(
             type='mmkd.DistProDistiller',
-            teacher=['backbone.norm1@preact', 'backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
-            student=['backbone.norm1@preact', 'backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
-            process='work_dirs/distpro-search_wrn-40-2-wrn-16-2_40e_cifar100/process.json')),
+            levels=[
+                'backbone.norm1@preact',
+                'backbone.layer1@preact',
+                'backbone.layer2@preact',
+                'backbone.layer3@preact',
+            ])),
     image_shape=(3, 32, 32))
+search = dict(config=dict(train_cfg=dict(max_epochs=40), param_scheduler=dict(milestones=[10, 20, 30])))

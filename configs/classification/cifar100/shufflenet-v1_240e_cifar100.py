@@ -1,4 +1,4 @@
-# ShuffleNetV1 (0.95 M parameters) on CIFAR-100.
+# ShuffleNetV1 (0.95 M parameters) on CIFAR-100 (not run; builds and trains a step in the tests).
 _base_ = './wrn-16-2_240e_cifar100.py'
 model = dict(backbone=dict(_delete_=True, type='mmkd.CIFARShuffleNetV1'), head=dict(in_channels=960))
 optim_wrapper = dict(optimizer=dict(lr=0.02))

@@ -1,3 +1,3 @@
-# A teacher and a student: ShuffleNetV2 x1.0.
+# A teacher and a student: ShuffleNetV2 x1.0 (not run; builds and trains a step in the tests).
 _base_ = './shufflenet-v2-2.0x_140e_cinic10.py'
 model = dict(backbone=dict(widen_factor=1.0), head=dict(in_channels=1024))

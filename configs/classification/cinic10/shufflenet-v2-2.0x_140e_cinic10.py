@@ -1,4 +1,4 @@
-# A teacher: ShuffleNetV2 x2.0 with the stem for small images.
+# A teacher: ShuffleNetV2 x2.0 with the stem for small images (not run; builds and trains a step in the tests).
 _base_ = [
     '../../_base_/datasets/cinic10_bs96.py', '../../_base_/schedules/cinic10_140e.py',
     'mmpretrain::_base_/default_runtime.py'

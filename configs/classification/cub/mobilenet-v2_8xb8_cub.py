@@ -1,4 +1,5 @@
-# CUB-200: MobileNetV2 from ImageNet weights. Images as mmpretrain's ResNet-50 for CUB has them: 448x448 crops of 600x600.
+# CUB-200: MobileNetV2 from ImageNet weights (not run; builds and trains a step in the tests). Images as mmpretrain's
+# ResNet-50 for CUB has them: 448x448 crops of 600x600.
 _base_ = [
     'mmpretrain::_base_/models/mobilenet_v2_1x.py', 'mmpretrain::_base_/datasets/cub_bs8_448.py',
     '../../_base_/schedules/cub_bs64_120e.py', 'mmpretrain::_base_/default_runtime.py'

@@ -1,17 +1,20 @@
-# ImageNet: ResNet-34 -> ResNet-18 with the aggregations that the search has found.
+# ImageNet: ResNet-34 -> ResNet-18, DFA (not run; builds, trains and searches a step in the tests).
 _base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmpretrain::resnet/resnet34_8xb32_in1k.py',
-        checkpoint='https://download.openmmlab.com/mmclassification/v0/resnet/'
-        'resnet34_8xb32_in1k_20210831-f257d4e6.pth'),
+    teacher=dict(config='mmpretrain::resnet/resnet34_8xb32_in1k.py'),
     distillers=dict(
         dfa=dict(
             type='mmkd.FeatureAggregationDistiller',
-            mode='distill',
-            groups=['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'backbone.layer4'],
-            aggregation='work_dirs/dfa-search_resnet34-resnet18_8xb32_in1k/aggregation.json')))
+            pairs=['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'backbone.layer4'])))
+# The search: 2 epochs for each group.
+search = dict(
+    split=0.7,
+    hook=dict(optimizer=dict(type='Adam', lr=5e-4, betas=(0.5, 0.999))),
+    config=dict(
+        train_cfg=dict(max_epochs=8),
+        optim_wrapper=dict(optimizer=dict(lr=0.025), clip_grad=dict(max_norm=5)),
+        param_scheduler=None))  # the weights are shared by all groups: a schedule would starve the last

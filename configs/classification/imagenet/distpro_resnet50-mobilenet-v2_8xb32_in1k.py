@@ -1,24 +1,24 @@
-# ImageNet: ResNet-50 -> MobileNetV2, at the last block of each resolution; its blocks end without an activation. The process
-# that distpro-search_resnet50-mobilenet-v2_8xb32_in1k.py finds.
+# ImageNet: ResNet-50 -> MobileNetV2 (not run; builds, trains and searches a step in the tests). At the last block of each
+# resolution; its blocks end without an activation.
 _base_ = 'mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmpretrain::resnet/resnet50_8xb32_in1k.py',
-        checkpoint='https://download.openmmlab.com/mmclassification/v0/resnet/'
-        'resnet50_8xb32_in1k_20210831-ea4938fc.pth'),
+    teacher=dict(config='mmpretrain::resnet/resnet50_8xb32_in1k.py'),
     distillers=dict(
         distpro=dict(
             type='mmkd.DistProDistiller',
-            teacher=[
-                'backbone.bn1',
-                'backbone.layer1@preact',
-                'backbone.layer2@preact',
-                'backbone.layer3@preact',
-                'backbone.layer4@preact',
-            ],
-            student=['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'backbone.layer5', 'backbone.layer7'],
-            process='work_dirs/distpro-search_resnet50-mobilenet-v2_8xb32_in1k/process.json')))
+            levels=[
+                ('backbone.layer1', 'backbone.bn1'),
+                ('backbone.layer2', 'backbone.layer1@preact'),
+                ('backbone.layer3', 'backbone.layer2@preact'),
+                ('backbone.layer5', 'backbone.layer3@preact'),
+                ('backbone.layer7', 'backbone.layer4@preact'),
+            ])))
+search = dict(
+    config=dict(
+        train_cfg=dict(max_epochs=20),
+        param_scheduler=dict(
+            _delete_=True, type='CosineAnnealingLR', T_max=20, by_epoch=True, convert_to_iter_based=True)))

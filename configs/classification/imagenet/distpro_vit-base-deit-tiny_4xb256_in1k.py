@@ -1,29 +1,21 @@
-# ImageNet: ViT-B -> DeiT-tiny, every third block; the process that distpro-search_vit-base-deit-tiny_4xb256_in1k.py finds.
+# ImageNet: ViT-B -> DeiT-tiny, every third block (not run; builds, trains and searches a step in the tests).
 _base_ = 'mmpretrain::deit/deit-tiny_4xb256_in1k.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmpretrain::vision_transformer/vit-base-p16_32xb128-mae_in1k.py',
-        checkpoint='https://download.openmmlab.com/mmclassification/v0/vit/'
-        'vit-base-p16_pt-32xb128-mae_in1k_20220623-4c544545.pth'),
+    teacher=dict(config='mmpretrain::vision_transformer/vit-base-p16_32xb128-mae_in1k.py'),
     distillers=dict(
         distpro=dict(
             type='mmkd.DistProDistiller',
-            teacher=[
-                'backbone.layers.2',
-                'backbone.layers.5',
-                'backbone.layers.8',
-                'backbone.layers.11',
-            ],
-            student=[
-                'backbone.layers.2',
-                'backbone.layers.5',
-                'backbone.layers.8',
-                'backbone.layers.11',
-            ],
-            transforms='token3',
-            process='work_dirs/distpro-search_vit-base-deit-tiny_4xb256_in1k/process.json')),
+            levels=['backbone.layers.2', 'backbone.layers.5', 'backbone.layers.8', 'backbone.layers.11'],
+            transforms='token3')),
     image_shape=(3, 224, 224))
+search = dict(
+    config=dict(
+        train_cfg=dict(max_epochs=20),
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=1e-3, by_epoch=True, end=2, convert_to_iter_based=True),
+            dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=2, end=20, convert_to_iter_based=True)
+        ]))

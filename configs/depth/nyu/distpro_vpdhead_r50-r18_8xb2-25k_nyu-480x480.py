@@ -1,26 +1,24 @@
-# NYUv2 depth: ResNet-50 -> ResNet-18, the process that distpro-search_vpdhead_r50-r18_8xb2-5k_nyu-480x480.py finds.
+# NYUv2 depth: ResNet-50 -> ResNet-18 (not run; builds, trains and searches a step in the tests).
 _base_ = './vpdhead_r18_8xb2-25k_nyu-480x480.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmkd_plugin::depth/nyu/vpdhead_r50_8xb2-25k_nyu-480x480.py',
-        checkpoint='work_dirs/vpdhead_r50_8xb2-25k_nyu-480x480/iter_25000.pth'),
+    teacher=dict(config='mmkd_plugin::depth/nyu/vpdhead_r50_8xb2-25k_nyu-480x480.py'),
     distillers=dict(
         distpro=dict(
             type='mmkd.DistProDistiller',
-            teacher=[
+            levels=[
                 'backbone.layer1@preact',
                 'backbone.layer2@preact',
                 'backbone.layer3@preact',
                 'backbone.layer4@preact',
-            ],
-            student=[
-                'backbone.layer1@preact',
-                'backbone.layer2@preact',
-                'backbone.layer3@preact',
-                'backbone.layer4@preact',
-            ],
-            process='work_dirs/distpro-search_vpdhead_r50-r18_8xb2-5k_nyu-480x480/process.json')))
+            ])))
+search = dict(
+    config=dict(
+        train_cfg=dict(max_iters=5000),
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=3e-2, begin=0, end=500, by_epoch=False),
+            dict(type='PolyLR', eta_min=3e-5, power=0.9, begin=500, end=5000, by_epoch=False)
+        ]))

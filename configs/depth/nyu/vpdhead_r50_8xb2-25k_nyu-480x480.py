@@ -1,4 +1,5 @@
-# The teacher: mmseg's DepthEstimator with a ResNet-50 and the depth head of VPD, on NYUv2.
+# The teacher, for depth on NYUv2 (not run; builds and trains a step in the tests). mmseg's DepthEstimator with a ResNet-50
+# and the depth head of VPD.
 _base_ = [
     'mmseg::_base_/datasets/nyu.py', 'mmseg::_base_/default_runtime.py', 'mmseg::_base_/schedules/schedule_25k.py'
 ]

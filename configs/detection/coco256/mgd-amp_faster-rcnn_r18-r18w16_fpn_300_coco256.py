@@ -5,9 +5,7 @@ model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmkd_plugin::detection/coco256/faster-rcnn_r18_fpn_300_coco256.py',
-        checkpoint='work_dirs/faster-rcnn_r18_fpn_300_coco256/iter_300.pth'),
+    teacher=dict(config='mmkd_plugin::detection/coco256/faster-rcnn_r18_fpn_300_coco256.py'),
     distillers=dict(
         mgd=dict(
             type='mmkd.MatchingGuidedDistiller',

@@ -5,13 +5,17 @@ model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmkd_plugin::segmentation/camvid/pspnet_r18-d8_1k_camvid-128x176.py',
-        checkpoint='work_dirs/pspnet_r18-d8_1k_camvid-128x176/iter_1000.pth'),
+    teacher=dict(config='mmkd_plugin::segmentation/camvid/pspnet_r18-d8_1k_camvid-128x176.py'),
     distillers=dict(
         dfa=dict(
             type='mmkd.FeatureAggregationDistiller',
-            mode='distill',
-            groups=['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'backbone.layer4'],
-            aggregation='work_dirs/dfa-search_pspnet_r18-r18w16-d8_800_camvid-128x176/aggregation.json',
+            pairs=['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'backbone.layer4'],
             distance='normalized')))
+# The search: 200 iterations for each group.
+search = dict(
+    split=0.7,
+    hook=dict(optimizer=dict(type='Adam', lr=2e-2, betas=(0.5, 0.999))),
+    distiller=dict(gamma_st='auto'),
+    config=dict(
+        train_cfg=dict(max_iters=800),
+        param_scheduler=None))  # the weights are shared by all groups: a schedule would starve the last

@@ -5,7 +5,5 @@ model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(
-        config='mmkd_plugin::segmentation/camvid/pspnet_r18-d8_1k_camvid-128x176.py',
-        checkpoint='work_dirs/pspnet_r18-d8_1k_camvid-128x176/iter_1000.pth'),
-    distillers=dict(kd=dict(type='mmkd.LogitsDistiller', student='decode_head.conv_seg', temperature=2.0)))
+    teacher=dict(config='mmkd_plugin::segmentation/camvid/pspnet_r18-d8_1k_camvid-128x176.py'),
+    distillers=dict(kd=dict(type='mmkd.LogitsDistiller', pairs=['decode_head.conv_seg'], temperature=2.0)))

@@ -1,4 +1,5 @@
-# The student alone: PSPNet MobileNetV2 in IFVD's setting: crops of 512x512, batch 8, 40k iterations.
+# The student alone: PSPNet MobileNetV2 in IFVD's setting (not run; builds and trains a step in the tests). Crops of 512x512,
+# batch 8, 40k iterations.
 _base_ = 'mmseg::mobilenet_v2/mobilenet-v2-d8_pspnet_4xb2-80k_cityscapes-512x1024.py'
 crop_size = (512, 512)
 train_pipeline = [

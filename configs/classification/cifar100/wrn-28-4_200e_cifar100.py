@@ -1,4 +1,4 @@
-# The teacher: a wide residual network of depth 28 and width 4.
+# The teacher: a wide residual network of depth 28 and width 4 (not run; builds and trains a step in the tests).
 _base_ = [
     '../../_base_/datasets/cifar100_bs128.py', '../../_base_/schedules/cifar_200e.py',
     'mmpretrain::_base_/default_runtime.py'

@@ -1,3 +1,0 @@
-# A student: depth 16, width 2.
-_base_ = './wrn28-4_200e_cifar100.py'
-model = dict(backbone=dict(depth=16, widen_factor=2), head=dict(in_channels=128))
