@@ -13,10 +13,11 @@ rows = [
     dict(name='MGD-AMP', config=folder + f'mgd-amp_{pair}1k_camvid-128x176.py', overrides=taught),
     dict(name='KD', config=folder + f'kd_{pair}1k_camvid-128x176.py', overrides=taught),
     dict(name='MGD-AMP + KD', config=folder + f'mgd-amp-kd_{pair}1k_camvid-128x176.py', overrides=taught),
-    dict(name='DistPro search', config=folder + f'distpro-search_{pair}500_camvid-128x176.py', overrides=taught, seeds=[0]),
+    dict(name='DistPro search', config=folder + f'distpro_{pair}1k_camvid-128x176.py', stage='search', overrides=taught,
+         seeds=[0]),
     dict(name='DistPro', config=folder + f'distpro_{pair}1k_camvid-128x176.py', overrides=process),
     dict(name='DistPro, equal weights', config=folder + f'distpro-equal_{pair}1k_camvid-128x176.py', overrides=taught),
-    dict(name='DFA search', config=folder + f'dfa-search_{pair}800_camvid-128x176.py', overrides=taught, seeds=[0]),
+    dict(name='DFA search', config=folder + f'dfa_{pair}1k_camvid-128x176.py', stage='search', overrides=taught, seeds=[0]),
     dict(name='DFA', config=folder + f'dfa_{pair}1k_camvid-128x176.py', overrides=aggregation),
     dict(name='DFA, last', config=folder + f'dfa-last_{pair}1k_camvid-128x176.py', overrides=taught),
 ]

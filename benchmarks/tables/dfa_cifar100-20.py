@@ -9,7 +9,7 @@ rows = [
     dict(name='teacher', config=folder + 'resnet14x2_24e_cifar100-20.py', seeds=[0]),
     dict(name='student alone', config=folder + 'resnet8_8e_cifar100-20.py'),
     dict(name='KD', config=folder + 'kd_' + pair, overrides=taught),
-    dict(name='search', config=folder + 'dfa-search_resnet14x2-resnet8_6e_cifar100-20.py', overrides=taught, seeds=[0]),
+    dict(name='search', config=folder + 'dfa_' + pair, stage='search', overrides=taught, seeds=[0]),
     dict(name='DFA', config=folder + 'dfa_' + pair,
          overrides={**taught, 'model.distillers.dfa.aggregation': '{search:aggregation.json}'}),
     dict(name='last', config=folder + 'dfa-last_' + pair, overrides=taught),

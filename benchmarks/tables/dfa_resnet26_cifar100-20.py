@@ -1,7 +1,7 @@
 # DFA with a teacher of four blocks in each stage: what is found with and without the other path, and what it is worth.
 folder = 'configs/classification/cifar100-20/'
 distil = folder + 'dfa_resnet26-resnet8_8e_cifar100-20.py'
-search = folder + 'dfa-search_resnet26-resnet8_6e_cifar100-20.py'
+search = dict(config=distil, stage='search', seeds=[0])
 taught = {'model.teacher.checkpoint': '{teacher}'}
 key = 'model.distillers.dfa.'
 metric = 'accuracy/top1'
@@ -10,12 +10,11 @@ seeds = [0, 1, 2]
 rows = [
     dict(name='teacher', config=folder + 'resnet26_24e_cifar100-20.py', seeds=[0]),
     dict(name='student alone', config=folder + 'resnet8_8e_cifar100-20.py'),
-    dict(name='search', config=search, overrides=taught, seeds=[0]),
-    dict(name='search without TS', config=search, overrides={**taught, key + 'gamma_st': 1.0, key + 'gamma_ts': 0.0},
-         seeds=[0]),
-    dict(name='search at 1', config=search, overrides={**taught, key + 'gamma_st': 1.0}, seeds=[0]),
-    dict(name='search at 0.1', config=search, overrides={**taught, key + 'gamma_st': 0.1}, seeds=[0]),
-    dict(name='search at 0.03', config=search, overrides={**taught, key + 'gamma_st': 0.03}, seeds=[0]),
+    dict(search, name='search', overrides=taught),
+    dict(search, name='search without TS', overrides={**taught, key + 'gamma_st': 1.0, key + 'gamma_ts': 0.0}),
+    dict(search, name='search at 1', overrides={**taught, key + 'gamma_st': 1.0}),
+    dict(search, name='search at 0.1', overrides={**taught, key + 'gamma_st': 0.1}),
+    dict(search, name='search at 0.03', overrides={**taught, key + 'gamma_st': 0.03}),
     dict(name='DFA', config=distil, overrides={**taught, key + 'aggregation': '{search:aggregation.json}'}),
     dict(name='DFA, searched at 0.1', config=distil,
          overrides={**taught, key + 'aggregation': '{search at 0.1:aggregation.json}'}),

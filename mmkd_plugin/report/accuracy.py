@@ -10,10 +10,14 @@ A table is a small Python config file::
         dict(name='teacher', config='configs/.../teacher.py', seeds=[0]),
         dict(name='alone', config='configs/.../student.py'),
         dict(name='MGD', config='configs/.../mgd.py', overrides={'model.teacher.checkpoint': '{teacher}'}),
+        dict(name='search', config='configs/.../dfa.py', stage='search', seeds=[0]),  # the search that the config describes
+        dict(name='DFA', config='configs/.../dfa.py',
+             overrides={'model.distillers.dfa.aggregation': '{search:aggregation.json}'}),
     ]
 
 ``{name}`` in an override stands for the last checkpoint of the first seed of that row, which must come earlier;
-``{name:file}`` for a file in the same folder, e.g. ``{search:process.json}``; ``{seed}`` for the cell's seed.
+``{name:file}`` for a file in the same folder, e.g. ``{search:process.json}``; ``{seed}`` for the cell's seed. The overrides
+of a search change its derived config. It does not validate: its student is tested by tools/test.py, whatever the split.
 """
 import json
 import os
@@ -25,26 +29,30 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from mmengine.config import Config
 
+from ..search.derive import derive_search
 from ..utils.errors import DistillationError, check_known_keys, unknown_name
 from ..utils.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = ('val', 'test')
+STAGES = ('train', 'search')
 REFERENCE = re.compile(r'{(?!seed})([^{}:]+)(?::([^{}]+))?}')
 
 
 @dataclass
 class Row:
-    """One row: a config, what is changed in it, and for which seeds it is run."""
+    """One row: a config (its training or its search), what is changed in it, and for which seeds it is run."""
     name: str
     config: str
     overrides: Dict[str, Any] = field(default_factory=dict)
-    seeds: Optional[List[int]] = None
+    seeds: List[int] = field(default_factory=list)
+    stage: str = 'train'
 
     @property
     def references(self) -> List[str]:
@@ -72,21 +80,23 @@ class Table:
         check_known_keys(str(path), content, ('rows', 'seeds', 'metric', 'split', 'scale'))
         rows = []
         for number, row in enumerate(content['rows']):
-            check_known_keys(f'{path}: rows[{number}]', row, ('name', 'config', 'overrides', 'seeds'))
+            check_known_keys(f'{path}: rows[{number}]', row, ('name', 'config', 'overrides', 'seeds', 'stage'))
             rows.append(Row(**row))
         return cls(**{**content, 'rows': rows})
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise unknown_name('split', self.split, SPLITS)
         names = [row.name for row in self.rows]
         if len(set(names)) < len(names):
-            raise DistillationError(f'rows: {names} has a name twice')
+            raise DistillationError('has a name twice', path='rows', given=names)
         for position, row in enumerate(self.rows):
+            if row.stage not in STAGES:
+                raise unknown_name(f'rows[{position}].stage', row.stage, STAGES)
             row.seeds = row.seeds or list(self.seeds)
             if not row.seeds:
-                raise DistillationError(f'seeds: {self.seeds!r}, and the row {row.name!r} has none. Accepted: a list of at '
-                                        'least one whole number.')
+                raise DistillationError(f'is empty, and the row {row.name!r} has none', path='seeds', given=self.seeds,
+                                        accepted='a list of at least one whole number')
             for wanted in row.references:
                 if wanted not in names[:position]:
                     raise unknown_name(f'rows[{position}].overrides', wanted, names[:position],
@@ -117,8 +127,9 @@ class TableRun:
             cells = [(row, seed) for seed in sorted({seed for row in ready for seed in row.seeds}) for row in ready
                      if seed in row.seeds and self._is_missing(row, seed, waiting)]
             jobs = max(1, min(self.jobs, len(cells)))
+            run_cell = partial(self._run_cell, threads=_threads(jobs))
             with ThreadPoolExecutor(jobs) as pool:
-                for _ in pool.map(lambda cell, jobs=jobs: self._run_cell(*cell, threads=_threads(jobs)), cells):
+                for _ in pool.map(run_cell, *zip(*cells)) if cells else ():
                     pass
             waiting = [row for row in waiting if row not in ready]
         return self.results
@@ -150,10 +161,11 @@ class TableRun:
         started = time.perf_counter()
         options = [f'randomness.seed={seed}', *(f'{key}={self._fill(value, seed)}' for key, value in row.overrides.items())]
         if not (folder / 'trained').exists():
-            _call('tools/train.py', row.config, '--work-dir', folder, '--resume', '--cfg-options', *options,
+            config = _config_of(row, folder)
+            _call('tools/train.py', config, '--work-dir', folder, '--resume', '--cfg-options', *options,
                   log=folder / 'train.log', threads=threads)
             (folder / 'trained').touch()
-        if self.table.split == 'test':
+        if self.table.split == 'test' or row.stage == 'search':
             _call('tools/test.py', row.config, last_checkpoint(folder), '--work-dir', folder / 'test', '--cfg-options',
                   *options, log=folder / 'test.log', threads=threads)
             metrics = _last_json(folder / 'test', '*/*.json')
@@ -187,6 +199,16 @@ class TableRun:
         return '\n'.join(lines)
 
 
+def _config_of(row: Row, folder: Path) -> Path:
+    """The config that is trained for a row; that of a search is written into the folder."""
+    config = Path(row.config)
+    if row.stage == 'train':
+        return config
+    search = folder / config.name
+    derive_search(Config.fromfile(config)).dump(search)
+    return search
+
+
 def _markdown_row(name: str, values: Sequence[float]) -> str:
     if not values:
         return f'| {name} | | | |'
@@ -198,7 +220,7 @@ def last_checkpoint(folder: Path) -> Path:
     """The checkpoint that mmengine noted as the last of a work dir. Raises :class:`DistillationError` if there is none."""
     note = folder / 'last_checkpoint'
     if not note.exists():
-        raise DistillationError(f'{folder} has no checkpoint')
+        raise DistillationError('has no checkpoint', path=str(folder))
     return folder / Path(note.read_text().strip()).name
 
 
@@ -207,7 +229,7 @@ def _threads(jobs: int) -> int:
     return max(1, cores // jobs)
 
 
-def _call(script: str, *arguments, log: Path, threads: int) -> None:
+def _call(script: str, *arguments: Any, log: Path, threads: int) -> None:
     command = [sys.executable, str(ROOT / script), *map(str, arguments)]
     with open(log, 'w') as output:
         code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False,
@@ -216,10 +238,10 @@ def _call(script: str, *arguments, log: Path, threads: int) -> None:
         raise SystemExit(f'{" ".join(command)} failed; the end of {log}:\n' + '\n'.join(log.read_text().splitlines()[-15:]))
 
 
-def _last_json(folder: Path, pattern: str, key: Optional[str] = None) -> dict:
+def _last_json(folder: Path, pattern: str, key: Optional[str] = None) -> Dict[str, Any]:
     """The last line (with ``key``) of the JSON-lines files below ``folder``, oldest file first."""
     files = sorted(folder.glob(pattern), key=os.path.getmtime)
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    lines: List[Dict[str, Any]] = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     found = [line for line in lines if key is None or key in line]
     if not found:
         raise DistillationError(f'{folder}: no result' + (f' {key!r}' if key else '') + f' in {pattern}')

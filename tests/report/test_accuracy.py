@@ -6,12 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmkd_plugin.datasets.demo_scenes import write_demo_data
+from mmkd_plugin.distpro import read_process
 from mmkd_plugin.report.accuracy import ROOT, Row, Table, TableRun
 from mmkd_plugin.report.pictures import colourise
 from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.launch import replace_sync_bn
 
 SHORT = {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 1,
          'default_hooks.logger.interval': 1, 'train_dataloader.batch_size': 2, 'train_dataloader.num_workers': 0,
@@ -20,11 +25,19 @@ SHORT = {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.c
          'test_dataloader.persistent_workers': False}
 
 
+DISTPRO = 'configs/demo/distpro_pspnet_r18w32-r18w8-d8_demo-64x128.py'
+
+
+def short_on_data_in(folder):
+    """Overrides of a demo config: a short run, on data that is written into a folder."""
+    write_demo_data(folder / 'demo', train=6, val=2)
+    return {**SHORT, **{f'{split}_dataloader.dataset.data_root': str(folder / 'demo/cityscapes')
+                        for split in ('train', 'val', 'test')}}
+
+
 @pytest.fixture
 def run(tmp_path):
-    write_demo_data(tmp_path / 'demo', train=6, val=2)
-    data = {f'{split}_dataloader.dataset.data_root': str(tmp_path / 'demo/cityscapes') for split in ('train', 'val', 'test')}
-    common = {**SHORT, **data}
+    common = short_on_data_in(tmp_path)
     rows = [Row('teacher', 'configs/demo/pspnet_r18w32-d8_demo-64x128.py', dict(common), seeds=[0]),
             Row('MGD', 'configs/demo/mgd-amp_pspnet_r18w32-r18w8-d8_demo-64x128.py',
                 {**common, 'model.teacher.checkpoint': '{teacher}', 'custom_hooks.0.num_images': 2})]
@@ -66,6 +79,26 @@ def test_cells_are_run_once_kept_at_once_and_gone_on_with(run, capsys):
     assert third.results['teacher'] == first['teacher']
 
 
+@pytest.mark.slow
+def test_a_row_may_be_the_search_that_its_config_describes(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    teacher = Config.fromfile('configs/demo/pspnet_r18w32-d8_demo-64x128.py')
+    replace_sync_bn(teacher._cfg_dict)
+    init_default_scope('mmseg')
+    torch.save(dict(state_dict=MODELS.build(teacher.model).state_dict()), tmp_path / 'teacher.pth')
+    common = {**short_on_data_in(tmp_path), 'model.teacher.checkpoint': str(tmp_path / 'teacher.pth')}
+    searching = {key: value for key, value in common.items() if not key.startswith('val_dataloader')}
+    searching['train_dataloader.dataset.dataset.data_root'] = searching.pop('train_dataloader.dataset.data_root')
+    rows = [Row('search', DISTPRO, searching, seeds=[0], stage='search'),
+            Row('DistPro', DISTPRO, {**common, 'model.distillers.distpro.process': '{search:process.json}'})]
+    run = TableRun(Table(rows, seeds=[3], metric='mIoU', split='val'), tmp_path / 'work', tmp_path / 'results.json')
+    assert set(run.run()) == {'search', 'DistPro'}  # a search does not validate, and is tested
+    process = run.folder(rows[0], 0) / 'process.json'
+    assert read_process(process).length == 2
+    trained = Config.fromfile(run.folder(rows[1], 3) / Path(DISTPRO).name)
+    assert trained.model.distillers.distpro.process == str(process)
+
+
 def test_label_maps_are_drawn_in_the_palettes_colours():
     labels = np.array([[0, 1], [10, 255]])
     assert colourise(labels, [[1, 2, 3], [4, 5, 6]], background=10).tolist() == [[[1, 2, 3], [4, 5, 6]], [[0] * 3, [0] * 3]]
@@ -102,6 +135,9 @@ def test_table_files_are_checked(tmp_path):
     path.write_text("metric = 'mIoU'\nseeds = [0]\nrows = [dict(name='alone', config='x.py'), "
                     "dict(name='b', config='y.py', overrides={'model.teacher.checkpoint': '{alon}'})]\n")
     with pytest.raises(DistillationError, match="rows.1..overrides: 'alon' is not known. Did you mean 'alone'"):
+        Table.from_file(path)
+    path.write_text("metric = 'mIoU'\nseeds = [0]\nrows = [dict(name='a', config='x.py', stage='serch')]\n")
+    with pytest.raises(DistillationError, match="rows.0..stage: 'serch' is not known. Did you mean 'search'"):
         Table.from_file(path)
     path.write_text("metric = 'mIoU'\nseeds = []\nrows = [dict(name='a', config='x.py')]\n")
     with pytest.raises(DistillationError, match="the row 'a' has none"):
