@@ -39,10 +39,9 @@ def build(live: int = PATHWAYS, searched: bool = True) -> nn.Module:
     model = MODELS.build(dict(
         type='mmkd.DistilledModel', student=network(16), image_shape=(3, 32, 32),
         teacher=dict(config=dict(model=network(40), default_scope='mmpretrain'), allow_random_weights=True),
-        distillers=dict(distpro=dict(type='mmkd.DistProDistiller', teacher=LEVELS, student=LEVELS, **mode))))
+        distillers=dict(distpro=dict(type='mmkd.DistProDistiller', levels=LEVELS, **mode))))
     model = model.to('cuda' if torch.cuda.is_available() else 'cpu').train()
     model.attach_distillation()
-    model.distillation.distpro.is_searched = True
     return model
 
 
@@ -65,17 +64,17 @@ def steps(batch_size: int, hypergradient: str = 'exact') -> Dict[str, Callable[[
     """A distillation step and a search iteration of the same model."""
     model, train, val = build(), make_batch(batch_size), make_batch(batch_size)
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=.9, nesterov=True, weight_decay=5e-4)
-    search = ProcessSearch(model, model.distillation.distpro, .05, (.5, .999), hypergradient)
+    distiller = model.distillation.distpro
+    distiller.search = search = ProcessSearch(model, distiller, .05, (.5, .999), hypergradient)
 
     def search_iteration():
-        model.distillation.keeps_forward = True
-        model.distillation.distpro.keeps_gradients = hypergradient == 'exact'
+        distiller.keeps_step, distiller.keeps_gradients = True, hypergradient == 'exact'
         before = search.snapshot(optimiser)
         distillation_step(model, train, optimiser)
-        search.step(before, model.distillation.take_forward(), val)
+        search.step(before, distiller.take_step(), val)
 
     def plain():
-        model.distillation.keeps_forward = model.distillation.distpro.keeps_gradients = False
+        distiller.keeps_step = distiller.keeps_gradients = False
         distillation_step(model, train, optimiser)
 
     return dict(distillation=plain, search=search_iteration)

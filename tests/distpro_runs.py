@@ -2,8 +2,10 @@
 import json
 from copy import deepcopy
 
-from zoo import STUDENTS, distilled, loader, run_cfg
+import torch
+from zoo import STUDENTS, batch, distilled, loader, run_cfg
 
+from mmkd_plugin.distiller import Batch
 from mmkd_plugin.search.stream import BatchStream
 
 LEVELS = ['backbone.layer1@preact', 'backbone.layer2@preact']
@@ -11,8 +13,7 @@ NAMES = ['layer1-layer1', 'layer1-layer2', 'layer2-layer2']
 
 
 def distpro(mode='search', **options):
-    return dict(type='mmkd.DistProDistiller', **{'levels': LEVELS, 'mode': mode, 'transforms': 'conv1',
-                                                 **options})
+    return dict(type='mmkd.DistProDistiller', **{'levels': LEVELS, 'mode': mode, 'transforms': 'conv1', **options})
 
 
 def search_hook(scope, **options):
@@ -33,7 +34,7 @@ def hook_of(runner):
 
 def validation_batches(runner):
     """Batches of the loader that the run's search had."""
-    return BatchStream(hook_of(runner).dataloader_cfg, 0, 'test')
+    return BatchStream(hook_of(runner).options.dataloader, 0, 'test')
 
 
 def search_on_global_batches(folder, ranks):
@@ -53,6 +54,22 @@ def spread(cfg, ranks):
         cfg.update(launcher='pytorch', model_wrapper_cfg=dict(
             type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False))
     return cfg
+
+
+PADDED = (64, 128)
+# The width of 40 ends within a cell of stride 16 whose centre lies outside, while one of stride 8 there lies inside.
+UNEVEN = ((64, 40), (48, 88))
+
+
+def padded(valid, size=PADDED):
+    """Two images of different sizes in one batch of a detector, padded right and below."""
+    samples = batch('mmdet')['data_samples']
+    for sample, shape in zip(samples, valid):
+        sample.set_metainfo(dict(img_shape=shape, batch_input_shape=size, pad_shape=size))
+    images = torch.zeros(2, 3, *size)
+    for number, (height, width) in enumerate(valid):
+        images[number, :, :height, :width] = torch.randn(3, height, width)
+    return Batch(images, samples, 0)
 
 
 def scalars(folder):

@@ -10,22 +10,22 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(1)
 torch.distributed.init_process_group('gloo')  # before the Runner, whose launcher would look for a GPU
 
-from distpro_runs import distpro, search_on_global_batches, spread  # noqa: E402
+from distpro_runs import LEVELS, distpro, search_on_global_batches, spread  # noqa: E402
 from zoo import classifier, distilled, run, run_cfg  # noqa: E402
 
 import mmkd_plugin  # noqa: E402, F401
 from mmkd_plugin.distpro import Process  # noqa: E402
+from mmkd_plugin.distpro.artefact import write_process  # noqa: E402
 from mmkd_plugin.distpro.pathways import make_pathways  # noqa: E402
 
 out = Path(sys.argv[1])
 searched, _ = run(search_on_global_batches(out / 'search', get_world_size()))
-importance = searched.model.module.distillation.distpro.importance
+importance = searched.model.module.distillation.distpro.importance.value
 MessageHub._instance_dict.clear()
 # Pathway 0 is idle in iteration 1 of 3: DDP wants a gradient for its transform.
-options = distpro()
-pathways = make_pathways(options['teacher'], options['student'], 'lower_to_higher', ['conv1'])
+pathways = make_pathways(LEVELS, LEVELS, 'lower_to_higher', ['conv1'])
 file = out / f'pruned{get_rank()}.json'
-Process(pathways, 'softmax', 1., .5, torch.tensor([[1., 1, 1], [0, 1, 1], [1, 1, 1]]), 3).write(file)
+write_process(file, Process(pathways, 'softmax', 1., .5, torch.tensor([[1., 1, 1], [0, 1, 1], [1, 1, 1]]), 3))
 replay = distilled(classifier(), distpro=distpro('process', process=str(file)))
 replayed, _ = run(spread(run_cfg(replay, out / 'replay', length=12), get_world_size()))
 torch.save(dict(importance=importance,

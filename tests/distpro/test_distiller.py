@@ -6,7 +6,9 @@ from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from zoo import batch, build, classifier, distilled, pspnet, run, run_cfg
 
+from mmkd_plugin.distiller import Batch
 from mmkd_plugin.distpro import Process
+from mmkd_plugin.distpro.artefact import write_process
 from mmkd_plugin.distpro.pathways import make_pathways
 from mmkd_plugin.losses import hcl
 from mmkd_plugin.utils.errors import DistillationError
@@ -18,7 +20,7 @@ def write(tmp_path, importance, pathways=PATHWAYS, **options):
     importance = torch.tensor(importance, dtype=torch.float64)
     process = Process(pathways, **{'normalisation': 'biased_softmax', 'bias': 1.0, 'tau': 0.5, **options},
                       importance=importance, length=len(importance))
-    process.write(tmp_path / 'process.json')
+    write_process(tmp_path / 'process.json', process)
     return str(tmp_path / 'process.json')
 
 
@@ -44,7 +46,7 @@ def test_the_loss_is_the_weighted_sum_of_the_distances(mmpretrain_scope):
     model, distiller = built(mode='constant', values=[0, 1, 2], tau=None, loss_weight=3.)
     data = model.data_preprocessor(batch('mmpretrain'), True)
     loss = model(**data, mode='loss')['distpro.loss_pathways']
-    student, teacher = model.distillation.features(model, data['inputs'], None, ['distpro'])
+    student, teacher = model.distillation.features(model, Batch(data['inputs'], None, 0), ['distpro'])
     expected = 0
     for pathway, transform, weight in zip(distiller.pathways, distiller.transforms, (.0723294881, .1966119332, .5344466454)):
         target = teacher[pathway.teacher]
@@ -66,7 +68,7 @@ def test_scaling_by_pathways_multiplies_by_their_number(mmpretrain_scope):
     (dict(mode='constant', values=[0, 1, 2]), {1: .1966119332, 2: .5344466454}),
     (dict(mode='constant', values=[3, 1, 4], normalisation='biased_l1', bias=2, tau=1), {0: .3, 2: .4})])
 def test_fixed_weights(mmpretrain_scope, options, expected):
-    assert built(**options)[1].weights(7) == pytest.approx(expected)
+    assert built(**options)[1].importance.weights(7) == pytest.approx(expected)
 
 
 def test_a_process_is_stretched_to_the_length_of_the_run(mmpretrain_scope, process):
@@ -74,26 +76,31 @@ def test_a_process_is_stretched_to_the_length_of_the_run(mmpretrain_scope, proce
     expected = [[1, 1, 1], [.9, 1.1, .7], [.8, 1.2, .4], [.7, 1.4, 1.2], [.6, 1.6, 2], [.6, 1.6, 2]]
     for iteration, importance in enumerate(expected):
         assert distiller.importance.at(iteration).tolist() == pytest.approx(importance)
-        assert list(distiller.weights(iteration)) == [index for index, value in enumerate(importance) if value > .5]
+        live = [index for index, value in enumerate(importance) if value > .5]
+        assert list(distiller.importance.weights(iteration)) == live
     exp = torch.tensor(expected[2]).exp()
     # The pruned pathway still counts in the normaliser.
-    assert distiller.weights(2)[1] == pytest.approx((exp[1] / (exp.sum() + torch.tensor(1.).exp())).item())
+    assert distiller.importance.weights(2)[1] == pytest.approx((exp[1] / (exp.sum() + torch.tensor(1.).exp())).item())
 
 
 def test_the_final_importance_at_every_step(mmpretrain_scope, process):
     _, distiller = built(process=process, mode='final')
-    assert distiller.weights(0) == distiller.weights(100)
+    assert distiller.importance.weights(0) == distiller.importance.weights(100)
     assert distiller.importance.at(0).tolist() == [.6, 1.6, 2]
 
 
 def test_a_replay_takes_normalisation_and_threshold_from_the_file(tmp_path, mmpretrain_scope):
     path = write(tmp_path, [[.2, .9, .7]], normalisation='sigmoid', tau=.8, bias=2.)
     _, distiller = built(mode='final', process=path)
-    assert (distiller.normalisation, distiller.bias, distiller.tau) == ('sigmoid', 2., .8)
-    assert list(distiller.weights(0)) == [1]
-    assert list(built(mode='final', process=path, tau=None)[1].weights(0)) == [0, 1, 2]
-    with pytest.raises(DistillationError, match=r"normalisation: .* File: 'sigmoid'. Config: 'softmax'"):
+    importance = distiller.importance
+    assert (importance.normalisation, importance.bias, importance.tau) == ('sigmoid', 2., .8)
+    assert list(importance.weights(0)) == [1]
+    assert list(built(mode='final', process=path, tau=None)[1].importance.weights(0)) == [0, 1, 2]
+    with pytest.raises(DistillationError, match="^model.distillers.distpro.normalisation: 'softmax' is not what the process "
+                                                "was searched with, 'sigmoid'. Accepted: the file's, or 'auto'"):
         built(mode='final', process=path, normalisation='softmax')
+    with pytest.raises(DistillationError, match='^model.distillers.distpro.bias: 1 is not .* with, 2.0. Accepted: '):
+        built(mode='final', process=path, bias=1)
 
 
 class Note(Hook):
@@ -101,7 +108,7 @@ class Note(Hook):
         self.weights = []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.weights.append(dict(runner.model.distillation.distpro.weights(runner.iter)))
+        self.weights.append(dict(runner.model.distillation.distpro.importance.weights(runner.iter)))
 
 
 def test_in_a_run_the_position_is_the_global_iteration(tmp_path, process):
@@ -109,13 +116,13 @@ def test_in_a_run_the_position_is_the_global_iteration(tmp_path, process):
     note = Note()
     run(run_cfg(cfg, tmp_path / 'run', length=4, epochs=3), before=lambda runner: runner.register_hook(note))
     _, alone = built(mode='process', process=process, length=6)
-    assert note.weights == [alone.weights(iteration) for iteration in range(6)]
+    assert note.weights == [alone.importance.weights(iteration) for iteration in range(6)]
     assert note.weights[0] != note.weights[3]
 
 
 def test_outside_a_runner_the_length_has_to_be_given(mmpretrain_scope, process):
     model, _ = built(mode='process', process=process)
-    with pytest.raises(DistillationError, match='model.distillers.distpro.length is missing'):
+    with pytest.raises(DistillationError, match='^model.distillers.distpro.length: is missing: .* Accepted: a whole'):
         losses_of(model)
 
 
@@ -176,8 +183,12 @@ def test_a_process_is_transferred_to_other_taps(tmp_path, mmpretrain_scope):
     names = dict(teacher=dict(zip(['stage1', 'stage2'], LEVELS)), student=dict(zip(['a', 'b'], LEVELS)),
                  transform=dict(conv3='conv1'))
     assert built(mode='final', process=path, pathway_map=names)[1].importance.at(0).tolist() == [1, 2, 3]
-    with pytest.raises(DistillationError, match='other taps or transforms. File: stage1 < a by conv3; .* Config: backbone'):
+    message = ('distpro.process: .*process.json. has other taps or transforms. File: stage1 < a by conv3; .* Config: '
+               'backbone.*The first that differ: .*pathway_map=dict')
+    with pytest.raises(DistillationError, match=message):
         built(mode='final', process=path)
+    with pytest.raises(DistillationError, match="^model.distillers.distpro.pathway_map.student.c: 'c' is no key .*: a, b"):
+        built(mode='final', process=path, pathway_map=dict(names, student=dict(c='x')))
 
 
 def test_a_searched_process_replays_on_a_student_of_another_width(tmp_path):
@@ -189,30 +200,58 @@ def test_a_searched_process_replays_on_a_student_of_another_width(tmp_path):
 
 
 def test_features_without_a_resolution_are_maps_of_one_pixel(mmpretrain_scope):
-    model, _ = built(mode='equal', teacher=['neck'], student=['neck'])
+    model, _ = built(mode='equal', levels=['neck'])
     assert losses_of(model)['distpro.loss_pathways'] > 0
 
 
 def test_segmentation_levels_of_other_resolutions(mmseg_scope):
-    model, _ = built(pspnet(), mode='equal', teacher=['backbone.layer1', 'backbone.layer4'],
-                     student=['backbone.layer1', 'backbone.layer4'], connections='all')
+    model, _ = built(pspnet(), mode='equal', levels=['backbone.layer1', 'backbone.layer4'], connections='all')
     assert losses_of(model, 'mmseg')['distpro.loss_pathways'] > 0
+
+
+@pytest.mark.parametrize('levels', [
+    [('backbone.layer1', 'backbone.layer2'), ('backbone.layer3', 'backbone.layer4')],
+    [dict(student='backbone.layer1', teacher='backbone.layer2'), ('backbone.layer3', 'backbone.layer4')]])
+def test_a_level_may_be_another_tap_on_either_side(mmpretrain_scope, levels):
+    model, distiller = built(mode='equal', levels=levels)
+    teacher, student = ['backbone.layer2', 'backbone.layer4'], ['backbone.layer1', 'backbone.layer3']
+    assert distiller.pathways == make_pathways(teacher, student, 'lower_to_higher', ['conv1'])
+    assert losses_of(model)['distpro.loss_pathways'] > 0
+
+
+def test_the_process_is_looked_for_where_a_search_leaves_it(tmp_path):
+    write_in = tmp_path / 'search'
+    write_in.mkdir()
+    write(write_in, [[1, 2, 3]])
+    cfg = distilled(classifier(), distpro=distpro(mode='final'))
+    runner, _ = run(run_cfg(cfg, tmp_path, length=2))
+    assert runner.model.distillation.distpro.importance.at(0).tolist() == [1, 2, 3]
+    with pytest.raises(DistillationError, match="^model.distillers.distpro.process: .*elsewhere/search/process.json' was "
+                                                'not found .*Accepted: the process.json that a search has written'):
+        run(run_cfg(cfg, tmp_path / 'elsewhere', length=2))
 
 
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(mode='replay'), r"mode: 'replay' is not known. Accepted: process, final, equal, constant, search"),
-    (dict(mode='process'), r'process: file None not found .* Accepted: the process.json'),
-    (dict(mode='constant'), r'values: None. Accepted: 3 finite numbers'),
+    (dict(mode='process'), r'process: None was not found .* Accepted: the process.json .*equal, constant, search'),
+    (dict(mode='constant'), r"values: is missing with mode='constant'. Accepted: finite numbers, the importance of"),
     (dict(mode='constant', values=[1, 2]), r'values: \[1, 2\]. Accepted: 3 finite numbers'),
-    (dict(mode='constant', values=[1, 2, float('nan')]), r'Accepted: 3 finite numbers'),
-    (dict(mode='equal', teacher='backbone.layer1'), r"teacher: 'backbone.layer1'. Accepted: a list of different taps"),
-    (dict(mode='equal', student=[]), r'student: \[\]. Accepted: a list of different taps'),
-    (dict(mode='equal', distance='l3'), r"distance: 'l3' is not known. Did you mean"),
-    (dict(mode='equal', normalisation='max'), r"normalisation: 'max' is not known"),
-    (dict(mode='equal', tau='x'), r"tau: 'x'. Accepted: a number"),
-    (dict(mode='equal', bias=None), r'bias: None. Accepted: a number'),
+    (dict(mode='constant', values=[1, 2, float('nan')]), r'values: \[1, 2, nan\]. Accepted: a list of finite numbers'),
+    (dict(mode='equal', levels='backbone.layer1'), r"levels: 'backbone.layer1' is no list of pairs. Accepted: a list: "),
+    (dict(mode='equal', levels=[]), r'levels: \[\] is no list of pairs. Accepted: a list: \(student tap, teacher tap\)'),
+    (dict(mode='equal', levels=[('a', 'b'), ('c', 'b')]), r"levels: \['b', 'b'\] names a level of the teacher twice. "
+                                                          'Accepted: different taps, low to high'),
+    (dict(mode='equal', levels=[('a', 'b'), ('a', 'c')]), r"levels: \['a', 'a'\] names a level of the student twice"),
+    (dict(mode='equal', teacher=['a'], student=['a']), r"teacher: 'teacher' is no key here. Write levels=\[\("),
+    (dict(mode='equal', distance='l3'), r"distance: 'l3' is not known. Did you mean 'l\d'.*Accepted: l2, l1, hcl"),
+    (dict(mode='equal', normalisation='max'), r"normalisation: 'max' is not known. Did you mean 'softmax'.*Accepted: bia"),
+    (dict(mode='equal', tau='x'), r"tau: 'x'. Accepted: a number, or None, 'auto'"),
+    (dict(mode='equal', bias=None), r"bias: None. Accepted: a number, or 'auto'"),
     (dict(mode='equal', length=0), r'length: 0. Accepted: a whole number > 0'),
-    (dict(mode='equal', conections='all'), r"conections' is not known. Did you mean 'connections'")])
+    (dict(mode='equal', pathway_map=[1]), r'pathway_map: \[1\]. Accepted: a dict of dicts: teacher={old: new}'),
+    (dict(mode='equal', pathway_map=dict(teacher='x')), r"pathway_map.teacher: 'x'. Accepted: a dict \{old: new\}"),
+    (dict(mode='equal', pathway_map=dict(teacher=dict(a=1))), r"pathway_map.teacher: \{'a': 1\}. Accepted: a dict"),
+    (dict(mode='equal', conections='all'), r"conections: 'conections' is no key here. Did you mean 'connections'")])
 def test_a_wrong_option_is_one_error_that_names_the_distiller(mmpretrain_scope, options, message):
-    with pytest.raises(DistillationError, match=r'model\.distillers\.distpro.*' + message):
+    with pytest.raises(DistillationError, match=r'^model\.distillers\.distpro\.' + message):
         built(**options)

@@ -1,12 +1,16 @@
 """The hypergradient of a search step against brute force: autograd through a real optimiser's step, in float64."""
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModel
+from distpro_runs import UNEVEN, distpro, padded
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.registry import MODELS
+from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.func import functional_call
-from zoo import build
+from zoo import build, distilled, retinanet
 
 from mmkd_plugin.distpro.hypergradient import exact_derivatives, finite_difference_derivatives
 from mmkd_plugin.distpro.search import ProcessSearch, validation_gradient
@@ -27,7 +31,10 @@ class SmoothNet(BaseModel):
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         scores = self.head(self.stage2(self.stage1(inputs)).mean((2, 3)))
-        return dict(loss=F.cross_entropy(scores, data_samples)) if mode == 'loss' else scores
+        if mode != 'loss':
+            return scores
+        labels = data_samples if torch.is_tensor(data_samples) else torch.stack([sample.label for sample in data_samples])
+        return dict(loss=F.cross_entropy(scores, labels))
 
 
 SGD = {'SGD': dict(lr=.1), 'momentum': dict(lr=.1, momentum=.9),
@@ -38,12 +45,10 @@ def smooth_model(**options):
     model = build(dict(
         type='mmkd.DistilledModel', student=dict(type='SmoothNet', width=4), image_shape=(3, 8, 8),
         teacher=dict(config=dict(type='SmoothNet', width=6), allow_random_weights=True),
-        distillers=dict(distpro=dict(type='mmkd.DistProDistiller', teacher=['stage1', 'stage2'],
-                                     student=['stage1', 'stage2'], mode='search', transforms=['conv1', 'conv2'],
-                                     **options)))).double()
-    model.distillation.distpro.is_searched = True
+        distillers=dict(distpro=dict(type='mmkd.DistProDistiller', levels=['stage1', 'stage2'], mode='search',
+                                     transforms=['conv1', 'conv2'], **options)))).double()
     model.distillation.teacher.model.double()
-    model.distillation.distpro.importance.copy_(torch.linspace(.2, 1.4, 6))
+    model.distillation.distpro.importance.value.copy_(torch.linspace(.2, 1.4, len(model.distillation.distpro.pathways)))
     return model.train()
 
 
@@ -51,6 +56,29 @@ def batch(seed):
     generator = torch.Generator().manual_seed(seed)
     return dict(inputs=torch.randn(4, 3, 8, 8, generator=generator, dtype=torch.float64),
                 data_samples=torch.randint(0, 3, (4,), generator=generator))
+
+
+def padded_batch(seed):
+    data = batch(seed)
+    samples = [BaseDataElement(metainfo=dict(img_shape=(8 - number, 5 + number)), label=label)
+               for number, label in enumerate(data['data_samples'])]
+    return {**data, 'data_samples': samples}
+
+
+def detector():
+    """A real one in float64, which is given its batches as they are."""
+    levels = ['backbone.layer2@preact', 'backbone.layer3@preact']
+    distiller = distpro(levels=levels, transforms=['conv1', 'conv3_relu', 'token3'])
+    model = build(distilled(retinanet(), distpro=distiller)).double()
+    model.distillation.teacher.model.double()
+    model.data_preprocessor = BaseDataPreprocessor()
+    return model.train()
+
+
+def batch_of_a_detector(seed):
+    torch.manual_seed(seed)
+    given = padded(UNEVEN)
+    return dict(inputs=given.inputs.double(), data_samples=given.data_samples)
 
 
 def training_step(model, optimiser, data):
@@ -71,7 +99,7 @@ class BruteForce:
         self.momenta = {name: value if value is None else value.clone() for name, value in self.momenta.items()}
 
     def gradient(self, kept, validation, validation_rng):
-        importance = self.model.distillation.distpro.importance.clone().requires_grad_()
+        importance = self.model.distillation.distpro.importance.value.clone().requires_grad_()
         leaves = {name: value.clone().requires_grad_() for name, value in self.named.items()}
         losses = ProcessSearch(self.model, self.model.distillation.distpro, .05, (.5, .999)).losses(
             {**leaves, **dict(self.model.named_buffers())}, kept)
@@ -93,20 +121,22 @@ class BruteForce:
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         with self.model.distillation.suspended(), preserved_rng():
             set_rng_state(rng)
-            return functional_call(self.model, {**named, **buffers}, (), {**data, 'mode': 'loss'})['loss']
+            losses = functional_call(self.model, {**named, **buffers}, (), {**data, 'mode': 'loss'})
+        return self.model.parse_losses(losses)[0]
 
 
-def search_step(optimiser_options, hypergradient='exact', radius=.01, gradients=True):
+def search_step(optimiser_options, hypergradient='exact', radius=.01, gradients=True, model=None, batch=batch):
     """Two training steps, the second searched; returns the found gradient, the true one, and the search."""
-    model = smooth_model()
+    model = model or smooth_model()
+    distiller = model.distillation.distpro
     optimiser = torch.optim.SGD(model.parameters(), **optimiser_options)
+    distiller.search = search = ProcessSearch(model, distiller, .05, (.5, .999), hypergradient, radius)
     training_step(model, optimiser, batch(0))  # so that momentum is not 0
     brute = BruteForce(model, optimiser, batch(1))
-    search = ProcessSearch(model, model.distillation.distpro, .05, (.5, .999), hypergradient, radius)
-    model.distillation.keeps_forward, model.distillation.distpro.keeps_gradients = True, gradients
+    distiller.keeps_step, distiller.keeps_gradients = True, gradients
     before = search.snapshot(optimiser)
     training_step(model, optimiser, batch(1))
-    kept = model.distillation.take_step()
+    kept = distiller.take_step()
     found = search.gradient(before, kept, batch(2))
     with preserved_rng():
         seed_generators(search.seed, search.steps, 0)
@@ -124,6 +154,29 @@ def test_the_exact_hypergradient_is_that_of_brute_force(name, gradients):
     # Nesterov's step takes the gradient (1 + momentum) times: a constant, which Adam absorbs.
     factor = 1 + SGD[name].get('momentum', 0) if SGD[name].get('nesterov') else 1
     assert ((found * factor - true).norm() / true.norm()).item() < 1e-9
+    assert true.abs().min() > 1e-6
+
+
+@pytest.mark.parametrize('gradients', [True, False], ids=['from the backward', 'transforms in forward mode'])
+@pytest.mark.parametrize('distance', ['l2', 'hcl'])
+def test_so_it_is_where_padding_is_left_out(distance, gradients):
+    model = smooth_model(mask_padding=True, distance=distance, connections='all')
+    found, true, (search, before, kept) = search_step(SGD['momentum'], gradients=gradients, model=model, batch=padded_batch)
+    assert ((found - true).norm() / true.norm()).item() < 1e-9
+    assert true.abs().min() > 1e-6
+    valid = search.distiller.valid_area.cells(kept.batch, (8, 8))
+    inside, everywhere = search.losses(before.point, kept), search.losses(before.point, replace(kept, batch=replace(
+        kept.batch, data_samples=[BaseDataElement() for _ in range(4)])))
+    assert 0 < valid.sum() < valid.numel()
+    assert not any(torch.isclose(one, other, rtol=1e-3) for one, other in zip(inside, everywhere))
+
+
+@pytest.mark.parametrize('gradients', [True, False], ids=['from the backward', 'transforms in forward mode'])
+def test_so_it_is_of_a_detector_whose_images_differ_in_size(gradients):
+    found, true, (search, _, kept) = search_step(dict(lr=.01, momentum=.9), gradients=gradients, model=detector(),
+                                                 batch=batch_of_a_detector)
+    assert search.distiller.valid_area.cells(kept.batch, (8, 16)) is not None
+    assert ((found - true).norm() / true.norm()).item() < 1e-9
     assert true.abs().min() > 1e-6
 
 

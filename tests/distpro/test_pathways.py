@@ -7,9 +7,10 @@ from distpro_runs import distpro
 from torch import nn
 from zoo import batch, build, classifier, distilled
 
+from mmkd_plugin.distiller import build_distiller
 from mmkd_plugin.distpro import PATHWAY_TRANSFORMS
 from mmkd_plugin.distpro.pathways import make_pathways, name_pathways
-from mmkd_plugin.distpro.transforms import build_transform, convolution, parse_transforms
+from mmkd_plugin.distpro.transforms import Transforms, build_transform, convolution
 from mmkd_plugin.utils.errors import DistillationError
 
 TEACHER, STUDENT = ['t.layer1@preact', 't.layer2@preact', 't.layer3@preact'], ['s.a', 's.b', 's.c']
@@ -41,12 +42,15 @@ def test_four_levels_are_the_releases_10_pathways():
 
 
 @pytest.mark.parametrize(('connections', 'message'), [
-    ('lower_to_high', "connections: 'lower_to_high' is not known. Did you mean 'lower_to_higher'"),
-    ([('s.x', TEACHER[0])], "connections: student tap: 's.x' is not known. Did you mean 's.c'"),
-    ([('s.a', TEACHER[0]), ('s.a', TEACHER[0])], 'has a pair twice')])
+    ('lower_to_high', "connections: 'lower_to_high' is not known. Did you mean 'lower_to_higher'.*Accepted: all, "
+                      'lower_to_higher, higher_to_lower'),
+    ([('s.x', TEACHER[0])], r"connections: 's.x' is no level of the student. Did you mean 's.\w'.*Accepted: s.a, s.b, s.c"),
+    ([('s.a', TEACHER[0]), ('s.a', TEACHER[0])], r"connections: .*has a pair twice. Accepted: each pair once"),
+    ([('s.a',)], r"connections\[0\]: \('s.a',\) is no pair of taps. Accepted: a list: \(student tap, teacher tap\)"),
+    (7, r"connections: 7 is no list of pairs. Accepted: a list: \(student tap, teacher tap\)")])
 def test_connections_that_cannot_be(connections, message):
-    with pytest.raises(DistillationError, match=message):
-        levels(connections)
+    with pytest.raises(DistillationError, match=f'^model.distillers.distpro.{message}'):
+        build_distiller('distpro', distpro('equal', levels=list(zip(STUDENT, TEACHER)), connections=connections))
 
 
 def test_names_in_the_log_are_short_and_differ():
@@ -115,14 +119,19 @@ def test_a_users_transform_is_found_by_name():
 
     try:
         assert isinstance(build_transform('mine', 8, 8), Mine)
-        assert parse_transforms(['mine', 'conv1']) == ('mine', 'conv1')
+        assert Transforms().read(['mine', 'conv1']) == ['mine', 'conv1']
         model = build(distilled(classifier(), distpro=distpro('equal', transforms='mine'))).train()
-        with pytest.raises(DistillationError, match=r"the transform 'mine' gives \(2, 4, 64, 64\). Accepted: .*64, 64"):
+        with pytest.raises(DistillationError, match=r"\.transforms: 'mine' gives \(2, 4, 64, 64\). Accepted: .*64, 64"):
             model(**model.data_preprocessor(batch('mmpretrain'), True), mode='loss')
     finally:
         del PATHWAY_TRANSFORMS.module_dict['mine']
 
 
-def test_an_unknown_transform_is_refused():
-    with pytest.raises(DistillationError, match=r"transforms: 'conv4' is not known. Did you mean 'conv\d'"):
-        parse_transforms('conv4')
+@pytest.mark.parametrize(('transforms', 'message'), [
+    *((wrong, r"transforms: 'conv4' is not known. Did you mean 'conv\d'.*Accepted: conv1, conv2, .*registered one of your")
+      for wrong in ('conv4', ['conv1', 'conv4'])),
+    ([], r'transforms: \[\]. Accepted: '), (['conv1', 'conv1'], r"transforms: \['conv1', 'conv1'\]. Accepted: .*different"),
+    (3, r'transforms: 3. Accepted: ')])
+def test_transforms_that_are_not_there_are_refused(transforms, message):
+    with pytest.raises(DistillationError, match=f'^model.distillers.distpro.{message}'):
+        build_distiller('distpro', distpro('equal', transforms=transforms))

@@ -46,7 +46,7 @@ def test_an_interrupted_search_is_an_uninterrupted_one(tmp_path, scope):
     whole, resumed, losses, both = interrupted(cfg, tmp_path, 3)
     assert both == losses
     assert same_weights(whole, resumed)
-    ours, theirs = hook_of(whole).search.state_dict(), hook_of(resumed).search.state_dict()
+    ours, theirs = hook_of(whole).search.state(), hook_of(resumed).search.state()
     for name, value in ours['optimiser']['state'][0].items():
         assert torch.equal(value, theirs['optimiser']['state'][0][name]), name
     file, other = ((tmp_path / name / 'process.json').read_bytes() for name in ('whole', 'half'))

@@ -58,25 +58,29 @@ def everything(runner):
     """All that training is made of, but the importance."""
     state = {f'model.{name}': value for name, value in runner.model.state_dict().items()}
     state.update({f'adapter.{name}': value for name, value in runner.model.distillation.state_dict().items()
-                  if not name.endswith('importance')})
+                  if not name.endswith('importance.value')})
     for number, buffers in runner.optim_wrapper.optimizer.state_dict()['state'].items():
         state.update({f'optimiser.{number}.{name}': value for name, value in buffers.items()})
     return {name: value.clone() for name, value in state.items()}
 
 
-@pytest.mark.parametrize(('scope', 'hypergradient'), [
-    *((scope, 'exact') for scope in STUDENTS), ('mmpretrain', 'finite_difference')])
-def test_T8_the_meta_part_changes_nothing_but_the_importance(tmp_path, scope, hypergradient):
+@pytest.mark.parametrize(('scope', 'hypergradient', 'preprocessor'), [
+    *((scope, 'exact', {}) for scope in STUDENTS), ('mmpretrain', 'finite_difference', {}),
+    ('mmdet', 'exact', dict(pad_size_divisor=128))], ids=[*STUDENTS, 'finite difference', 'mmdet, padded'])
+def test_T8_the_meta_part_changes_nothing_but_the_importance(tmp_path, scope, hypergradient, preprocessor):
     # With a learning rate of 0 for the importance, a search is the run with constant weights: bit by bit.
     val = loader(scope, 4)
     val['dataset']['noise'] = True
     hook = dict(lr=0, hypergradient=hypergradient, dataloader=val)
-    searched, losses = run(search_cfg(tmp_path / 'search', scope, hook=hook))
+    student = STUDENTS[scope]()
+    student['data_preprocessor'].update(preprocessor)
+    searched, losses = run(search_cfg(tmp_path / 'search', scope, student=student, hook=hook))
+    assert hook_of(searched).search.hypergradient == hypergradient
     assert hook_of(searched).search.steps == 4
     assert hook_of(searched).search.skipped == 0
     state = everything(searched), get_rng_state()['torch'], get_rng_state()['numpy'][1]
     MessageHub._instance_dict.clear()
-    plain_cfg = distilled(STUDENTS[scope](), distpro=distpro('constant', values=[1.] * 3, tau=None))
+    plain_cfg = distilled(student, distpro=distpro('constant', values=[1.] * 3, tau=None))
     plain, expected = run(run_cfg(plain_cfg, tmp_path / 'plain'))
     assert losses == expected
     assert state[0].keys() == everything(plain).keys()
@@ -103,7 +107,7 @@ class ReplaysTheTrainingForward(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         search, before = hook_of(runner).search, hook_of(runner)._before
-        losses = search.losses(before.point, runner.model.distillation._kept)
+        losses = search.losses(before.point, runner.model.distillation.distpro._kept)
         # Each weighs 1 / (P + 1) while the importance is 1; the weights have moved since the forward, `before` has not.
         torch.testing.assert_close(sum(losses) / 4, outputs['distpro.loss_pathways'], rtol=1e-6, atol=0)
         self.compared += 1
@@ -112,9 +116,9 @@ class ReplaysTheTrainingForward(Hook):
 def test_all_passes_over_the_training_batch_have_the_masks_of_the_training_forward(tmp_path):
     student = classifier()
     student['backbone'].update(type='DroppingResNet', _scope_='mmengine')
-    taps = dict(student=['backbone.layer1', 'backbone.layer2@preact'])
+    levels = [('backbone.layer1', 'backbone.layer1@preact'), 'backbone.layer2@preact']
     hook = ReplaysTheTrainingForward()
-    run(search_cfg(tmp_path, student=student, distiller=distpro(**taps), length=4, hook=dict(lr=0)),
+    run(search_cfg(tmp_path, student=student, distiller=distpro(levels=levels), length=4, hook=dict(lr=0)),
         before=lambda runner: runner.register_hook(hook))
     assert hook.compared == 2
 
@@ -181,12 +185,12 @@ def test_T9_the_pathway_that_carries_the_labels_wins(tmp_path):
                     dataset=dict(type='LabelledImages', length=length, start=start), collate_fn=dict(type='default_collate'))
 
     model = dict(distilled(dict(type='ScoringStudent', _scope_='mmengine'), dict(type='LabellingTeacher'), distpro=distpro(
-        teacher=['label', 'noise1', 'noise2'], student=['scores'], connections='all', transforms='as_it_is')))
+        levels=[('scores', tap) for tap in ('label', 'noise1', 'noise2')], connections='all', transforms='as_it_is')))
     model['image_shape'] = (3, 8, 8)
     cfg = run_cfg(model, tmp_path, hooks=[dict(type='mmkd.ProcessSearchHook', dataloader=planted(160, 1000))], epochs=2)
     cfg.train_dataloader = planted(320, 0)
     runner, _ = run(cfg)
-    label, *noise = runner.model.distillation.distpro.importance.tolist()
+    label, *noise = runner.model.distillation.distpro.importance.value.tolist()
     assert label > 1.5
     assert label > max(noise) + .5
 
@@ -195,7 +199,7 @@ def test_the_weights_are_in_the_log_and_in_the_scalars_of_the_visualiser(tmp_pat
     cfg = search_cfg(tmp_path, length=4)
     cfg.log_level = 'INFO'
     runner, _ = run(cfg)
-    weights = runner.model.distillation.distpro.weights(2)
+    weights = runner.model.distillation.distpro.importance.weights(2)
     last = scalars(tmp_path)[-1]
     assert [last[f'distpro.{name}'] for name in NAMES] == pytest.approx(list(weights.values()))
     assert f'distpro.{NAMES[1]}: {weights[1]:.4f}' in next(tmp_path.glob('*/*.log')).read_text()
@@ -206,10 +210,10 @@ def test_the_file_has_what_each_iteration_used(tmp_path):
 
     class Note(Hook):
         def before_train_iter(self, runner, batch_idx, data_batch=None):
-            seen.append(runner.model.distillation.distpro.importance.tolist())
+            seen.append(runner.model.distillation.distpro.importance.value.tolist())
 
     runner, _ = run(search_cfg(tmp_path, epochs=2), before=lambda runner: runner.register_hook(Note()))
-    process = read_process(tmp_path / 'process.json', 'process')
+    process = read_process(tmp_path / 'process.json')
     assert torch.allclose(process.importance, torch.tensor(seen).double(), atol=1e-6)
     assert process.importance[0].tolist() == [1, 1, 1]
     assert (process.length, process.every, process.unit) == (8, 1, 'iter')
@@ -221,7 +225,7 @@ def test_the_file_has_what_each_iteration_used(tmp_path):
     (dict(unit='epoch'), (3, 1, 'epoch', 3)), (dict(every=5), (12, 5, 'iter', 4))])
 def test_what_is_recorded_can_be_chosen(tmp_path, options, expected):
     runner, _ = run(search_cfg(tmp_path, hook=options, epochs=3))
-    process = read_process(tmp_path / 'process.json', 'process')
+    process = read_process(tmp_path / 'process.json')
     assert (process.length, process.every, process.unit, len(process.importance)) == expected
     if process.unit == 'epoch':
-        assert torch.allclose(process.importance[-1], runner.model.distillation.distpro.importance.double(), atol=1e-6)
+        assert torch.allclose(process.importance[-1], runner.model.distillation.distpro.importance.value.double(), atol=1e-6)

@@ -20,7 +20,7 @@ def test_an_iteration_based_search(tmp_path):
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', _scope_='mmengine')
     runner, _ = run(cfg)
     assert hook_of(runner).search.steps == 3
-    assert read_process(tmp_path / 'process.json', 'process').length == 3
+    assert read_process(tmp_path / 'process.json').length == 3
 
 
 def test_with_gradient_accumulation_the_importance_moves_when_the_weights_do(tmp_path):
@@ -28,7 +28,7 @@ def test_with_gradient_accumulation_the_importance_moves_when_the_weights_do(tmp
     cfg.optim_wrapper.update(accumulative_counts=4, clip_grad=dict(max_norm=1.))
     runner, _ = run(cfg)
     assert hook_of(runner).search.steps == 2
-    importance = read_process(tmp_path / 'process.json', 'process').importance
+    importance = read_process(tmp_path / 'process.json').importance
     assert [int((one != other).any()) for one, other in zip(importance[1:], importance)] == [0, 0, 0, 1, 0, 0, 0]
 
 
@@ -110,7 +110,7 @@ def test_an_operation_without_forward_mode_is_named_once_and_searched_by_differe
     assert hook_of(runner).search.hypergradient == 'finite_difference'
     MessageHub._instance_dict.clear()
     run(search_cfg(tmp_path / 'chosen', student=student, hook=dict(hypergradient='finite_difference')))
-    found, chosen = (read_process(tmp_path / name / 'process.json', 'process') for name in ('fallback', 'chosen'))
+    found, chosen = (read_process(tmp_path / name / 'process.json') for name in ('fallback', 'chosen'))
     assert torch.equal(found.importance, chosen.importance)
 
 
@@ -124,8 +124,7 @@ def vit(layers=2):
 
 def test_vision_transformers_are_searched_exactly(tmp_path):
     taps = ['backbone.layers.0', 'backbone.layers.1']
-    cfg = search_cfg(tmp_path, student=vit(), teacher=vit(), distiller=distpro(teacher=taps, student=taps,
-                                                                              transforms=['token1', 'token2']))
+    cfg = search_cfg(tmp_path, student=vit(), teacher=vit(), distiller=distpro(levels=taps, transforms=['token1', 'token2']))
     runner, _ = run(cfg)
     assert hook_of(runner).search.hypergradient == 'exact'
     assert hook_of(runner).search.skipped == 0
@@ -136,7 +135,7 @@ def test_a_step_without_a_gradient_is_skipped_and_counted(tmp_path):
     cfg.optim_wrapper.optimizer.lr = 0.  # nothing moves: v is 0 in the direction of the step
     runner, _ = run(cfg)
     assert (hook_of(runner).search.steps, hook_of(runner).search.skipped) == (2, 2)
-    assert read_process(tmp_path / 'process.json', 'process').importance.tolist() == [[1, 1, 1]] * 2
+    assert read_process(tmp_path / 'process.json').importance.tolist() == [[1, 1, 1]] * 2
     assert scalars(tmp_path)[-1]['distpro.skipped'] == 2
 
 
@@ -145,25 +144,25 @@ def test_a_pathway_of_weight_zero_is_searched_too(tmp_path):
     def zero(runner):
         class Zero(Hook):
             def before_train(self, runner):
-                runner.model.distillation.distpro.importance[1] = 0
+                runner.model.distillation.distpro.importance.value[1] = 0
                 runner.model.distillation.distpro.importance.forget()
         runner.register_hook(Zero())
 
     run(search_cfg(tmp_path, distiller=distpro(normalisation='l1'), length=4), before=zero)
-    importance = read_process(tmp_path / 'process.json', 'process').importance
+    importance = read_process(tmp_path / 'process.json').importance
     assert importance[0, 1] == 0
     assert importance[1, 1] != 0
 
 
 @pytest.mark.parametrize(('hook', 'message'), [
     (dict(lr=-1), r'ProcessSearchHook.lr: -1. Accepted: a number >= 0'),
-    (dict(betas=.5), r'ProcessSearchHook.betas: 0.5. Accepted: two numbers'),
+    (dict(betas=.5), r'ProcessSearchHook.betas: 0.5. Accepted: a list of 2 numbers in \[0, 1\)'),
     (dict(hypergradient='darts'), r"ProcessSearchHook.hypergradient: 'darts' is not known. Accepted: exact, finite_d"),
     (dict(unit='step'), r"ProcessSearchHook.unit: 'step' is not known"),
-    (dict(intervall=1), r"ProcessSearchHook.intervall: 'intervall' is not known. Did you mean 'interval'"),
+    (dict(intervall=1), r"ProcessSearchHook.intervall: 'intervall' is no key here. Did you mean 'interval'"),
     (dict(dataloader='val'), r"ProcessSearchHook.dataloader: 'val'. Accepted: a loader's config"),
-    (dict(betas=('a', 'b')), r'ProcessSearchHook.betas: .*Accepted: two numbers'),
-    (dict(interval=3), r'ProcessSearchHook.interval: 3. In 1 iterations no search step falls'),
+    (dict(betas=('a', 'b')), r"ProcessSearchHook.betas: \('a', 'b'\). Accepted: a list of 2 numbers"),
+    (dict(interval=3), r'ProcessSearchHook.interval: 3 is too large: in 1 iterations no search step falls where .*distpro'),
     (dict(dataloader=None), r'ProcessSearchHook.dataloader: .* data that training does not see')])
 def test_a_wrong_option_is_one_error(tmp_path, hook, message):
     with pytest.raises(DistillationError, match=message):
@@ -171,15 +170,16 @@ def test_a_wrong_option_is_one_error(tmp_path, hook, message):
 
 
 def test_a_search_without_its_hook_and_a_hook_without_a_search_are_refused(tmp_path):
-    with pytest.raises(DistillationError, match="mode 'search' needs dict.type='mmkd.ProcessSearchHook'"):
+    with pytest.raises(DistillationError, match="distpro: needs a hook with mode='search'. Add dict.type='mmkd.Process"):
         run(run_cfg(distilled(classifier(), distpro=distpro()), tmp_path, length=2))
-    with pytest.raises(DistillationError, match="the model has 0 distillers of type 'mmkd.DistProDistiller' in mode"):
+    message = "Hook: finds 0 distillers of type 'mmkd.DistProDistiller' with mode='search'.*distpro has mode='equal'"
+    with pytest.raises(DistillationError, match=message):
         run(search_cfg(tmp_path, distiller=distpro('equal'), length=2))
 
 
 def test_one_process_is_searched_at_a_time(tmp_path):
     model = distilled(classifier(), one=distpro(), other=distpro())
-    with pytest.raises(DistillationError, match='the model has 2 distillers'):
+    with pytest.raises(DistillationError, match="Hook: finds 2 distillers .*one has mode='search', other has mode='s"):
         run(run_cfg(model, tmp_path, length=2, hooks=[search_hook('mmpretrain')]))
     with pytest.raises(DistillationError, match='ProcessSearchHook and ProcessSearchHook are two of one kind'):
         run(run_cfg(model, tmp_path, length=2, hooks=[search_hook('mmpretrain')] * 2))

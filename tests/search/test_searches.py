@@ -1,11 +1,12 @@
-"""What the core offers to hooks that search: kept forwards, a suspended distillation, state in the checkpoint."""
+"""What the rooms offer to hooks that search: kept steps, a suspended distillation, state in the checkpoint."""
 import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from zoo import batch, build, classifier, distilled, loader, pspnet, run, run_cfg
 
-from mmkd_plugin.distiller import Distiller, TapNames
+from mmkd_plugin.baselines import FeatureDistiller
+from mmkd_plugin.distiller import Distiller, IdleInPart, KeepsStep, TapNames
 from mmkd_plugin.model import StatefulHook
 from mmkd_plugin.registry import MODELS
 from mmkd_plugin.utils.errors import DistillationError
@@ -30,33 +31,42 @@ def test_a_suspended_distillation_leaves_the_plain_students_loss(mmseg_scope):
     assert 'l2.loss_layer4' in model(**data, mode='loss')
 
 
+@MODELS.register_module(force=True)
+class KeepingDistiller(FeatureDistiller, KeepsStep):
+    """One that a search goes over the same batch again for."""
+
+
+KEEPING = dict(l2=dict(type='mmkd.KeepingDistiller', pairs=['backbone.layer4']))
+
+
 def test_a_kept_forward_has_the_batch_the_teachers_features_and_the_generators(mmseg_scope):
-    model = build(distilled(pspnet(), **L2)).train()
-    data = model.data_preprocessor(batch('mmseg'), True)
-    model.distillation.keeps_forward = True
+    model = build(distilled(pspnet(), **KEEPING)).train()
+    data, distiller = model.data_preprocessor(batch('mmseg'), True), model.distillation.l2
+    distiller.keeps_step = True
     losses = model(**data, mode='loss')
-    kept = model.distillation.take_step()
-    assert kept.inputs is data['inputs']
-    teacher = model.distillation.teacher.features(data['inputs'])
+    kept = distiller.take_step()
+    assert kept.batch.inputs is data['inputs']
+    assert kept.batch.data_samples is data['data_samples']
+    teacher = model.distillation.teacher_features(kept.batch, ['l2'])
     assert torch.equal(kept.teacher['backbone.layer4'], teacher['backbone.layer4'])
     set_rng_state(kept.rng)  # the dropout of the head again
     again = model(**data, mode='loss')
     assert all(torch.equal(losses[name], again[name]) for name in losses)
-    model.distillation.take_step()
+    distiller.take_step()
     with pytest.raises(RuntimeError, match='no forward has been kept'):
-        model.distillation.take_step()
+        distiller.take_step()
 
 
 def test_nothing_is_kept_unless_asked_for(mmseg_scope):
-    model = build(distilled(pspnet(), **L2)).train()
+    model = build(distilled(pspnet(), **KEEPING)).train()
     model(**model.data_preprocessor(batch('mmseg'), True), mode='loss')
     with pytest.raises(RuntimeError, match='no forward has been kept'):
-        model.distillation.take_step()
+        model.distillation.l2.take_step()
 
 
 def test_a_distiller_may_need_fewer_taps_at_times(mmpretrain_scope):
     @MODELS.register_module(name='ShallowDistiller', force=True)
-    class ShallowDistiller(Distiller):
+    class ShallowDistiller(Distiller, IdleInPart):
         def __init__(self):
             super().__init__()
             self.student_taps = self.teacher_taps = ['backbone.layer1', 'backbone.layer4']
@@ -133,9 +143,9 @@ def test_the_length_of_the_run_is_known_inside_it_only(tmp_path):
 
 
 @pytest.mark.parametrize(('distiller', 'hook'), [
-    (dict(type='mmkd.DistProDistiller', teacher=['backbone.layer4'], student=['backbone.layer4'], mode='search'),
+    (dict(type='mmkd.DistProDistiller', levels=['backbone.layer4'], mode='search'),
      dict(type='mmkd.ProcessSearchHook')),
-    (dict(type='mmkd.FeatureAggregationDistiller', groups=['backbone.layer4'], mode='search'),
+    (dict(type='mmkd.FeatureAggregationDistiller', pairs=['backbone.layer4'], mode='search'),
      dict(type='mmkd.AggregationSearchHook')),
     (dict(type='mmkd.MatchingGuidedDistiller', pairs=['backbone.layer4']), dict(type='mmkd.MatchingUpdateHook')),
 ], ids=['process', 'aggregation', 'matching'])
