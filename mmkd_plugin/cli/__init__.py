@@ -1,0 +1,1 @@
+"""What the tools do, beyond what the upstream ones do; the files in ``tools/`` only read the command line."""

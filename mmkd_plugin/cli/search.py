@@ -1,0 +1,163 @@
+"""A search, and the training that uses what it finds, one after the other: ``tools/search.py``."""
+import argparse
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from difflib import unified_diff
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+
+from ..search.derive import derive_search, work_dir_of
+from ..utils.config import find_config
+from ..utils.errors import DistillationError
+
+FINISHED = 'finished'
+"""A file in the work dir of a stage that has come to its end: its config."""
+MOST_CHANGES = 12
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A training with a search, as it is asked for on a command line.
+
+    Args:
+        config: a path, or ``package::path``.
+        train: the script that trains a config.
+        work_dir: of the training; None: its own, or ``work_dirs/<its name>``. The search works in ``search`` in it.
+        cfg_options: overrides (``key=value``) in the config, and so in the search that is derived from it.
+        search_options: overrides in the derived config.
+        gpus: processes on this machine; by torchrun where it is not 1.
+
+    Raises:
+        DistillationError: if the config is not found.
+    """
+    config: str
+    train: Path
+    work_dir: Optional[Path] = None
+    cfg_options: Sequence[str] = ()
+    search_options: Sequence[str] = ()
+    gpus: int = 1
+
+    @property
+    def path(self) -> Path:
+        """The config file."""
+        return find_config(self.config, 'config')
+
+    def training_config(self) -> Config:
+        """The config of the training, with its overrides and its work dir."""
+        cfg = Config.fromfile(self.path)
+        cfg.merge_from_dict(parsed_options('--cfg-options', self.cfg_options))
+        cfg.work_dir = str(self.work_dir or work_dir_of(cfg))
+        return cfg
+
+    def search_config(self) -> Config:
+        """The config of the search.
+
+        Raises:
+            DistillationError: if the config describes none, or it does not fit.
+        """
+        cfg = derive_search(self.training_config())
+        cfg.merge_from_dict(parsed_options('--search-options', self.search_options))
+        return cfg
+
+    def run_search(self) -> None:
+        """Runs the search, or goes on with it, unless it is finished.
+
+        Raises:
+            DistillationError: see :meth:`search_config`.
+            SystemExit: if it fails, is ended, or another config was finished in its folder.
+        """
+        cfg = self.search_config()
+        folder = Path(cfg.work_dir)
+        result = folder / MMENGINE_HOOKS.build(cfg.custom_hooks[0]).options.out
+        if result.is_file() and _is_finished(folder, cfg):
+            return
+        file = folder / self.path.name
+        folder.mkdir(parents=True, exist_ok=True)
+        cfg.dump(file)
+        self._train(file, folder)
+        if not result.is_file():
+            raise SystemExit(f'error: {file} ended without writing {result}')
+        (folder / FINISHED).write_text(cfg.pretty_text)
+
+    def run_training(self) -> None:
+        """Runs the training, or goes on with it, unless it is finished. Raises what :meth:`run_search` does."""
+        cfg = self.training_config()
+        cfg.pop('search', None)  # nothing to the training
+        folder = Path(cfg.work_dir)
+        if _is_finished(folder, cfg):
+            return
+        self._train(self.path, folder, *(['--cfg-options', *self.cfg_options] if self.cfg_options else []))
+        (folder / FINISHED).write_text(cfg.pretty_text)
+
+    def _train(self, config: Path, folder: Path, *more: str) -> None:
+        """Trains a config in a process of its own; goes on from the last checkpoint in the folder, if there is one."""
+        python, script = [sys.executable], [str(self.train), str(config), '--work-dir', str(folder), '--resume']
+        if self.gpus != 1:
+            python += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={self.gpus}']
+            script += ['--launcher', 'pytorch']
+        print(f'{folder}: begins, or goes on', flush=True)
+        code = call([*python, *script, *more])
+        if code:
+            raise SystemExit(f'error: {config} ended with code {code}. Call this again to go on.')
+
+
+def parsed_options(flag: str, options: Sequence[str]) -> Dict[str, Any]:
+    """The values of ``key=value`` texts, as ``tools/train.py`` reads them.
+
+    Args:
+        flag: that they come from, for messages.
+        options: the texts.
+
+    Raises:
+        DistillationError: for a text without ``=``.
+    """
+    for text in options:
+        if '=' not in text:
+            raise DistillationError(path=flag, given=text, accepted='KEY=VALUE, e.g. train_cfg.max_epochs=4')
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--options', nargs='*', action=DictAction, default={})
+    read: Dict[str, Any] = parser.parse_args(['--options', *options]).options
+    return read
+
+
+def call(command: Sequence[str]) -> int:
+    """Runs a command to its end. Whoever ends this process by SIGTERM or SIGINT (Ctrl-C) ends that one too.
+
+    Left alone it would go on, and share its folder with the next call's.
+
+    Returns:
+        Its exit code, not 0 where it was ended.
+    """
+    signals: List[int] = []
+    with subprocess.Popen(command) as process:
+        def end(number: int, frame: Any) -> None:
+            signals.append(number)
+            process.terminate()
+
+        before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            code = process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return code or (-signals[0] if signals else 0)
+
+
+def _is_finished(folder: Path, cfg: Config) -> bool:
+    """Whether a config was trained to its end in a folder. Raises ``SystemExit`` if that was another config."""
+    marker = folder / FINISHED
+    if not marker.is_file():
+        return False
+    difference = unified_diff(marker.read_text().splitlines(), cfg.pretty_text.splitlines(), n=0, lineterm='')
+    changes = [line for line in difference if line[0] != '@'][2:]  # the first two are names of files
+    if changes:
+        listed = '\n'.join([*changes[:MOST_CHANGES], *(['...'] if len(changes) > MOST_CHANGES else [])])
+        raise SystemExit(f'error: another config was finished in {folder}. What has changed since:\n{listed}\n'
+                         f'Remove {folder} to run it anew, or choose another --work-dir.')
+    print(f'{folder}: finished before', flush=True)
+    return True

@@ -1,0 +1,158 @@
+"""What tools/search.py does, in this process: overrides, work dirs, what counts as finished, signals, errors."""
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmkd_plugin.cli.search import Experiment, call, parsed_options
+from mmkd_plugin.utils.errors import DistillationError
+
+DEMO = 'mmkd_plugin::demo/{}_pspnet_r18w32-r18w8-d8_demo-64x128.py'
+TAU = 'model.distillers.distpro.tau=0.25'
+NAME = 'distpro_pspnet_r18w32-r18w8-d8_demo-64x128'
+# Trains nothing: says what it was asked for, writes what a search writes, and fails where it is told to.
+TRAIN = '''
+import re
+import sys
+from pathlib import Path
+
+config, folder = Path(sys.argv[1]), Path(sys.argv[sys.argv.index('--work-dir') + 1])
+with open('calls', 'a') as calls:
+    print(*sys.argv[1:], file=calls)
+if folder.name == 'search':
+    (folder / 'process.json').write_text(re.search(r'tau=([\\d.]+)', config.read_text())[1])
+sys.exit(3 if 'model.distillers.distpro.process=none.json' in sys.argv else 0)
+'''
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """A script in place of tools/train.py, in an empty working directory; it notes how it is called in ``calls``."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'train.py').write_text(TRAIN)
+    return tmp_path / 'train.py'
+
+
+def calls():
+    return [line.split() for line in Path('calls').read_text().splitlines()]
+
+
+def experiment(train='train.py', **options):
+    return Experiment(DEMO.format('distpro'), Path(train), **{'cfg_options': [TAU], **options})
+
+
+def both(*cfg_options, **options):
+    one = experiment(cfg_options=[TAU, *cfg_options], **options)
+    one.run_search()
+    one.run_training()
+
+
+def test_overrides_reach_the_training_and_its_search_and_more_of_them_the_search_alone():
+    one = experiment(cfg_options=['search.config.train_cfg.max_iters=5', 'optim_wrapper.optimizer.lr=0.5'],
+                     search_options=['custom_hooks.0.lr=0.125', 'default_hooks.checkpoint.interval=3'])
+    training, search = one.training_config(), one.search_config()
+    assert (training.train_cfg.max_iters, training.optim_wrapper.optimizer.lr) == (600, 0.5)
+    assert (search.train_cfg.max_iters, search.optim_wrapper.optimizer.lr) == (5, 0.5)
+    assert (search.custom_hooks[0].lr, search.default_hooks.checkpoint.interval) == (0.125, 3)
+    assert training.default_hooks.checkpoint.interval == 600
+
+
+def test_overrides_are_read_as_the_training_tool_reads_them():
+    assert parsed_options('--cfg-options', ['a.b=1,2', 'c=None', 'd=x=y', 'e=[(1,true)]']) == {
+        'a.b': [1, 2], 'c': None, 'd': 'x=y', 'e': [(1, True)]}
+
+
+@pytest.mark.parametrize(('given', 'folder'), [(None, Path('work_dirs', NAME)), (Path('runs/one'), Path('runs/one'))])
+def test_the_search_works_inside_the_folder_of_the_training(given, folder):
+    one = experiment(work_dir=given)
+    assert Path(one.training_config().work_dir) == folder
+    assert Path(one.search_config().work_dir) == folder / 'search'
+
+
+def test_both_stages_go_through_the_training_tool_each_in_its_folder(train):
+    both(work_dir=Path('one'))
+    search, training = calls()
+    assert search == [f'one/search/{NAME}.py', '--work-dir', 'one/search', '--resume']
+    assert Path(training[0]).name == f'{NAME}.py'
+    assert training[1:] == ['--work-dir', 'one', '--resume', '--cfg-options', TAU]
+    assert Path('one/search/process.json').read_text() == '0.25'
+    assert Config.fromfile(search[0]).to_dict() == experiment(work_dir=Path('one')).search_config().to_dict()
+
+
+def test_what_is_finished_is_not_run_again_and_what_failed_is(train, capsys):
+    with pytest.raises(SystemExit, match='ended with code 3. Call this again to go on'):
+        both('model.distillers.distpro.process=none.json')
+    assert len(calls()) == 2
+    both()  # what only the training knows has changed: the search stays finished
+    assert len(calls()) == 3
+    assert f'{Path("work_dirs", NAME, "search")}: finished before' in capsys.readouterr().out
+    both()
+    assert len(calls()) == 3
+
+
+def test_a_finished_search_is_not_taken_for_another(train):
+    both()
+    with pytest.raises(SystemExit, match=r'(?s)another config was finished in \S+search\. .*\n-\s+tau=0\.25.*\n\+.+0\.5'):
+        both('model.distillers.distpro.tau=0.5')
+    with pytest.raises(SystemExit, match='another config was finished'):
+        both(search_options=['randomness.seed=5'])
+    assert len(calls()) == 2
+
+
+def test_a_finished_search_whose_result_is_gone_is_run_again(train):
+    both()
+    Path('work_dirs', NAME, 'search', 'process.json').unlink()
+    both()
+    assert len(calls()) == 3
+
+
+def test_a_search_that_writes_nothing_is_an_error(train):
+    train.write_text('')
+    with pytest.raises(SystemExit, match=r'ended without writing \S+process\.json'):
+        both()
+
+
+def test_several_processes_are_started_by_torchrun(train):
+    train.write_text('import os' + TRAIN.replace("open('calls',", "open('calls' + os.environ['LOCAL_RANK'],"))
+    experiment(gpus=2, work_dir=Path('one')).run_search()
+    for rank in range(2):
+        said = Path(f'calls{rank}').read_text().split()
+        assert said[1:] == ['--work-dir', 'one/search', '--resume', '--launcher', 'pytorch']
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('stubborn', [False, True], ids=['dies', 'ends in peace'])
+def test_a_signal_ends_what_runs_and_counts_as_a_failure(tmp_path, number, stubborn):
+    # The child sends its parent the signal, and would go on for a minute.
+    script = ('import os, signal, sys, time; from pathlib import Path; Path("pid").write_text(str(os.getpid()));'
+              f'{"signal.signal(signal.SIGTERM, lambda *_: sys.exit(0));" if stubborn else ""}'
+              f'time.sleep(.5); os.kill(os.getppid(), {int(number)}); time.sleep(60)')
+    before, here = signal.getsignal(number), Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        assert call([sys.executable, '-c', script]) != 0
+    finally:
+        os.chdir(here)
+    assert signal.getsignal(number) is before
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / 'pid').read_text()), 0)
+
+
+def test_without_a_signal_the_exit_code_is_the_commands():
+    assert call([sys.executable, '-c', 'import sys; sys.exit(5)']) == 5
+    assert call([sys.executable, '-c', '']) == 0
+
+
+@pytest.mark.parametrize(('options', 'text'), [
+    (dict(config='mmkd_plugin::demo/distpr_pspnet_r18w32-r18w8-d8_demo-64x128.py'), 'Did you mean .*distpro_pspnet'),
+    (dict(config=DEMO.format('mgd-amp')), 'search: is missing: the config describes no search'),
+    (dict(cfg_options=['train_cfg.max_iters']), "--cfg-options: 'train_cfg.max_iters'. Accepted: KEY=VALUE"),
+    (dict(cfg_options=['search.hook.lr=fast']), 'ProcessSearchHook.lr: ')])
+def test_what_is_wrong_is_said_before_anything_runs(train, options, text):
+    one = Experiment(**{'config': DEMO.format('distpro'), 'train': train, **options})
+    with pytest.raises(DistillationError, match=text):
+        one.run_search()
+    assert not Path('calls').exists()
