@@ -16,7 +16,7 @@ class CIFARBackbone(BaseModule):
 
     Args:
         out_indices: which stages' outputs :meth:`forward` returns, counted from 0; -1 is the last.
-        num_stages: how many there are.
+        num_stages: how many stages there are.
         init_cfg: how the weights begin, as mmengine's ``init_cfg``; by default Kaiming for convolutions.
 
     Raises:

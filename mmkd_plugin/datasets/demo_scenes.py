@@ -36,9 +36,9 @@ class Scene:
     Attributes:
         image: (H, W, 3) uint8, RGB.
         labels: (H, W) uint8: digits 0 to 9, 10 for the background.
-        boxes: per digit (x, y, width, height) in pixels, around its mask.
-        masks: per digit (H, W) bool.
-        digits: class of each.
+        boxes: for each digit (x, y, width, height) in pixels, around its mask.
+        masks: for each digit (H, W) bool.
+        digits: the class of each digit.
     """
     image: np.ndarray
     labels: np.ndarray

@@ -20,8 +20,8 @@ def aggregate(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
 
     Args:
         maps: N features of equal shape (B, C, H, W).
-        weights: (N,); gradients flow into them. Theirs is ``<dL/dA, T_j>``, so besides the maps (in half precision: and
-            their copies in float32) nothing is kept.
+        weights: (N,); gradients flow into them. The gradient of a weight is ``<dL/dA, T_j>``, so nothing is kept for it
+            besides the maps (in half precision: and their copies in float32).
 
     Returns:
         (B, C, H, W).
@@ -38,7 +38,7 @@ def ablation_weights(kind: str, count: int, seed: int = 0) -> List[float]:
     Args:
         kind: ``'last'`` (one-hot at the last layer: conventional feature distillation), ``'average'``, or ``'random'``
             (softmax of standard normal numbers).
-        count: N.
+        count: N, how many layers there are.
         seed: decides the numbers of ``'random'``; see :func:`seed_of_group`.
     """
     if kind == 'last':

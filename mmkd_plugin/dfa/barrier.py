@@ -20,8 +20,8 @@ class Barrier(TorchFunctionMode):
     """While active, no operation sees a tensor with a gradient history from before the barrier was made.
 
     Args:
-        earlier: what it sees instead, e.g. ``Tensor.detach``.
-        outputs: tensors known one by one, each with a function that makes what is seen instead of that one.
+        earlier: makes what an operation sees instead of such a tensor, e.g. ``Tensor.detach``.
+        outputs: tensors that something else is seen instead of, each with the function that makes it.
 
     Attributes:
         cut: whether something earlier was met that is none of ``outputs``.

@@ -29,7 +29,7 @@ def connector(inputs: int, outputs: int, norm: Optional[str]) -> 'Connector':
 
 
 class Connector(nn.Sequential):
-    """A convolution and, perhaps, a norm, whose statistics can be those of the cells that count."""
+    """A convolution and, perhaps, a norm, which can take its statistics from the cells that count alone."""
 
     def forward(self, feature: Tensor, valid: Optional[Tensor] = None) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H, W).

@@ -53,10 +53,10 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
     Losses: ``loss_<stage>`` for each group; in a search ``loss_st`` of the group at hand, beside the student's own.
 
     Raises:
-        DistillationError: for options that do not fit, or of the other mode.
+        DistillationError: for options that do not fit, or that only the other mode has.
 
     Attributes:
-        search: in a search, its state; set by the hook.
+        search: the state of the search in ``mode='search'``; set by its hook.
     """
 
     @dataclass(frozen=True, kw_only=True)

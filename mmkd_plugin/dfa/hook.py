@@ -206,9 +206,9 @@ def start_search(distiller: FeatureAggregationDistiller, optimizer: Dict[str, An
     """Makes the state of a search, and gives it to the distiller.
 
     Args:
-        distiller: in mode ``'search'``.
+        distiller: the distiller that is searched, in mode ``'search'``.
         optimizer: config of the optimiser of beta.
-        regularisation: lambda.
+        regularisation: lambda, the factor on ``|beta|^2 / 2`` in the loss of beta.
 
     Raises:
         DistillationError: if every group has one layer only.

@@ -33,8 +33,8 @@ class Injection(ForwardWrap):
         replace: maps the feature (as the student has it) to what the student goes on with, of the same shape.
         unreached: remembers from step to step what neither path reaches.
         earlier: what later operations see of a tensor that was computed before the replacement.
-        stand_ins: by student tap, what later operations see of the output of that tap's module instead: a function that
-            makes the feature at the tap, of the shape of the one it is given.
+        stand_ins: for some student taps, what later operations see in place of the output of the tap's module: a function
+            from the student's feature at the tap to another feature of that shape.
         task_weight: factor of the student's own losses; at 0 they give no gradient at all.
         whole_weight: factor of the student's own losses in a second forward, without the injection; 0 for none.
         injected: what the student went on with, once it has.

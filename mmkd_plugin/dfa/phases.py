@@ -12,7 +12,7 @@ class Phase:
     """The iterations of one group.
 
     Attributes:
-        group: its index.
+        group: the group's index.
         begin: first iteration.
         end: first iteration after it.
         beta_begin: first iteration in which beta is trained too.
@@ -35,7 +35,7 @@ def phases_of(names: Dict[int, str], total: int, iterations: Union[int, Sequence
         weights_first: fraction of each phase, at its beginning, in which only weights are trained.
 
     Raises:
-        DistillationError: if the run has too few iterations, or not those that are given.
+        DistillationError: if the run has too few iterations, or another number than is given here.
     """
     if iterations is None:
         if total < len(names):

@@ -80,7 +80,7 @@ class Wrapped:
 
     Attributes:
         task: the student's own losses.
-        more: losses beside them and the distiller's.
+        more: further losses, which are neither the student's own nor the distiller's.
         unreached: trainable parameters that no loss reaches; DDP has to be told.
     """
     task: Losses
@@ -101,9 +101,9 @@ class ForwardWrap(ABC):
         """What becomes of the losses.
 
         Args:
-            student: the model.
-            task: its own losses.
-            ours: the distiller's.
+            student: the student.
+            task: the student's own losses.
+            ours: the distiller's losses.
             again: runs the student's forward on the same batch once more, not wrapped.
         """
 
@@ -121,6 +121,6 @@ class WrapsForward(ABC):
         """What is put around the coming forward.
 
         Args:
-            teacher: its features by address, and its sums by name.
-            batch: the coming one.
+            teacher: the teacher's features by address, and its sums by name.
+            batch: the batch of the coming forward.
         """

@@ -22,8 +22,8 @@ class GradientComparison:
 
     Attributes:
         task: squared norm of the task loss's gradient.
-        distillation: squared norm of the distiller's, at weight and scale 1.
-        inner: their inner product.
+        distillation: squared norm of the distiller's gradient, at weight and scale 1.
+        inner: inner product of the two gradients.
     """
     task: float
     distillation: float
@@ -51,7 +51,7 @@ def feature_gradients(loss: Tensor, edges: Dict[str, GradientEdge], half: bool =
     Args:
         loss: a scalar.
         edges: where each feature stands in the graph, by address.
-        half: operations between the features and the loss may be in float16.
+        half: whether operations between the features and the loss may be in float16.
 
     Raises:
         DistillationError: if a re-entrant activation checkpoint, which cannot do this, lies on the way.

@@ -45,7 +45,7 @@ class Pairs(Kind):
 
     Args:
         several: whether the teacher's side of a pair may be a list of taps.
-        more: by further key of a pair given as a dict, its kind.
+        more: further keys that a pair may have where it is a dict, each with its kind.
         length: how many pairs there have to be; at least one if None.
     """
     several: bool = False

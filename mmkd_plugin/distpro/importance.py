@@ -15,15 +15,15 @@ class Importance(nn.Module):
     """From an iteration to the weights of P pathways.
 
     Args:
-        mode: one of the distiller's.
-        pathways: P.
-        values: the importance of mode ``'constant'``.
+        mode: the distiller's mode.
+        pathways: P, how many pathways there are.
+        values: the importance of each pathway in mode ``'constant'``.
         length: iterations over which a process is stretched; None: the run's.
 
     Attributes:
         value: (P,), the importance that a search moves; a buffer, in mode ``'search'`` only.
-        process: that is replayed, once it has been read.
-        path: of the distiller, for the log.
+        process: the process that is replayed, once it has been read.
+        path: where the distiller stands in the config, for the log.
         normalisation, bias, tau: as the config or the file has them; see :mod:`~mmkd_plugin.distpro.weights`.
     """
 
@@ -43,7 +43,7 @@ class Importance(nn.Module):
     def settle(self, normalisation: str, bias: float, tau: Optional[float]) -> None:
         """Says how importance becomes weights."""
         self.normalisation, self.bias, self.tau = normalisation, bias, tau
-        self.forget()  # those of the last iteration that was asked for are kept
+        self.forget()  # the weights of the last iteration that was asked for are kept
 
     def describe(self) -> str:
         """Where the importance comes from and how it becomes weights, in a few words."""

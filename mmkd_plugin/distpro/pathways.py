@@ -32,7 +32,7 @@ def make_pathways(teacher: Sequence[str], student: Sequence[str], connections: U
         teacher, student: taps of the levels, low (early) to high (late); level i of one corresponds to level i of the other.
         connections: ``'all'``; ``'lower_to_higher'``: a teacher level with the student levels that are not lower, i <= j
             (ReviewKD's rule and the paper's); ``'higher_to_lower'``: i >= j; or a list of (student tap, teacher tap).
-        transforms: names.
+        transforms: names of transforms.
 
     Raises:
         DistillationError: for an unknown name, or a listed tap that is no level.

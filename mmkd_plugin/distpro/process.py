@@ -19,7 +19,7 @@ class Process:
     """A^p = {a_t^p}: how the importance of P pathways went over a search.
 
     Attributes:
-        pathways: in the order of the columns.
+        pathways: the pathways, in the order of the columns of ``importance``.
         normalisation, bias, tau: how importance becomes weights; see :mod:`~mmkd_plugin.distpro.weights`.
         importance: (N, P) float64, the recorded a_t.
         length: T_search, in ``unit`` s.

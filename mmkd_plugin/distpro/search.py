@@ -78,7 +78,7 @@ class ProcessSearch:
              loss_scale: float = 1.0) -> bool:
         """A search step, after the training step: takes the hypergradient and lets Adam move the importance.
 
-        Args: those of :meth:`gradient`.
+        The arguments are the same as for :meth:`gradient`.
 
         Returns:
             Whether the importance moved.
@@ -99,7 +99,7 @@ class ProcessSearch:
         """The hypergradient: of the validation loss after the training step, with respect to the importance (equation 4).
 
         Args:
-            before: theta_t.
+            before: theta_t, the weights before the training step.
             kept: the training forward at theta_t.
             data: a validation batch, as the loader gives it.
             autocast: context of the student's forwards.
@@ -203,7 +203,7 @@ class _StudentFeatures(nn.Module):
 
 
 class _PathwayLosses(_StudentFeatures):
-    """The same, and the pathway losses, whose transforms have to be those of theta_t too."""
+    """The same, and from there to the pathway losses: the transforms' weights are taken from theta_t too."""
 
     def outputs(self, distiller: DistProDistiller, features: Dict[str, Tensor], kept: KeptStep) -> List[Tensor]:
         return distiller.pathway_losses(features, kept.teacher, kept.batch)

@@ -214,10 +214,10 @@ def apply_transform(transform: nn.Module, name: str, feature: Tensor, size: Size
     """The student's feature (B, C_s, h, w) in the teacher's shape (B, C_t, H, W), by one of the transforms.
 
     Args:
-        transform: as built.
+        transform: what :func:`build_transform` returned.
         name: the transform's name, for messages.
-        feature: the student's.
-        size: (H, W).
+        feature: the student's feature.
+        size: (H, W) of the teacher's feature.
         valid: the cells that count, at both resolutions; None for all.
 
     Raises:

@@ -55,9 +55,9 @@ def importance_gradient(importance: Tensor, derivatives: Tensor, normalisation: 
 
     Args:
         importance: a, (P,).
-        derivatives: d, (P,): of each pathway loss along the gradient v of the validation loss, at the weights before the
-            training step.
-        normalisation: name, one of ``NORMALISATIONS``.
+        derivatives: d, (P,): how each pathway loss changes along the gradient v of the validation loss, at the weights
+            before the training step.
+        normalisation: one of the names in ``NORMALISATIONS``.
         bias: g.
         rate: xi, the step's learning rate, where ``derivatives`` are not taken along xi * v already.
 

@@ -51,12 +51,12 @@ def hcl(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None, levels
 
     The pooled maps have l x l cells for every l in ``levels`` below the height. The full resolution weighs 1, the pooled
     maps 1/2, 1/4, ... in the order they are used, and the sum is divided by the sum of the weights. Where some cells do not
-    count, a pooled cell is the mean of those of its cells that do.
+    count, a pooled cell is the mean of the others in it.
 
     Args:
         student, teacher: (B, C, H, W).
         valid: (B, 1, H, W) bool, the cells that count; all where None.
-        levels: sides of the pooled maps.
+        levels: the side l of each pooled map.
     """
     teacher = teacher.detach()
     total: Tensor = l2(student, teacher, valid)

@@ -138,7 +138,7 @@ def masked_mean(values: Tensor, valid: Optional[Tensor]) -> Tensor:
 
 
 def masked_norm(norm: nn.Module, feature: Tensor, valid: Optional[Tensor]) -> Tensor:
-    """A norm whose statistics are those of the valid cells: ``norm(feature)`` where nothing is padded.
+    """A norm that takes its statistics from the valid cells alone: ``norm(feature)`` where nothing is padded.
 
     Args:
         norm: a batch norm (of this rank, not SyncBN), group norm, instance norm or identity.

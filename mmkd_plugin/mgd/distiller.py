@@ -204,7 +204,7 @@ class MatchedStage(nn.Module):
     """State of one pair: the extra norm, the assignment (C_s, g) and the teacher's margins (C_t,).
 
     Args:
-        name: stage name, for the log.
+        name: the stage's name, for the log.
         student, teacher: what the dry run found out about the two taps.
         norm_cfg: config of the extra norm, None for no norm.
         single: one teacher channel per student channel (SM).

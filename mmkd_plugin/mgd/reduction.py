@@ -49,7 +49,7 @@ def random_drop(grouped: Tensor, margins: Tensor, generator: Optional[torch.Gene
     The margin is a draw of its own per student channel, shared by the batch, as in the authors' code.
 
     Args:
-        generator: on the device of ``grouped``; the global generator if None.
+        generator: a generator on the device of ``grouped``; the global one if None.
         per_channel: draw once per sample and student channel instead (drops whole channels).
     """
     batch, channels, group, height, width = grouped.shape

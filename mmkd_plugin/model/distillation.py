@@ -116,8 +116,8 @@ class Distillation(nn.Module):
         """Student's and teacher's features of a batch, without gradient, in the student's present mode.
 
         Args:
-            model: the student this belongs to.
-            batch: preprocessed.
+            model: the student that this distillation hangs on.
+            batch: the batch, preprocessed.
             names: the distillers whose taps are wanted.
         """
         with torch.no_grad(), self.recorded(names, batch.iteration, stop_when_complete=True) as recording:

@@ -26,7 +26,7 @@ class NonFiniteWatch:
 
         Args:
             features: by role ('student', 'teacher') and address.
-            iteration: the global one.
+            iteration: the global iteration.
         """
         for role, by_address in features.items():
             for address, feature in by_address.items():

@@ -32,13 +32,13 @@ def attach_to_runner(runner: Runner) -> None:
 
 
 def extend_runner() -> None:
-    """Makes ``Runner.train`` attach distillation first, and takes the config's text out of what ``Runner.load_checkpoint`` returns.
+    """Makes ``Runner.train`` attach distillation first, and ``Runner.load_checkpoint`` return no config text.
 
     The Runner has no event between building the model and building the optimiser, and only in ``train`` is it known that
     a teacher will be needed. Runs of other models are not affected.
 
-    ``Runner.resume`` would execute the config's text (``Config.fromstring(checkpoint['meta']['config'])``), for the number of GPUs it
-    was written with before mmengine; the text stays in the file.
+    ``Runner.resume`` would execute the config's text (``Config.fromstring(checkpoint['meta']['config'])``), for the number
+    of GPUs it was written with before mmengine; the text stays in the file.
     """
     if getattr(Runner.train, 'attaches_distillation', False):
         return

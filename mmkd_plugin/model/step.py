@@ -21,8 +21,8 @@ class Step:
     """Everything that one forward in ``mode='loss'`` needs to know, in one place.
 
     Args:
-        distillation: whose distillers act.
-        student: the model.
+        distillation: what hangs on the student.
+        student: the model that is trained.
         batch: gives the images and the data samples; asked only where a distiller acts.
 
     Attributes:
@@ -70,7 +70,7 @@ class Step:
         """The student's own losses and the weighted ones of the distillers, ``<distiller>.<loss>``.
 
         Args:
-            task: the student's own, of the recorded forward.
+            task: the student's own losses in the recorded forward.
             again: runs the student's forward once more, for distillers that wrap it.
 
         Raises:

@@ -25,9 +25,9 @@ def draw_process(process: Process, paths: Sequence[Path], title: str = '') -> No
     has the same scale and its own legend. matplotlib is imported here: training does not need it.
 
     Args:
-        process: what is drawn.
+        process: the process to draw.
         paths: files to write; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
-        title: above the panels.
+        title: text above the panels.
     """
     import matplotlib
     matplotlib.use('Agg')

@@ -18,7 +18,8 @@ from ..utils.options import reference_table
 
 INTRODUCTION = """# Options
 
-Made from the code that checks them, by `python -m mmkd_plugin.report.reference > docs/options.md`; a test holds the two together."""
+Made from the code that checks them, by `python -m mmkd_plugin.report.reference > docs/options.md`; a test holds the two \
+together."""
 
 
 def reference() -> str:

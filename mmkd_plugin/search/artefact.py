@@ -20,9 +20,9 @@ class ArtefactFormat:
 
     Attributes:
         name, version: as they stand in the file under ``format`` and ``version``.
-        keys: that the file has, beside these two.
+        keys: the other keys of the file.
         instead: what may be given in place of a file, for messages.
-        names: those of ``instead`` that a wrong path may have been meant as.
+        names: words that may be given in place of a file; a path that is not found may be one of them, misspelt.
     """
     name: str
     version: int
@@ -34,8 +34,8 @@ class ArtefactFormat:
         """Writes a file, in one go; makes its folder.
 
         Args:
-            path: of the file.
-            content: by key.
+            path: the file to write.
+            content: what stands under each key.
         """
         write_whole(path, readable_json(dict(format=self.name, version=self.version, **content)))
 
@@ -43,11 +43,11 @@ class ArtefactFormat:
         """Reads a file and checks its frame; what its keys hold is checked by whoever uses it.
 
         Args:
-            path: of the file.
+            path: the file to read.
 
         Raises:
-            DistillationError: if it is missing, larger than 64 MB, no whole JSON, of another format or version, or holds other
-                keys or numbers that are not finite.
+            DistillationError: if it is missing, larger than 64 MB, no whole JSON, of another format or version, or holds
+                other keys or numbers that are not finite.
         """
         content = parsed(self.find(path), path)
         if not isinstance(content, dict) or content.get('format') != self.name:
@@ -116,11 +116,11 @@ def require(fits: bool, path: Any, what: str, given: Any, accepted: str) -> None
     """Raises :class:`DistillationError` about one entry of a file unless it fits.
 
     Args:
-        fits: whether it does.
-        path: of the file.
-        what: which entry.
+        fits: whether the entry fits.
+        path: the file.
+        what: which entry it is.
         given: what stands there.
-        accepted: what may.
+        accepted: what may stand there.
     """
     if not fits:
         raise _unfit(path, f'{what} is {str(given)[:200] if not isinstance(given, str) else repr(given[:200])}', accepted)

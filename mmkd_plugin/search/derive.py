@@ -61,7 +61,7 @@ def derive_search(cfg: Config) -> Config:
     training's work dir. It is a config like any other: written to a file, the upstream tools take it.
 
     Args:
-        cfg: of the training; it is not changed.
+        cfg: the training's config; it is not changed.
 
     Returns:
         The search's config, with the file name of ``cfg``.

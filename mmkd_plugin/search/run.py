@@ -94,7 +94,7 @@ class SearchRun:
         """The search's own state in the checkpoint that is resumed, None in a run that begins.
 
         Args:
-            settings: what must be the same as when the search began, or its result would be of neither.
+            settings: what must be the same as when the search began; with other settings its result would belong to neither.
 
         Raises:
             DistillationError: for the settings that differ; prints both sides.
@@ -151,7 +151,7 @@ class SearchRun:
         """Training has ended: lets the loader's workers go and, where the search is finished, writes the result (rank 0).
 
         Args:
-            finished: whether it is.
+            finished: whether the search is finished.
             write: writes the result to a path.
         """
         self._stream = None

@@ -23,7 +23,7 @@ class FoundActivation:
         activation: the module.
         call: number of its call inside the tapped module, from 1: residual blocks use one module several times.
         shape: the shape of its input.
-        norm: the batch norm that ran last before it, if any.
+        norm: the last batch norm that ran before it, if any.
         channels_last: whether it works on (B, H, W, C), as in ConvNeXt.
     """
     activation: nn.Module
@@ -37,8 +37,8 @@ class ActivationSearch:
     """Watches a dry run for the last activation in a module that works at the module's own resolution.
 
     Args:
-        tap: whose module is watched.
-        closing: only an activation whose output *is* the module's output counts, and there need not be one.
+        tap: the tap; its module is watched.
+        closing: whether only an activation counts whose output *is* the module's output; there need not be one then.
 
     Raises:
         DistillationError: if there is no activation module inside.

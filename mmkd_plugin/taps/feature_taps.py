@@ -50,8 +50,8 @@ class FeatureTaps:
         DistillationError: for a wrong address.
 
     Attributes:
-        taps: by address.
-        info: what :meth:`settle` has found out, by address.
+        taps: the taps by address.
+        info: what :meth:`settle` has found out about each tap, by address.
     """
 
     def __init__(self, model: nn.Module, role: str, addresses: Sequence[str] = ()):

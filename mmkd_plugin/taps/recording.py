@@ -19,7 +19,7 @@ class FeatureSum:
     """A weighted sum of features of equal shape, made in float32 at least as they arrive, so that none of them is kept.
 
     Attributes:
-        name: under which the sum is found among the features.
+        name: the name under which the sum is found among the features.
         weights: factor by address; an address of weight 0 is not looked at.
     """
     name: str

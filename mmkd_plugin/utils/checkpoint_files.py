@@ -1,8 +1,9 @@
 """Opening mmengine's checkpoints without executing anything, and without giving a file a say over memory.
 
-They hold ``HistoryBuffer`` objects with numpy arrays and scalars, which ``torch.load(weights_only=True)`` refuses. Naming numpy's own
-classes as safe would let a file call them (``numpy.ndarray`` with a shape and a buffer of its choice crashes the process). So while a
-file is read, these names stand for small classes that take plain numbers only; what they were given becomes arrays afterwards.
+They hold ``HistoryBuffer`` objects with numpy arrays and scalars, which ``torch.load(weights_only=True)`` refuses. Naming
+numpy's own classes as safe would let a file call them (``numpy.ndarray`` with a shape and a buffer of its choice crashes the
+process). So while a file is read, these names stand for small classes that take plain numbers only; what they were given
+becomes arrays afterwards.
 """
 import functools
 import math
@@ -42,7 +43,7 @@ class _DType:
 class _Array:
     """Stands for ``numpy.ndarray``: made empty, filled with as many bytes as its shape wants."""
 
-    array: np.ndarray  # type: ignore[type-arg]
+    array: np.ndarray
 
     def __init__(self, *arguments: Any):
         if arguments:
@@ -68,11 +69,12 @@ class _Buffer:
     def __setstate__(self, state: Any) -> None:
         self.parts = [state['_log_history'], state['_count_history']]
         self.length = state['max_length']
-        if not all(isinstance(part, _Array) and part.array.ndim == 1 for part in self.parts) or not isinstance(self.length, int):
+        logs = all(isinstance(part, _Array) and part.array.ndim == 1 for part in self.parts)
+        if not logs or not isinstance(self.length, int):
             _refuse('a HistoryBuffer without two logs and a length')
 
     def real(self) -> HistoryBuffer:
-        """The buffer; its statistics are those of the class, not the file's."""
+        """The buffer; it has the statistics of its class, not any that the file names."""
         values, counts = (part.array for part in self.parts)
         buffer = HistoryBuffer(max_length=self.length)
         buffer._log_history, buffer._count_history = values, counts
@@ -112,7 +114,8 @@ def _refuse(what: str) -> NoReturn:
 _MULTIARRAY = ('numpy._core.multiarray', 'numpy.core.multiarray')  # numpy 2, numpy 1
 _STAND_INS: List[Any] = [
     (_Buffer, 'mmengine.logging.history_buffer.HistoryBuffer'), (_Array, 'numpy.ndarray'), (_DType, 'numpy.dtype'),
-    (_statistics, 'builtins.getattr'), (_no_bytes, 'builtins.bytes'), *((_reconstruct, f'{module}._reconstruct') for module in _MULTIARRAY),
+    (_statistics, 'builtins.getattr'), (_no_bytes, 'builtins.bytes'),
+    *((_reconstruct, f'{module}._reconstruct') for module in _MULTIARRAY),
     *((_scalar, f'{module}.scalar') for module in _MULTIARRAY)]
 
 
@@ -126,7 +129,7 @@ def open_checkpoint(path: Union[str, Path], map_location: Any = 'cpu') -> Any:
     """What a checkpoint file holds: tensors, numbers, text, arrays of plain numbers, logs; nothing in it is executed.
 
     Args:
-        path: of the file.
+        path: the file to open.
         map_location: as ``torch.load`` has it.
 
     Raises:
@@ -163,8 +166,8 @@ def _real(value: Any, seen: Dict[int, Any]) -> Any:
 def extend_checkpoint_loader() -> None:
     """Lets mmengine open its own training checkpoints, plain or distilled, with the safety on.
 
-    mmengine 0.10.7 cannot on torch 2.6 or later, where ``weights_only`` is the default. Everything that loads through mmengine (the
-    Runner, ``init_cfg``, the codebases' APIs) is served; ``torch.load`` itself is left as it is.
+    mmengine 0.10.7 cannot on torch 2.6 or later, where ``weights_only`` is the default. Everything that loads through
+    mmengine (the Runner, ``init_cfg``, the codebases' APIs) is served; ``torch.load`` itself is left as it is.
     """
     if getattr(CheckpointLoader, 'opens_training_checkpoints', False):
         return

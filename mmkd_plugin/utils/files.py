@@ -1,6 +1,6 @@
 """Reading checkpoints without executing anything they contain; writing results whole or not at all."""
 from pathlib import Path
-from typing import Any, Dict
+from typing import Dict
 
 import torch
 from torch import Tensor
