@@ -1,4 +1,4 @@
-"""Everything on the page "write your own distiller": the example distils, is searched over, resumes, and is named in errors."""
+"""The page "write your own distiller" holds: its example distils, is searched over, resumes, and is named in errors."""
 import importlib.util
 import re
 from pathlib import Path
@@ -29,7 +29,8 @@ def example():
 
 
 def at(**options):
-    return dict(at=dict(type='mmkd.AttentionTransferDistiller', **{'pairs': ['backbone.layer3', 'backbone.layer4'], **options}))
+    pairs = ['backbone.layer3', 'backbone.layer4']
+    return dict(at=dict(type='mmkd.AttentionTransferDistiller', **{'pairs': pairs, **options}))
 
 
 def test_the_page_shows_the_file_and_it_is_short():

@@ -44,8 +44,8 @@ def test_list_without_an_index():
 
 
 def test_unknown_port():
-    refused(distilled(pspnet(), mgd=mgd('backbone.layer4@preeact')), r'model.distillers.mgd.pairs\[0\].student', "'preeact' is no port",
-            "of the tap 'backbone.layer4@preeact'", "Did you mean 'preact'")
+    refused(distilled(pspnet(), mgd=mgd('backbone.layer4@preeact')), r'model.distillers.mgd.pairs\[0\].student',
+            "'preeact' is no port", "of the tap 'backbone.layer4@preeact'", "Did you mean 'preact'")
 
 
 def test_preact_without_an_activation():
@@ -91,7 +91,8 @@ def test_teacher_config_not_found():
     refused(cfg, 'model.teacher.config', 'was not found among the configs of mmseg',
             "Did you mean 'mmseg::pspnet/pspnet_r101-d8_4xb2-80k_cityscapes-512x1024.py'")
     cfg['teacher']['config'] = 'no_such_package::x/y.py'
-    refused(cfg, 'model.teacher.config', "'no_such_package' is no known package", 'Accepted: mmseg, mmdet, mmpretrain, mmkd_plugin')
+    refused(cfg, 'model.teacher.config', "'no_such_package' is no known package",
+            'Accepted: mmseg, mmdet, mmpretrain, mmkd_plugin')
     cfg['teacher']['config'] = 'mmsegg::pspnet/x.py'
     refused(cfg, "Did you mean 'mmseg'")
     cfg['teacher']['config'] = dict(data_root='x')
@@ -179,8 +180,9 @@ def test_different_number_of_classes():
 
 
 def test_teacher_and_student_of_different_tasks():
-    refused(distilled(pspnet(), classifier(), kd=dict(KD, pairs=[('decode_head.conv_seg', 'head.fc')])), 'model.distillers.kd', 'different tasks',
-            r'the student \(decode_head.conv_seg\) scores pixels', r'the teacher \(head.fc\) scores images')
+    refused(distilled(pspnet(), classifier(), kd=dict(KD, pairs=[('decode_head.conv_seg', 'head.fc')])),
+            'model.distillers.kd', 'different tasks', r'the student \(decode_head.conv_seg\) scores pixels',
+            r'the teacher \(head.fc\) scores images')
 
 
 @pytest.mark.parametrize('interval', [0, -1, [], [0], 1.5, 'two'])
@@ -225,9 +227,11 @@ def test_an_image_shape_that_a_network_does_not_take():
             r'model.image_shape: the teacher \(ImageClassifier\) does not run on a dry-run image', 'window size')
 
 
-@pytest.mark.parametrize('name', ['features', 'idle', 'teacher', 'training', 'student_taps', '_modules', '_check_that_a_wrapping_one_is_alone'])
+@pytest.mark.parametrize('name', ['features', 'idle', 'teacher', 'training', 'student_taps', '_modules',
+                                  '_check_that_a_wrapping_one_is_alone'])
 def test_a_distiller_with_a_name_that_is_taken(name):
-    refused({**distilled(pspnet()), 'distillers': {name: mgd()}}, f"model.distillers.{name}: '{name}' is taken. Accepted: any other")
+    refused({**distilled(pspnet()), 'distillers': {name: mgd()}},
+            f"model.distillers.{name}: '{name}' is taken. Accepted: any other")
 
 
 def test_a_distiller_without_its_scope():
@@ -285,7 +289,8 @@ def test_options_out_of_range(options):
 
 
 def test_margin_from_a_norm_that_is_not_there():
-    refused(distilled(pspnet(), mgd=mgd('backbone.layer4', margin='norm')), "model.distillers.mgd.margin: 'norm' finds no batch norm", "'backbone.layer4'", "'data'")
+    refused(distilled(pspnet(), mgd=mgd('backbone.layer4', margin='norm')),
+            "model.distillers.mgd.margin: 'norm' finds no batch norm", "'backbone.layer4'", "'data'")
 
 
 def test_a_tap_that_is_reached_twice():

@@ -9,7 +9,8 @@ from mmkd_plugin.utils.errors import DistillationError, check_known_keys, neares
 def test_the_message_names_path_value_problem_nearest_accepted_and_hint_in_this_order():
     error = DistillationError('is odd', path='a.b', given=3, accepted='even numbers', nearest=['2', '4'], hint='Add one.')
     assert str(error) == "a.b: 3 is odd. Did you mean '2' or '4'? Accepted: even numbers. Add one."
-    assert (error.path, error.given, error.accepted, error.nearest, error.hint) == ('a.b', 3, 'even numbers', ('2', '4'), 'Add one.')
+    parts = (error.path, error.given, error.accepted, error.nearest, error.hint)
+    assert parts == ('a.b', 3, 'even numbers', ('2', '4'), 'Add one.')
 
 
 def test_what_is_not_said_is_not_in_the_message():

@@ -1,4 +1,4 @@
-"""Reading checkpoints: mmengine's own open with the safety on; nothing executes, and no file says how much memory is taken."""
+"""Reading checkpoints: mmengine's own open with the safety on; nothing executes, no file says how much memory is taken."""
 import pickle
 import subprocess
 import sys
@@ -18,7 +18,8 @@ from mmkd_plugin.utils.files import load_weights
 
 def test_mmengine_checkpoints_open_with_the_safety_on(tmp_path):
     run(run_cfg(classifier(), tmp_path, length=6))
-    for checkpoint in (open_checkpoint(tmp_path / 'epoch_1.pth'), CheckpointLoader.load_checkpoint(str(tmp_path / 'epoch_1.pth'))):
+    path = tmp_path / 'epoch_1.pth'
+    for checkpoint in (open_checkpoint(path), CheckpointLoader.load_checkpoint(str(path))):
         losses = checkpoint['message_hub']['log_scalars']['train/loss']
         assert type(losses) is HistoryBuffer
         assert type(losses.data[0]) is np.ndarray
@@ -28,8 +29,9 @@ def test_mmengine_checkpoints_open_with_the_safety_on(tmp_path):
 
 
 @pytest.mark.parametrize('value', [
-    np.arange(6, dtype=np.int32).reshape(2, 3), np.asfortranarray(np.random.RandomState(0).rand(3, 4)), np.array(['cat', 'doge']),
-    np.array([True, False]), np.zeros((0, 3), np.float32), np.float32(1.5), np.int64(-3), np.array(2.5, '>f8')], ids=repr)
+    np.arange(6, dtype=np.int32).reshape(2, 3), np.asfortranarray(np.random.RandomState(0).rand(3, 4)),
+    np.array(['cat', 'doge']), np.array([True, False]), np.zeros((0, 3), np.float32), np.float32(1.5), np.int64(-3),
+    np.array(2.5, '>f8')], ids=repr)
 def test_arrays_and_numbers_of_numpy_are_what_they_were(tmp_path, value):
     torch.save(dict(value=value, again=[value, (value,)]), tmp_path / 'x.pth')
     content = open_checkpoint(tmp_path / 'x.pth')
@@ -110,13 +112,15 @@ def test_a_crafted_file_takes_no_memory_and_ends_no_process(tmp_path):
     assert int(kilobytes) < 100_000
 
 
-@pytest.mark.parametrize('model', [classifier(), distilled(classifier(), l2=dict(type='mmkd.FeatureDistiller',
-                                                                                 pairs=['backbone.layer4']))], ids=['plain', 'distilled'])
+@pytest.mark.parametrize('model', [
+    classifier(), distilled(classifier(), l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4']))],
+    ids=['plain', 'distilled'])
 def test_resuming_executes_nothing_that_stands_in_the_checkpoint(tmp_path, model):
     run(run_cfg(model, tmp_path, epochs=2, length=2))
     path, proof = tmp_path / 'epoch_1.pth', tmp_path / 'executed'
     content = open_checkpoint(path)
-    assert 'model' in content['meta']['cfg' if 'cfg' in content['meta'] else 'config'], 'mmengine keeps the text of the config'
+    text = content['meta']['cfg' if 'cfg' in content['meta'] else 'config']
+    assert 'model' in text, 'mmengine keeps the text of the config'
     for key in ('config', 'cfg'):
         content['meta'][key] = f'import pathlib\npathlib.Path({str(proof)!r}).touch()'
     torch.save(content, path)
