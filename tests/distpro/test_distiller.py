@@ -111,6 +111,7 @@ class Note(Hook):
         self.weights.append(dict(runner.model.distillation.distpro.importance.weights(runner.iter)))
 
 
+@pytest.mark.slow
 def test_in_a_run_the_position_is_the_global_iteration(tmp_path, process):
     cfg = distilled(classifier(), distpro=distpro(mode='process', process=process))
     note = Note()
@@ -191,6 +192,7 @@ def test_a_process_is_transferred_to_other_taps(tmp_path, mmpretrain_scope):
         built(mode='final', process=path, pathway_map=dict(names, student=dict(c='x')))
 
 
+@pytest.mark.slow
 def test_a_searched_process_replays_on_a_student_of_another_width(tmp_path):
     run(search_cfg(tmp_path / 'search'))
     cfg = distilled(classifier(base_channels=4), distpro=distpro(mode='process',

@@ -11,6 +11,7 @@ from zoo import run
 from mmkd_plugin.distpro import read_process
 
 WORKER = Path(__file__).parent / 'distributed_worker.py'
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')

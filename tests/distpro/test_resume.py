@@ -32,6 +32,7 @@ def endless(cfg):
     return cfg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scope', ['mmseg', 'mmpretrain'])
 def test_an_interrupted_search_is_an_uninterrupted_one(tmp_path, scope):
     # With dropout (mmseg) and random transforms in training and validation.
@@ -68,6 +69,7 @@ def test_an_interrupted_search_leaves_no_file(tmp_path):
     assert not (tmp_path / 'process.json').exists()
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_search_writes_the_same_file(tmp_path):
     run(search_cfg(tmp_path))
     written = (tmp_path / 'process.json').read_bytes()
@@ -77,6 +79,7 @@ def test_resuming_a_finished_search_writes_the_same_file(tmp_path):
     assert (tmp_path / 'process.json').read_bytes() == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('change', 'both'), [
     (dict(epochs=3), r"Checkpoint: {'length': 8}. Config: {'length': 12}"),
     (dict(hook=dict(lr=.1)), r"Checkpoint: {'lr': 0.05}. Config: {'lr': 0.1}"),
@@ -95,6 +98,7 @@ def process(tmp_path):
     return str(tmp_path / 'search' / 'process.json')
 
 
+@pytest.mark.slow
 def test_an_interrupted_replay_is_an_uninterrupted_one(tmp_path, process):
     def cfg(folder, **options):
         model = distilled(STUDENTS['mmpretrain'](), distpro=distpro('process', process=process))
@@ -107,6 +111,7 @@ def test_an_interrupted_replay_is_an_uninterrupted_one(tmp_path, process):
     assert same_weights(whole, resumed)
 
 
+@pytest.mark.slow
 def test_resuming_with_another_process_is_refused(tmp_path, process):
     def cfg(**options):
         return run_cfg(distilled(STUDENTS['mmpretrain'](), distpro=distpro('process', process=process)),

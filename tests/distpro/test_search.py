@@ -41,7 +41,8 @@ class Counts(Hook):
 
 
 @pytest.mark.parametrize(('scope', 'hypergradient', 'students', 'transforms'), [
-    *((scope, 'exact', 3, 1) for scope in STUDENTS), ('mmpretrain', 'finite_difference', 4, 3)])
+    ('mmpretrain', 'exact', 3, 1), ('mmpretrain', 'finite_difference', 4, 3),
+    *(pytest.param(scope, 'exact', 3, 1, marks=pytest.mark.slow) for scope in ('mmseg', 'mmdet'))])
 def test_T7_one_teacher_forward_two_backwards_three_or_four_student_forwards(tmp_path, scope, hypergradient, students,
                                                                              transforms):
     counts = Counts()
@@ -65,8 +66,9 @@ def everything(runner):
 
 
 @pytest.mark.parametrize(('scope', 'hypergradient', 'preprocessor'), [
-    *((scope, 'exact', {}) for scope in STUDENTS), ('mmpretrain', 'finite_difference', {}),
-    ('mmdet', 'exact', dict(pad_size_divisor=128))], ids=[*STUDENTS, 'finite difference', 'mmdet, padded'])
+    ('mmpretrain', 'exact', {}), *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        ('mmseg', 'exact', {}), ('mmdet', 'exact', {}), ('mmpretrain', 'finite_difference', {}),
+        ('mmdet', 'exact', dict(pad_size_divisor=128))))], ids=['mmpretrain', 'mmseg', 'mmdet', 'differences', 'padded'])
 def test_T8_the_meta_part_changes_nothing_but_the_importance(tmp_path, scope, hypergradient, preprocessor):
     # With a learning rate of 0 for the importance, a search is the run with constant weights: bit by bit.
     val = loader(scope, 4)
@@ -179,6 +181,7 @@ class AsItIs(nn.Module):
         return feature
 
 
+@pytest.mark.slow
 def test_T9_the_pathway_that_carries_the_labels_wins(tmp_path):
     def planted(length, start):
         return dict(batch_size=16, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
@@ -221,6 +224,7 @@ def test_the_file_has_what_each_iteration_used(tmp_path):
     assert (process.meta['seed'], process.meta['versions']['torch']) == (0, torch.__version__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('options', 'expected'), [
     (dict(unit='epoch'), (3, 1, 'epoch', 3)), (dict(every=5), (12, 5, 'iter', 4))])
 def test_what_is_recorded_can_be_chosen(tmp_path, options, expected):

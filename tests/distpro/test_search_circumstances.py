@@ -38,6 +38,7 @@ def test_a_search_step_every_so_many_iterations(tmp_path):
 
 
 # At the end of a schedule the step is so small that float16 cannot say how features move along it.
+@pytest.mark.slow
 @pytest.mark.parametrize(('wrapper', 'lr'), [
     ('BFloatOptimWrapper', .01), ('HalfOptimWrapper', .01), ('HalfOptimWrapper', 1e-7)])
 def test_mixed_precision_finds_nearly_the_same_gradient(tmp_path, wrapper, lr):
@@ -73,6 +74,7 @@ def test_a_scaled_loss_leaves_v_as_it_is(tmp_path):
     assert all(torch.allclose(plain[name], scaled[name], rtol=1e-4, atol=1e-7) for name in plain)
 
 
+@pytest.mark.slow
 def test_what_a_preprocessor_remembers_is_left_as_it_is(tmp_path):
     student = retinanet()
     student['data_preprocessor']['batch_augments'] = [
@@ -98,6 +100,7 @@ class SamplingResNet(MODELS.get('mmpretrain.ResNet_CIFAR')):
         return super().forward(F.grid_sample(images, grid, align_corners=False))
 
 
+@pytest.mark.slow
 def test_an_operation_without_forward_mode_is_named_once_and_searched_by_differences(tmp_path):
     student = classifier()
     student['backbone'].update(type='SamplingResNet', _scope_='mmengine')

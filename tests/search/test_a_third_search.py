@@ -141,6 +141,7 @@ def test_the_course_goes_into_the_file_and_the_log(tmp_path):
     assert [json.loads(line)['l2.scale'] for line in scalars] == list(scales)
 
 
+@pytest.mark.slow
 def test_a_training_finds_what_the_search_has_written(tmp_path):
     cfg = search_cfg(tmp_path, distillers=dict(l2=scaled('file')))
     hook, = cfg.pop('custom_hooks')
@@ -162,7 +163,7 @@ def test_a_file_that_does_not_fit_is_one_error_under_its_key(tmp_path, change, m
         run(run_cfg(distilled(classifier(), l2=scaled('file', file=str(path))), tmp_path, length=2))
 
 
-@pytest.mark.parametrize('student', [classifier, retinanet])
+@pytest.mark.parametrize('student', [classifier, pytest.param(retinanet, marks=pytest.mark.slow)])
 def test_an_interrupted_search_is_an_uninterrupted_one(tmp_path, student):
     whole, losses = run(search_cfg(tmp_path / 'whole', student=student(), epochs=2, length=4))
     MessageHub._instance_dict.clear()
@@ -179,6 +180,7 @@ def test_an_interrupted_search_is_an_uninterrupted_one(tmp_path, student):
     assert (tmp_path / 'whole/scale.json').read_bytes() == (tmp_path / 'half/scale.json').read_bytes()
 
 
+@pytest.mark.slow
 def test_a_search_that_moves_nothing_is_the_training_without_it(tmp_path):
     searched, losses = run(search_cfg(tmp_path / 'search', dict(factor=1)))
     MessageHub._instance_dict.clear()
@@ -216,6 +218,7 @@ def test_one_distiller_is_searched(tmp_path, distillers, message):
         run(search_cfg(tmp_path, distillers=distillers, length=2))
 
 
+@pytest.mark.slow
 def test_resuming_with_other_settings_is_refused_with_both_sides(tmp_path):
     run(search_cfg(tmp_path, epochs=2, length=2), before=lambda runner: runner.register_hook(Stop(epoch=1)))
     MessageHub._instance_dict.clear()

@@ -106,6 +106,7 @@ def register(hook):
     return lambda runner: runner.register_hook(hook)
 
 
+@pytest.mark.slow
 def test_a_stateful_hook_goes_on_where_it_was(tmp_path):
     cfg = distilled(classifier(), **L2)
     run(run_cfg(cfg, tmp_path, epochs=1), before=register(Counter()))
@@ -142,6 +143,7 @@ def test_the_length_of_the_run_is_known_inside_it_only(tmp_path):
     assert seen == [6] * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('distiller', 'hook'), [
     (dict(type='mmkd.DistProDistiller', levels=['backbone.layer4'], mode='search'),
      dict(type='mmkd.ProcessSearchHook')),
