@@ -27,10 +27,11 @@ class Experiment:
     Args:
         config: a path, or ``package::path``.
         train: the script that trains a config.
-        work_dir: of the training; None: its own, or ``work_dirs/<its name>``. The search works in ``search`` in it.
+        work_dir: where the training works; None: where its config says, or ``work_dirs/<its name>``. The search works in
+            the folder ``search`` in it.
         cfg_options: overrides (``key=value``) in the config, and so in the search that is derived from it.
         search_options: overrides in the derived config.
-        gpus: processes on this machine; by torchrun where it is not 1.
+        gpus: how many processes are started on this machine; by torchrun where it is not 1.
 
     Raises:
         DistillationError: if the config is not found.
@@ -110,7 +111,7 @@ def parsed_options(flag: str, options: Sequence[str]) -> Dict[str, Any]:
     """The values of ``key=value`` texts, as ``tools/train.py`` reads them.
 
     Args:
-        flag: that they come from, for messages.
+        flag: the flag that they come from, for messages.
         options: the texts.
 
     Raises:

@@ -1,3 +1,4 @@
+"""MGD (Yue et al., ECCV 2020): matching a student's channels with a teacher's, and comparing what was matched."""
 from .distiller import MatchingGuidedDistiller
 from .hook import MatchingUpdateHook
 

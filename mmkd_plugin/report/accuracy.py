@@ -61,6 +61,7 @@ class Row:
 
     @property
     def slug(self) -> str:
+        """Its name as a part of the names of folders."""
         return ''.join(letter if letter.isalnum() else '-' for letter in self.name).strip('-').lower()
 
 
@@ -143,6 +144,7 @@ class TableRun:
         return wanted and seed == row.seeds[0] and not (self.folder(row, seed) / 'last_checkpoint').exists()
 
     def folder(self, row: Row, seed: int) -> Path:
+        """The work dir of a cell."""
         return self.work_dir / f'{row.slug}-seed{seed}'
 
     def file_of(self, name: str, file: str = '') -> Path:

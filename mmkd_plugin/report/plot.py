@@ -19,8 +19,9 @@ def draw(file: Path, folder: Optional[Path] = None, title: str = '') -> List[Pat
 
     Args:
         file: ``process.json`` or ``aggregation.json``.
-        folder: for the pictures, by default that of the file. They are called ``<file>_<what>`` and come as PNG and SVG.
-        title: above the panels of a process.
+        folder: where the pictures go, by default the folder of the file. They are called ``<file>_<what>`` and come as PNG
+            and SVG.
+        title: text above the panels of a process.
 
     Returns:
         The pictures that were written.

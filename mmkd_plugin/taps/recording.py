@@ -27,6 +27,7 @@ class FeatureSum:
 
     @property
     def addresses(self) -> List[str]:
+        """The addresses of what is summed."""
         return [address for address, weight in self.weights.items() if weight != 0]
 
 
@@ -88,6 +89,7 @@ class Recording:
 
     @property
     def complete(self) -> bool:
+        """Whether every tap has been reached."""
         return len(self._reached) == len(self._taps)
 
     def overwritten(self) -> List[Tap]:
