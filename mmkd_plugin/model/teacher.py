@@ -27,7 +27,7 @@ class Teacher:
 
     Args:
         model: the built teacher. Put into eval mode as a whole; its SyncBN becomes BN, its parameters are frozen.
-        identity: what is recorded about it in checkpoints (config text and hash of the weights).
+        identity: what is recorded about it in checkpoints (config text, hash of the weights, and where they come from).
         own_input: whether its preprocessor says how it wants its images; if not, it sees the student's as they are.
 
     Attributes:
@@ -135,7 +135,8 @@ def build_teacher(cfg: Mapping[str, Any]) -> Teacher:
     own_input = config.model.get('data_preprocessor') is not None
     if not own_input:
         print_log("teacher: its config names no data_preprocessor; it sees the student's input as it is", 'current')
-    return Teacher(model, dict(config=_config_text(config), sha256=hash_weights(model)), own_input)
+    identity = dict(config=_config_text(config), sha256=hash_weights(model), checkpoint=str(checkpoint))
+    return Teacher(model, identity, own_input)
 
 
 def _apply_overrides(config: Config, overrides: Dict[str, Any]) -> None:

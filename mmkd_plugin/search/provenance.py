@@ -7,7 +7,7 @@ import mmengine
 import torch
 from mmengine.runner import Runner
 
-from ..model import distilled
+from ..model import distillation_of, distilled
 from ..utils.dataset_configs import innermost
 from ..version import __version__
 
@@ -22,7 +22,7 @@ def provenance(runner: Runner) -> Dict[str, Any]:
     return dict(
         dataset=' '.join(_text(dataset[key]) for key in ('type', 'data_root', 'ann_file') if dataset.get(key)),
         teacher=_text(teacher.get('model', teacher).get('type', '') if isinstance(teacher, dict) else teacher),
-        checkpoint=_text(block.get('checkpoint')),
+        checkpoint=distillation_of(runner).teacher.identity.get('checkpoint', ''),
         student=Path(runner.cfg.filename).name if runner.cfg.filename else type(model).__name__,
         versions=dict(torch=torch.__version__, mmengine=mmengine.__version__, mmkd_plugin=__version__),
         seed=runner.seed, date=datetime.date.today().isoformat())

@@ -78,11 +78,12 @@ def test_any_other_config_has_the_last_checkpoint_of_its_own_training(workplace,
     assert Path(checkpoint_of(reference)) == Path(left)
 
 
-def test_a_teacher_gets_these_weights_and_the_log_says_so(workplace, log):
+def test_a_teacher_gets_these_weights_and_says_so(workplace, log):
     weights = save_weights(workplace / 'work_dirs/tiny/epoch_3.pth')
     teacher = build_teacher(dict(config='tiny.py'))
     loaded = teacher.model.state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in weights.items())
+    assert teacher.identity['checkpoint'] == str(Path('work_dirs/tiny/epoch_3.pth'))
     assert f'teacher: no checkpoint is given; that of tiny.py is {Path("work_dirs/tiny/epoch_3.pth")}' in log
 
 

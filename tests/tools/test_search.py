@@ -65,6 +65,7 @@ def test_one_command_searches_trains_and_goes_on_after_an_interruption(workplace
     assert (process.length, len(process.pathways)) == (3, 6)
     assert process.meta['dataset'] == 'CityscapesDataset data/demo/cityscapes/'
     assert process.meta['student'] == DISTPRO.name
+    assert process.meta['checkpoint'] == str(Path('work_dirs/pspnet_r18w32-d8_demo-64x128/iter_600.pth'))
 
     done = search(workplace, DISTPRO, '--then-train', '--work-dir', 'run', '--cfg-options', *SHORT)
     assert f'{Path("run/search")}: finished before' in done.stdout
