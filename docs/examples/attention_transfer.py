@@ -12,7 +12,7 @@ from mmkd_plugin.utils.options import Number, option
 
 @DISTANCES.register_module()
 def attention(student, teacher, valid=None, power=2.0):
-    """Mean squared difference of where two features (B, C, H, W) are strong; ``valid`` (B, 1, H, W): the cells that count."""
+    """Mean squared difference of where two features (B, C, H, W) are strong; ``valid`` (B, 1, H, W): what cells count."""
     maps = []
     for feature in (student, teacher.detach()):
         strength = feature.abs().pow(power).mean(1, keepdim=True)

@@ -52,7 +52,8 @@ def find_config(reference: str, key: str) -> Path:
         raise unknown_name(key, prefix, PREFIXES, f'Another package works if it can be imported ({error}).',
                            f'is no known package (of {reference!r})') from None
     if module.__file__ is None:
-        raise DistillationError(f'{package} is a folder without code, which carries no configs', path=key, given=reference)
+        raise DistillationError(f'names {package}, a folder without code, which carries no configs', path=key,
+                                given=reference)
     package_folder = Path(module.__file__).parent
     # A source checkout keeps its configs beside the package, an installed package inside it.
     folders = [package_folder / '.mim' / 'configs', package_folder.parent / 'configs']
