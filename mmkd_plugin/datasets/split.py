@@ -24,7 +24,7 @@ class AnyDataset(Kind):
 
 
 @DATASETS.register_module()
-class SplitDataset(Dataset):  # type: ignore[type-arg]
+class SplitDataset(Dataset[Any]):
     """The training or the validation part of a data set: disjoint, random, the same in every process and every run.
 
     Which part an image belongs to depends on its identity (its path, with ``data_root``, so a search should be resumed with

@@ -49,7 +49,7 @@ def extend_runner() -> None:
         attach_to_runner(self)
         return train(self)
 
-    train_with_distillation.attaches_distillation = True  # type: ignore[attr-defined]
+    train_with_distillation.attaches_distillation = True  # type: ignore[attr-defined]  # a mark that no function has
     Runner.train = train_with_distillation
 
     @functools.wraps(load)

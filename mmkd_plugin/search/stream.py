@@ -86,7 +86,7 @@ class _ItemsFrom:
             place += len(indices)
 
 
-class _SeededItems(Dataset):  # type: ignore[type-arg]
+class _SeededItems(Dataset[Any]):
     """Items whose transforms draw from generators seeded for their place in the stream (which preserves the run's)."""
 
     def __init__(self, dataset: Any, seed: int):

@@ -1,7 +1,7 @@
 """One exception for everything a user can get wrong, as data: where, what was given, what is accepted, what is near."""
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 
 _NOT_SAID = object()
 MOST_LISTED = 20
@@ -50,7 +50,7 @@ class DistillationError(ValueError):
         text = ' '.join(sentence if sentence[-1] in '.?!' else f'{sentence}.' for sentence in sentences if sentence)
         return f'{self.path}: {text}' if self.path else text
 
-    def __reduce__(self):  # type: ignore[no-untyped-def]
+    def __reduce__(self) -> Tuple[Any, ...]:
         # What cannot be pickled (a value from a config may be anything) must not hide the error in a worker process.
         return _from_text, (str(self),)
 
