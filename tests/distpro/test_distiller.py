@@ -228,8 +228,8 @@ def test_the_process_is_looked_for_where_a_search_leaves_it(tmp_path):
     cfg = distilled(classifier(), distpro=distpro(mode='final'))
     runner, _ = run(run_cfg(cfg, tmp_path, length=2))
     assert runner.model.distillation.distpro.importance.at(0).tolist() == [1, 2, 3]
-    with pytest.raises(DistillationError, match="^model.distillers.distpro.process: .*elsewhere/search/process.json' was "
-                                                'not found .*Accepted: the process.json that a search has written'):
+    with pytest.raises(DistillationError, match='^model.distillers.distpro.process: .*elsewhere/search/process.json.*'
+                                                'Accepted: .*search'):
         run(run_cfg(cfg, tmp_path / 'elsewhere', length=2))
 
 
@@ -244,7 +244,7 @@ def test_the_process_is_looked_for_where_a_search_leaves_it(tmp_path):
     (dict(mode='equal', levels=[('a', 'b'), ('c', 'b')]), r"levels: \['b', 'b'\] names a level of the teacher twice. "
                                                           'Accepted: different taps, low to high'),
     (dict(mode='equal', levels=[('a', 'b'), ('a', 'c')]), r"levels: \['a', 'a'\] names a level of the student twice"),
-    (dict(mode='equal', teacher=['a'], student=['a']), r"teacher: 'teacher' is no key here. Write levels=\[\("),
+    (dict(mode='equal', teacher=['a'], student=['a']), r"teacher: 'teacher' is no key here. (Accepted: .*)?Write levels="),
     (dict(mode='equal', distance='l3'), r"distance: 'l3' is not known. Did you mean 'l\d'.*Accepted: l2, l1, hcl"),
     (dict(mode='equal', normalisation='max'), r"normalisation: 'max' is not known. Did you mean 'softmax'.*Accepted: bia"),
     (dict(mode='equal', tau='x'), r"tau: 'x'. Accepted: a number, or None, 'auto'"),

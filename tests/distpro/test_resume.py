@@ -54,6 +54,7 @@ def test_an_interrupted_search_is_an_uninterrupted_one(tmp_path, scope):
     assert file == other
 
 
+@pytest.mark.slow
 def test_an_epoch_based_search_too(tmp_path):
     def cfg(folder, **options):
         return search_cfg(folder, epochs=2, length=4, **options)

@@ -23,6 +23,7 @@ def test_an_iteration_based_search(tmp_path):
     assert read_process(tmp_path / 'process.json').length == 3
 
 
+@pytest.mark.slow
 def test_with_gradient_accumulation_the_importance_moves_when_the_weights_do(tmp_path):
     cfg = search_cfg(tmp_path, length=16)  # 8 iterations
     cfg.optim_wrapper.update(accumulative_counts=4, clip_grad=dict(max_norm=1.))

@@ -163,7 +163,8 @@ def test_a_file_that_does_not_fit_is_one_error_under_its_key(tmp_path, change, m
         run(run_cfg(distilled(classifier(), l2=scaled('file', file=str(path))), tmp_path, length=2))
 
 
-@pytest.mark.parametrize('student', [classifier, pytest.param(retinanet, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('student', [classifier, retinanet])
 def test_an_interrupted_search_is_an_uninterrupted_one(tmp_path, student):
     whole, losses = run(search_cfg(tmp_path / 'whole', student=student(), epochs=2, length=4))
     MessageHub._instance_dict.clear()

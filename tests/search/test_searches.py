@@ -115,6 +115,7 @@ def test_a_stateful_hook_goes_on_where_it_was(tmp_path):
     assert hook.count == 12
 
 
+@pytest.mark.slow
 def test_resuming_with_other_stateful_hooks_is_refused(tmp_path):
     cfg = distilled(classifier(), **L2)
     run(run_cfg(cfg, tmp_path, length=2), before=register(Counter()))
