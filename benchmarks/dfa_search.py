@@ -19,23 +19,25 @@ from overhead import make_batch, without_downloads
 from torch import nn
 
 import mmkd_plugin  # noqa: F401 (registers everything)
-from mmkd_plugin.core.config import load_config
-from mmkd_plugin.core.isolation import preserved_buffers, preserved_rng
-from mmkd_plugin.core.launch import replace_sync_bn
+from mmkd_plugin.dfa.hook import start_search
 from mmkd_plugin.dfa.search import PathLosses
+from mmkd_plugin.distiller import Batch
+from mmkd_plugin.utils.config import load_config
+from mmkd_plugin.utils.isolation import preserved_buffers, preserved_rng
+from mmkd_plugin.utils.launch import replace_sync_bn
 
 CLASSIFICATION = 'mmkd_plugin::classification/cifar100/'
 CITYSCAPES = 'mmkd_plugin::segmentation/cityscapes/'
 PAIRS = {
-    'wrn': dict(search=f'{CLASSIFICATION}dfa-search_wrn28-4-wrn16-2_40e_cifar100.py', image=(32, 32), batch=64, group=0),
-    'pspnet': dict(search=f'{CITYSCAPES}dfa-search_pspnet_r101-r18-d8_4xb2-8k_cityscapes-512x1024.py', image=(128, 256),
+    'wrn': dict(config=f'{CLASSIFICATION}dfa_wrn-28-4-wrn-16-2_200e_cifar100.py', image=(32, 32), batch=64, group=0),
+    'pspnet': dict(config=f'{CITYSCAPES}dfa_pspnet_r101-r18-d8_4xb2-80k_cityscapes-512x1024.py', image=(128, 256),
                    batch=2, group=2),
 }
 
 
 def build(pair: dict, mode: str, **changes) -> nn.Module:
     """The student of a pair, plain, in a search, or distilled with averages; with random weights."""
-    cfg = load_config(pair['search'], 'benchmark')
+    cfg = load_config(pair['config'], 'benchmark')
     init_default_scope(cfg.default_scope)
     model = cfg.model.to_dict()
     if cfg.get('data_preprocessor') is not None:
@@ -46,15 +48,15 @@ def build(pair: dict, mode: str, **changes) -> nn.Module:
     for node in (model, teacher):
         replace_sync_bn(node)
     model['teacher'] = dict(config=teacher, allow_random_weights=True)
-    groups = model['distillers']['dfa']['groups']
+    pairs = model['distillers']['dfa']['pairs']
     options = dict(mode='search') if mode == 'search' else dict(mode='distill', aggregation='average', distance='normalized')
-    model['distillers'] = dict(dfa=dict(type='mmkd.FeatureAggregationDistiller', groups=groups, **options, **changes))
+    model['distillers'] = dict(dfa=dict(type='mmkd.FeatureAggregationDistiller', pairs=pairs, **options, **changes))
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     built = MODELS.build(model['student'] if mode == 'plain' else model).to(device).train()
     if mode != 'plain':
         built.attach_distillation()
     if mode == 'search':
-        built.distillation.dfa.start_search(dict(type='Adam', lr=3e-3), 1e-3)
+        start_search(built.distillation.dfa, dict(type='Adam', lr=3e-3), 1e-3)
     return built
 
 
@@ -92,7 +94,7 @@ def steps(pair: dict) -> Dict[str, Callable[[], None]]:
     data, validation = make_batch(plain, pair), make_batch(plain, pair)
     distillation = distilled.distillation
     found = dict(student=training_step(plain, data), distilled=training_step(distilled, data),
-                 teacher=lambda: distillation._teacher_features(data['inputs'], data['data_samples'], ['dfa']))
+                 teacher=lambda: distillation.teacher_features(Batch(**data, iteration=0), ['dfa']))
     weights = training_step(searched, data)
     for index, group in enumerate(searched.distillation.dfa.groups):
         beta = beta_step(searched, validation, index)

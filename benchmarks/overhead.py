@@ -18,10 +18,10 @@ from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 import mmkd_plugin  # noqa: F401 (registers everything)
-from mmkd_plugin.core import Batch
-from mmkd_plugin.core.config import load_config
-from mmkd_plugin.core.launch import replace_sync_bn
+from mmkd_plugin.distiller import Batch
 from mmkd_plugin.mgd.matching import assign, cost_matrix
+from mmkd_plugin.utils.config import load_config
+from mmkd_plugin.utils.launch import replace_sync_bn
 
 CITYSCAPES = 'mmkd_plugin::segmentation/cityscapes/mgd-amp_pspnet_r101-r18-d8_4xb2-80k_cityscapes-512x1024.py'
 PAIRS = {
@@ -137,13 +137,14 @@ def report_matching(rounds: int) -> None:
     distilled.eval()
     distillation, distiller = distilled.distillation, distilled.distillation.mgd
     images = torch.randn(MATCHING['batch'], 3, *MATCHING['image'], device=next(distilled.parameters()).device)
+    batch = Batch(images, None, 0)
     statistics_ = distiller.start_update()
 
     def features():
-        return distillation.features(distilled, images, None, ['mgd'])
+        return distillation.features(distilled, batch, ['mgd'])
 
     def accumulate():
-        distiller.accumulate(statistics_, *recorded, Batch(images, None, 0))
+        distiller.accumulate(statistics_, *recorded, batch)
 
     recorded = features()
     with torch.no_grad():

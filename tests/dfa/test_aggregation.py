@@ -10,9 +10,9 @@ from mmkd_plugin.dfa.aggregation import (
     aggregate,
     aggregation_weights,
     every_kth,
-    fit_size,
     seed_of_group,
 )
+from mmkd_plugin.taps.shapes import resize
 
 
 def maps(count=4, seed=0):
@@ -79,8 +79,8 @@ def test_P4_one_layer_has_weight_one_and_no_gradient():
 
 def test_resizing_commutes_with_the_sum():
     features, alpha = [feature.float() for feature in maps()], aggregation_weights(torch.randn(4))
-    resized_first = aggregate([fit_size(feature, (6, 5)) for feature in features], alpha)
-    torch.testing.assert_close(fit_size(aggregate(features, alpha), (6, 5)), resized_first)
+    resized_first = aggregate([resize(feature, (6, 5), 'bilinear') for feature in features], alpha)
+    torch.testing.assert_close(resize(aggregate(features, alpha), (6, 5), 'bilinear'), resized_first)
 
 
 def test_ablations():

@@ -29,7 +29,7 @@ def edited(path, change):
 
 def test_what_is_written_is_read_and_readable(tmp_path):
     path = written(tmp_path / 'new' / 'aggregation.json')
-    content = read_aggregation(path, 'key')
+    content = read_aggregation(path)
     assert content['groups'] == [GROUP]
     assert content['course']['layer3'][1] == [4, .25, .75]
     assert '"weights": [0.25, 0.75]' in (tmp_path / 'new' / 'aggregation.json').read_text()
@@ -37,9 +37,11 @@ def test_what_is_written_is_read_and_readable(tmp_path):
 
 
 @pytest.mark.parametrize(('text', 'message'), [
-    (None, r"aggregation: file .*a.json' not found .*A run with mode='search'"), ('{', 'is not JSON'),
-    ('[1]', "is not an aggregation. Its format: 'list'. Accepted: 'mmkd.aggregation'"),
-    ('{"format": "mmkd process"}', "Its format: 'mmkd process'"),
+    (None,
+     "^'.*a.json' was not found .working dir.*Accepted: the aggregation.json that .*search.*, or last, average, random"),
+    ('{', r"^'.*a.json' is no whole JSON file"),
+    ('[1]', r"^'.*a.json' has the format 'list'. Accepted: format 'mmkd.aggregation'"),
+    ('{"format": "mmkd process"}', "has the format 'mmkd process'"),
     ('{"format": "mmkd.aggregation", "version": 9}', 'has version 9. Accepted: 1'),
     ('{"format": "mmkd.aggregation", "version": 1, "teacher": {}}', 'has no groups and no search and no meta')])
 def test_a_file_that_is_none_is_refused(tmp_path, text, message):
@@ -47,38 +49,51 @@ def test_a_file_that_is_none_is_refused(tmp_path, text, message):
     if text is not None:
         path.write_text(text)
     with pytest.raises(DistillationError, match=message):
-        read_aggregation(str(path), 'aggregation')
+        read_aggregation(str(path))
 
 
 @pytest.mark.parametrize(('weights', 'message'), [
-    ([.25, .65], r'group layer3: the weights \[0.25, 0.65\] sum to 0.9. Accepted: 1'),
-    ([1.5, -.5], 'Accepted: numbers >= 0'),
-    ([1.0], 'group layer3 has 1 weights for 2 layers'), (['a', 1], 'Accepted: a list of numbers'),
-    ([float('nan'), 1.0], 'Accepted: numbers >= 0'), (None, 'Accepted: a list of numbers')])
+    ([.25, .65], r"^'.*a.json' group layer3: sum of the weights \[0.25, 0.65\] is 0.9. Accepted: 1"),
+    ([1.5, -.5], r'group layer3: weights is \[1.5, -0.5\]. Accepted: a list of 2 numbers >= 0'),
+    ([1.0], r'group layer3: weights is \[1.0\]. Accepted: a list of 2 numbers >= 0, one for each layer'),
+    (['a', 1], 'Accepted: a list of 2 numbers'), ([float('nan'), 1.0], 'holds NaN. Accepted: finite numbers'),
+    ([float('inf'), 1.0], 'holds Infinity. Accepted: finite numbers'), (None, 'Accepted: a list of 2 numbers')])
 def test_weights_that_are_none_are_refused(tmp_path, weights, message):
     with pytest.raises(DistillationError, match=message):
-        read_aggregation(edited(tmp_path / 'a.json', lambda content: content['groups'][0].update(weights=weights)), 'key')
+        read_aggregation(edited(tmp_path / 'a.json', lambda content: content['groups'][0].update(weights=weights)))
 
 
 def test_unknown_keys_and_groups_without_layers_are_refused(tmp_path):
-    with pytest.raises(DistillationError, match="'curse' is not known. Did you mean 'course'"):
-        read_aggregation(edited(tmp_path / 'a.json', lambda content: content.update(curse=1)), 'key')
-    with pytest.raises(DistillationError, match='is not a group. Accepted: name, student, teacher, weights'):
-        read_aggregation(edited(tmp_path / 'a.json', lambda content: content['groups'][0].pop('teacher')), 'key')
+    with pytest.raises(DistillationError, match="'curse' is no key here. Did you mean 'course'.*a.json'"):
+        read_aggregation(edited(tmp_path / 'a.json', lambda content: content.update(curse=1)))
+    with pytest.raises(DistillationError, match='a group is {.*}. Accepted: name, student, teacher, weights'):
+        read_aggregation(edited(tmp_path / 'a.json', lambda content: content['groups'][0].pop('teacher')))
 
 
 @pytest.mark.parametrize('course', [[], dict(layer3=[]), dict(layer3=[[0, .5]]), dict(layer3=[[0, .5, '.5']]),
                                     dict(layer9=[[0, .5, .5]])])
 def test_a_course_that_is_none_is_refused(tmp_path, course):
-    with pytest.raises(DistillationError, match='course: is not what a search writes. Accepted: for each group a list'):
-        read_aggregation(edited(tmp_path / 'a.json', lambda content: content.update(course=course)), 'key')
+    with pytest.raises(DistillationError, match='course is .*. Accepted: for each group a list of .iteration, weight of'):
+        read_aggregation(edited(tmp_path / 'a.json', lambda content: content.update(course=course)))
+
+
+@pytest.mark.parametrize(('number', 'message'), [
+    ('NaN', 'holds NaN. Accepted: finite numbers'), ('-Infinity', 'holds -Infinity. Accepted: finite numbers'),
+    ('1e999', 'course is .*inf.* Accepted: for each group a list')])
+def test_a_course_with_numbers_that_are_not_finite_is_refused(tmp_path, number, message):
+    path = tmp_path / 'a.json'
+    written(path)
+    read_aggregation(path)
+    path.write_text(path.read_text().replace('[4, 0.25, 0.75]', f'[4, {number}, 0.75]'))
+    with pytest.raises(DistillationError, match=f"^'.*a.json' {message}"):
+        read_aggregation(path)
 
 
 def test_a_file_that_is_not_there_has_a_near_one(tmp_path):
     written(tmp_path / 'aggregation.json')
     for wrong in (tmp_path / 'agregation.json', tmp_path):
-        with pytest.raises(DistillationError, match="not found .* Did you mean '.*/aggregation.json'"):
-            read_aggregation(str(wrong), 'key')
+        with pytest.raises(DistillationError, match="was not found .* Did you mean '.*/aggregation.json'"):
+            read_aggregation(str(wrong))
 
 
 def model_with(path, groups=(STAGE,), **options):
@@ -97,26 +112,38 @@ def test_P16_a_file_of_this_teacher_gives_its_weights_exactly(tmp_path):
     assert model.distillation.dfa.groups[0].sums().weights == dict(zip(GROUP['teacher'], weights))
 
 
+def test_by_default_the_file_of_the_runs_own_search_is_read(tmp_path):
+    written(tmp_path / 'search/aggregation.json')
+    model = build(distilled(classifier(), dfa=dfa('distill', (STAGE,), transfer=True)), attach=False)
+    assert model.attach_distillation(tmp_path).dfa.groups[0].weights() == [.25, .75]
+    model = build(distilled(classifier(), dfa=dfa('distill', (STAGE,), transfer=True)), attach=False)
+    message = 'model.distillers.dfa.aggregation: .*other/search/aggregation.json.*Accepted: .*search'
+    with pytest.raises(DistillationError, match=message):
+        model.attach_distillation(tmp_path / 'other')
+
+
 def test_another_teacher_is_refused_unless_transferred(tmp_path):
     path = written(tmp_path / 'a.json', sha256='0123456789abcdef')
-    with pytest.raises(DistillationError, match=r'model.distillers.dfa.aggregation: searched with another teacher. File: '
-                                                r'ImageClassifier, sha256 0123456789ab... Config: sha256'):
+    message = (r"model.distillers.dfa.aggregation: '.*a.json' was searched with another teacher. File: ImageClassifier, "
+               r'sha256 0123456789ab... Config: sha256 .*transfer=True')
+    with pytest.raises(DistillationError, match=message):
         model_with(path)
     assert model_with(path, transfer=True).distillation.dfa.groups[0].weights() == [.25, .75]
 
 
 def test_another_layer_of_the_student_is_refused_unless_transferred(tmp_path):
     path = written(tmp_path / 'a.json', student=f'{STAGE}.0@end')
-    with pytest.raises(DistillationError, match='searched for another layer of the student in group layer3. File: '
-                                                'backbone.layer3.0@end. Config: backbone.layer3.1@end'):
+    with pytest.raises(DistillationError, match='was searched for another layer of the student in group layer3. File: '
+                                                'backbone.layer3.0@end. Config: backbone.layer3.1@end. With transfer=True'):
         model_with(path)
     assert model_with(path, transfer=True).distillation.dfa.groups[0].weights() == [.25, .75]
 
 
 def test_another_number_of_blocks_is_refused_with_both_sides(tmp_path):
     path = written(tmp_path / 'a.json', teacher=[f'{STAGE}.{block}@end' for block in range(3)], weights=[.5, .25, .25])
-    with pytest.raises(DistillationError, match=r'another number of layers in group layer3. File: 3 \(backbone.layer3.0@end '
-                                                r'... backbone.layer3.2@end\). Teacher: 2 \(backbone.layer3.0@end'):
+    with pytest.raises(DistillationError, match=r'another number of layers of the teacher in group layer3. File: 3 '
+                                                r'\(backbone.layer3.0@end ... backbone.layer3.2@end\). Teacher: 2 '
+                                                r"\(backbone.layer3.0@end .*the search's value of 'every'"):
         model_with(path, transfer=True)
 
 

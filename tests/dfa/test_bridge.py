@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F
 
 from mmkd_plugin.dfa.aggregation import aggregate, aggregation_weights
-from mmkd_plugin.dfa.bridge import balance, bridge_loss, directional_distance, feature_distance, group_weights
+from mmkd_plugin.dfa.bridge import (
+    DISTANCE_FORMS,
+    ST_FORMS,
+    balance,
+    bridge_loss,
+    directional_distance,
+    feature_distance,
+    group_weights,
+)
 
 
 def feature(*values):
@@ -161,6 +169,7 @@ def descend(loss, beta, steps, regularisation=0., later=.5):
     return aggregation_weights(beta.detach())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('gamma', 'start', 'expected'), [
     (0, (0, 0), .9711814), (1, (0, 0), .8494029), (3, (0, 0), .7099391), (7.4917150877, (0, 0), .5),
     (8, (0, 0), .4727940), (8, (-2, 2), .0193077), (20, (0, 0), .0010202)])
@@ -177,6 +186,7 @@ def test_T10_each_sample_is_normalised_by_itself():
     close(directional_distance(student.view(1, -1, 1, 1), target.view(1, -1, 1, 1)), .8072010937)
 
 
+@pytest.mark.slow
 def test_T11_the_students_own_loss_collapses_to_the_layer_it_matches():
     layers, student = [feature(1, 0), feature(0, 1), feature(-1, 0)], feature(1, 0)
 
@@ -192,6 +202,17 @@ def test_T11_the_students_own_loss_collapses_to_the_layer_it_matches():
 def test_the_normalized_distance_is_that_of_the_search():
     student, target = torch.randn(2, 2, 3, 2, 2).unbind(0)
     assert torch.equal(feature_distance(student, target, 'normalized'), directional_distance(student, target))
+
+
+@pytest.mark.parametrize('form', [*ST_FORMS, *DISTANCE_FORMS])
+def test_a_distance_of_the_cells_that_count_is_that_of_the_cropped_maps(form):
+    student, target = torch.randn(2, 2, 3, 4, 5).unbind(0)
+    valid = torch.zeros(2, 1, 4, 5, dtype=torch.bool)
+    valid[..., :3, :2] = True
+    distance = directional_distance if form in ST_FORMS else feature_distance
+    masked = distance(student, target, form, valid)
+    torch.testing.assert_close(masked, distance(student[..., :3, :2], target[..., :3, :2], form))
+    assert not torch.isclose(masked, distance(student, target, form))
 
 
 def test_weights_of_groups():

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from zoo import batch, build, classifier, dfa, distilled, pspnet, run, run_cfg
 
+from mmkd_plugin.dfa import FeatureAggregationDistiller
 from mmkd_plugin.dfa.bridge import directional_distance
+from mmkd_plugin.distiller import Batch
 from mmkd_plugin.utils.errors import DistillationError
 
 STAGES = ('backbone.layer3', 'backbone.layer4')
@@ -20,7 +22,7 @@ def features(model, data, names=('dfa',)):
     taps = model.distillation.teacher.taps
     with torch.no_grad(), taps.record() as recording:
         model.distillation.teacher.model(data['inputs'], mode='tensor')
-    with model.distillation.record_student(names) as student:
+    with model.distillation.recorded(names, iteration=0) as student:
         model(**data, mode='tensor')
     return student.features(data['inputs']), recording.features(data['inputs'])
 
@@ -70,13 +72,14 @@ def test_P14_the_sum_on_the_fly_is_the_stacked_one():
     model = stage_two(aggregation='random')
     data = data_of(model)
     _, teacher = features(model, data)
-    found = model.distillation._teacher_features(data['inputs'], None, ['dfa'])
+    found = model.distillation.teacher_features(Batch(data['inputs'], None, 0), ['dfa'])
     assert list(found) == [f"dfa's aggregation of {name}" for name in ('layer3', 'layer4')], 'no layer is kept'
     for group in model.distillation.dfa.groups:
         stacked = torch.tensordot(torch.tensor(group.weights()), torch.stack([teacher[tap] for tap in group.teacher]), 1)
         assert (found[group.sum_name] - stacked).norm() < 1e-6 * stacked.norm()
 
 
+@pytest.mark.slow
 def test_two_distillers_of_one_stage_have_their_own_sums():
     model = build(distilled(classifier(), classifier(16, depth=34), **{
         name: dfa('distill', STAGES, aggregation=name) for name in ('last', 'average')})).train()
@@ -101,6 +104,7 @@ def test_P13_weights_are_fixed_and_the_head_is_not_reached():
     assert all(parameter.grad is None for parameter in model.distillation.teacher.model.parameters())
 
 
+@pytest.mark.slow
 def test_P13_at_weight_zero_it_is_plain_training(tmp_path):
     plain, losses = run(run_cfg(classifier(), tmp_path / 'plain', length=4))
     cfg = distilled(classifier(), dfa=dfa('distill', STAGES, aggregation='average', loss_weight=0))
@@ -109,6 +113,7 @@ def test_P13_at_weight_zero_it_is_plain_training(tmp_path):
     assert all(torch.equal(value, model.model.state_dict()[name]) for name, value in plain.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_P9_the_teacher_does_not_change(tmp_path):
     cfg = run_cfg(distilled(pspnet(), dfa=dfa('distill', STAGES, aggregation='average')), tmp_path, length=4)
     before = {}
@@ -136,6 +141,7 @@ def test_a_teacher_of_another_resolution_is_resized():
     torch.testing.assert_close(loss, F.mse_loss(group.to_teacher(student[group.student]), target))
 
 
+@pytest.mark.slow
 def test_resuming_with_other_weights_is_refused(tmp_path):
     def cfg(aggregation, epochs, distance='mean', **options):
         distiller = dfa('distill', STAGES, aggregation=aggregation, distance=distance)
@@ -148,8 +154,16 @@ def test_resuming_with_other_weights_is_refused(tmp_path):
         run(cfg('average', 2, distance='normalized', resume=True))
 
 
-def test_a_search_takes_back_keys_of_its_base_with_none():
-    build(distilled(classifier(), dfa=dfa('search', STAGES, loss_weight=None, loss_scale=None, distance=None)))
+@pytest.mark.parametrize(('key', 'value'), [('loss_weight', 1.0), ('loss_scale', 'auto'), ('distance', 'mean'),
+                                            ('transfer', False)])
+def test_a_search_is_refused_the_keys_of_a_training_whatever_their_value(key, value):
+    # A search is derived from its training's config, which leaves these out.
+    for given in (value, None):
+        with pytest.raises(DistillationError, match=f'model.distillers.dfa.{key}: '):
+            build(distilled(classifier(), dfa=dfa('search', STAGES, **{key: given})))
+    base = dfa('distill', STAGES, **{key: value})
+    kept = {name: given for name, given in base.items() if name not in FeatureAggregationDistiller.not_in_search}
+    build(distilled(classifier(), dfa=dict(kept, mode='search')))
 
 
 def test_connectors_without_a_norm_have_a_bias():
@@ -160,27 +174,34 @@ def test_connectors_without_a_norm_have_a_bias():
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(mode='searching'), "mode: 'searching' is not known. Did you mean 'search'"),
     (dict(mode='search', aggregation='last'),
-     "aggregation: 'last' has no meaning with mode='search'.*With None a key of a base config is taken back"),
+     "aggregation: 'last' has no meaning with mode='search'. Accepted: gamma_st, gamma_ts, st_form, skip, whole_weight"),
     (dict(mode='search', loss_weight=2.0), "loss_weight: 2.0 has no meaning with mode='search'"),
     (dict(mode='distill', aggregation='last', gamma_st=1),
-     "gamma_st: 1 has no meaning with mode='distill'.*what every distiller takes .loss_weight"),
-    (dict(mode='distill'), 'aggregation: None. Accepted: the path of a file'),
-    (dict(mode='distill', aggregation='latest'), "aggregation: file 'latest' not found"),
+     "gamma_st: 1 has no meaning with mode='distill'. Accepted: aggregation, distance, transfer, loss_weight"),
+    (dict(mode='distill'),
+     'aggregation: None was not found .*Accepted: the aggregation.json that .*search.*, or last, average, random'),
+    (dict(mode='distill', aggregation=3),
+     'aggregation: 3. Accepted: the path of a file that a search wrote, or last, average, random'),
+    (dict(mode='distill', aggregation='latest'), "aggregation: 'latest' was not found"),
     (dict(mode='distill', aggregation='last', distance='median'), "distance: 'median' is not known. Did you mean 'mean'"),
     (dict(mode='distill', aggregation='last', connector_norm='LN'), "connector_norm: 'LN' is not known"),
     (dict(mode='distill', aggregation='last', connector_norm='bn'), "connector_norm: 'bn' .* Did you mean 'BN'"),
     (dict(mode='search', skip='none'), "skip: 'none' is not known"),
     (dict(mode='search', st_form='square'), "st_form: 'square' is not known. Did you mean 'sq'"),
-    (dict(mode='search', gamma_st='automatic'), "gamma_st: 'automatic' is not known. Did you mean 'auto'.*Or a number >= 0"),
+    (dict(mode='search', gamma_st='automatic'), "gamma_st: 'automatic'. Did you mean 'auto'.*: a number >= 0, or 'auto'"),
     (dict(mode='search', gamma_st=-1), 'gamma_st: -1. Accepted: a number >= 0'),
     (dict(mode='search', resize='no'), "resize: 'no'. Accepted: True or False"),
     (dict(mode='distill', aggregation='last', transfer='yes'), "transfer: 'yes'. Accepted: True or False"),
     (dict(mode='search', gamma_ts=-1), 'gamma_ts: -1. Accepted: a number >= 0'),
-    (dict(mode='search', gamma_st='auto', gamma_ts=0), "gamma_ts: 0, with gamma_st='auto'"),
-    (dict(mode='search', gamma_st=0, gamma_ts=0), 'gamma_ts: 0, with gamma_st=0'),
-    (dict(mode='search', groups=[('backbone.layer3@in', 'backbone.layer3')]), "groups: the student tap 'backbone.layer3@in"),
-    (dict(mode='search', groups=[('backbone.layer3', ['backbone.layer3.0@end'] * 2)]), 'teacher: .* has a tap twice'),
-    (dict(mode='distill', aggregation='lst'), "file 'lst' not found .* Did you mean 'last'"),
+    (dict(mode='search', gamma_st='auto', gamma_ts=0),
+     "gamma_ts: 0 does not go with gamma_st='auto'. Accepted: one of them above 0; for gamma_st='auto', .*, gamma_ts"),
+    (dict(mode='search', gamma_st=0, gamma_ts=0), 'gamma_ts: 0 does not go with gamma_st=0'),
+    (dict(mode='search', pairs=[('backbone.layer3@in', 'backbone.layer3')]),
+     "pairs: 'backbone.layer3@in' is an input of the student. Accepted: in a search an output"),
+    (dict(mode='search', pairs=[('backbone.layer3', ['backbone.layer3.0@end'] * 2)]),
+     r"pairs\[0\].teacher: \['backbone.layer3.0@end', 'backbone.layer3.0@end'\]. Accepted: a list of different taps"),
+    (dict(groups=['backbone.layer3']), r"groups: 'groups' is no key here.*Write pairs=\[...\], with the same items"),
+    (dict(mode='distill', aggregation='lst'), "aggregation: 'lst' was not found .* Did you mean 'last'"),
     (dict(mode='search', seed=.5), 'seed: 0.5. Accepted: a whole number >= 0')])
 def test_wrong_keys_and_values_are_refused(options, message):
     with pytest.raises(DistillationError, match=f'model.distillers.dfa.*{message}'):

@@ -1,6 +1,5 @@
 """Two gloo processes: the same beta on both ranks, that of one process on the same global batches."""
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +8,12 @@ import pytest
 import torch
 
 WORKER = Path(__file__).parent / 'distributed_worker.py'
+pytestmark = pytest.mark.slow
 
 
 def launch(processes, out, *gammas):
     """What every rank is left with; 0 processes: one, without DDP."""
-    port = 33600 + (os.getpid() * 2 + processes) % 4000
-    torchrun = ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}', f'--master_port={port}']
+    torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
     command = [sys.executable, *(torchrun if processes else []), str(WORKER), str(out), *map(str, gammas)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -4,14 +4,22 @@ from mmengine.registry import MODELS
 from torch import nn
 from zoo import build, classifier, dfa, distilled, pspnet
 
-from mmkd_plugin.dfa.groups import find_groups
-from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.dfa import FeatureAggregationDistiller
+from mmkd_plugin.dfa import groups as groups_module
+from mmkd_plugin.utils.errors import DistillationError, under
 
 
 def network(**cfg):
     model = nn.Module()
     model.backbone = MODELS.build(cfg)
     return model
+
+
+def find_groups(pairs, every, student, teacher):
+    """From pairs as a config has them."""
+    parsed = FeatureAggregationDistiller(pairs=pairs, aggregation='last').options.pairs
+    with under('pairs'):
+        return groups_module.find_groups(parsed, every, student, teacher)
 
 
 def wide(depth, factor=1):
@@ -54,51 +62,61 @@ def test_addresses_with_a_port_and_lists_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize(('groups', 'message'), [
-    ('backbone.layer1', 'is not a list of groups'), ([], 'is not a list of groups'), ([3], r'groups\[0\]: 3 is not a group'),
-    ([dict(student='backbone.layer1', weight=2)], r"groups\[0\].weight: 'weight' is not known"),
-    ([dict(student='backbone.layer1', teacher=[])], r'groups\[0\].teacher: \[\] is neither a stage nor a list'),
-    ([dict(student='backbone.layer1', every=0)], r'groups\[0\].every: 0. Accepted: a whole number > 0'),
+    ('backbone.layer1',
+     "pairs: 'backbone.layer1' is no list of pairs. Accepted: a list: .*every=.*the teacher may be a list of taps"),
+    ([], r'pairs: \[\] is no list of pairs'), ([3], r'pairs\[0\]: 3 is no pair of taps. Accepted: a list: .*every='),
+    ([dict(student='backbone.layer1', weight=2)],
+     r"pairs\[0\].weight: 'weight' is no key here.*Accepted: student, teacher, every"),
+    ([dict(student='backbone.layer1', teacher=[])],
+     r'pairs\[0\].teacher: \[\]. Accepted: a list of different taps, or the address of one'),
+    ([dict(student='backbone.layer1', teacher=3)],
+     r'pairs\[0\].teacher: 3. Accepted: a list of different taps, or the address of one'),
+    ([dict(student='backbone.layer1', every=0)], r'pairs\[0\].every: 0. Accepted: a whole number > 0'),
     ([dict(student='backbone.layer1', teacher=['backbone.layer1.blocks.0@out'], every=2)],
-     r"groups\[0\].every: 2, but the teacher is \['backbone.layer1.blocks.0@out'\]. Accepted: with a stage alone"),
-    (['backbone.layer7'], r"'backbone.layer7' is not known. Did you mean"),
-    ([('backbone.layer1', 'backbone.conv1')], "the teacher's 'backbone.conv1' is a Conv2d, not a list of blocks")])
+     r"pairs\[0\].every: 2 has no meaning with the teacher \['backbone.layer1.blocks.0@out'\]. Accepted: with a stage"),
+    (['backbone.layer7'], r"pairs\[0\]: 'backbone.layer7' is no module of the student. Did you mean"),
+    ([('backbone.layer1', 'backbone.conv1')],
+     r"pairs\[0\]: 'backbone.conv1' is a Conv2d of the teacher, not a list of blocks.*"
+     "Accepted: a list of taps, or 'backbone.conv1@end'")])
 def test_what_is_no_group_is_refused(groups, message):
     with pytest.raises(DistillationError, match=message):
         find_groups(groups, 1, wide(16), wide(28))
 
 
 def test_mistakes_name_the_distiller():
-    for cfg, message in ((dfa(groups=['backbone.layer9']),
-                          r"model.distillers.dfa.groups\[0\]: tap 'backbone.layer9' of the student"),
-                         (dfa(groups=[3]), r'model.distillers.dfa.groups\[0\]: 3 is not a group')):
+    for cfg, message in ((dfa(pairs=['backbone.layer9']),
+                          r"model.distillers.dfa.pairs\[0\]: 'backbone.layer9' is no module of the student. Did you mean"),
+                         (dfa(pairs=[3]), r'model.distillers.dfa.pairs\[0\]: 3 is no pair of taps')):
         with pytest.raises(DistillationError, match=message):
             build(distilled(classifier(), dfa=cfg))
 
 
 @pytest.mark.parametrize(('groups', 'message'), [
     (['backbone.layer4', 'backbone.layer3'],
-     r"dfa.groups: 'backbone.layer4.1@end' stands before 'backbone.layer3.1@end', but comes after it in the student"),
-    (['backbone.layer3', 'backbone.layer3'], r"dfa.groups: 'backbone.layer3.1@end' is there twice"),
+     r"dfa.pairs: 'backbone.layer4.1@end' stands before 'backbone.layer3.1@end', but comes after it in the student"),
+    (['backbone.layer3', 'backbone.layer3'], r"dfa.pairs: 'backbone.layer3.1@end' is there twice"),
     ([dict(student='backbone.layer3', teacher=['backbone.layer3.1', 'backbone.layer3.0'])],
-     r"dfa.groups: layer3: layer 'backbone.layer3.1' stands before 'backbone.layer3.0', but comes after it in the teacher")])
+     r"dfa.pairs: 'backbone.layer3.1' .a layer of layer3. stands before 'backbone.layer3.0', but comes after it in "
+     'the teacher')])
 def test_what_is_not_in_order_is_refused(groups, message):
     with pytest.raises(DistillationError, match=message):
-        build(distilled(pspnet(), dfa=dfa(groups=groups)))
+        build(distilled(pspnet(), dfa=dfa(pairs=groups)))
 
 
 def test_a_group_of_mixed_shapes_is_refused():
-    cfg = dfa(groups=[dict(student='backbone.layer3', teacher=['backbone.layer2.0@end', 'backbone.layer3.0@end'])])
-    with pytest.raises(DistillationError, match=r'layer3 mixes shapes, which cannot be summed .*backbone.layer2.0@end '
-                                                r'\(32, 8, 8\), backbone.layer3.0@end \(64, 8, 8\)'):
+    cfg = dfa(pairs=[dict(student='backbone.layer3', teacher=['backbone.layer2.0@end', 'backbone.layer3.0@end'])])
+    with pytest.raises(DistillationError, match=r'dfa.pairs: layer3 mixes shapes, which cannot be summed .*backbone.layer2.0'
+                                                r'@end \(32, 8, 8\), backbone.layer3.0@end \(64, 8, 8\)'):
         build(distilled(pspnet(), dfa=cfg))
 
 
 def test_another_resolution_is_refused_unless_allowed():
     groups = [dict(student='backbone.layer3', teacher='backbone.layer2')]
-    message = r'the student \(backbone.layer3.1@end\) has resolution \(16, 16\), the teacher .* \(32, 32\).*resize=True'
+    message = (r'dfa.pairs: layer3: the student \(backbone.layer3.1@end\) has '
+               r'resolution \(16, 16\), the teacher .* \(32, 32\).*resize=True')
     with pytest.raises(DistillationError, match=message):
-        build(distilled(classifier(), dfa=dfa(groups=groups)))
-    build(distilled(classifier(), dfa=dfa(groups=groups, resize=True)))
+        build(distilled(classifier(), dfa=dfa(pairs=groups)))
+    build(distilled(classifier(), dfa=dfa(pairs=groups, resize=True)))
 
 
 def test_a_stage_that_the_students_forward_does_not_reach_is_refused():
@@ -106,9 +124,9 @@ def test_a_stage_that_the_students_forward_does_not_reach_is_refused():
     student['backbone'].update(num_stages=3, strides=(1, 2, 1), dilations=(1, 1, 2), out_indices=(0, 1, 2))
     student['decode_head'].update(in_index=2, in_channels=32)
     student['auxiliary_head'].update(in_index=1, in_channels=16)
-    model = build(distilled(student, pspnet(16), dfa=dfa(groups=['backbone.layer3'])), attach=False)
+    model = build(distilled(student, pspnet(16), dfa=dfa(pairs=['backbone.layer3'])), attach=False)
     model.backbone.layer4 = nn.Sequential(*(block for block in build(pspnet()).backbone.layer4))
-    model.distillation_cfg['distillers']['dfa']['groups'] = ['backbone.layer4']
+    model.distillation_cfg['distillers']['dfa']['pairs'] = ['backbone.layer4']
     with pytest.raises(DistillationError, match="model.distillers.dfa: tap 'backbone.layer4.1@end' of the student was never "
                                                 "reached"):
         model.attach_distillation()

@@ -1,32 +1,47 @@
-"""Rerouting: the two halves of a forward are apart, on models with skip connections."""
+"""Injection: the two halves of a forward are apart, on models with skip connections."""
+from dataclasses import dataclass
+from typing import Optional
+
 import pytest
 import torch
 from torch import nn
 from zoo import batch, build, distilled, pspnet, retinanet
 
 from mmkd_plugin.dfa.barrier import Barrier
-from mmkd_plugin.dfa.injection import trace
-from mmkd_plugin.distiller import Distiller
+from mmkd_plugin.dfa.injection import Injection, trace
+from mmkd_plugin.distiller import Distiller, WrapsForward
 from mmkd_plugin.registry import MODELS
 from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.options import Either, Number, Text, option
+
+WHOLE = Number(above=0, whole=True)
 
 
 @MODELS.register_module(force=True)
-class Injector(Distiller):
+class Injector(Distiller, WrapsForward):
     """Injects a trained map at a stage and pulls the student's own feature there towards zero."""
 
-    def __init__(self, stage, task_weight=1.0, whole_weight=0.0, shape=None, **schedule):
-        super().__init__(**schedule)
-        self.student_taps, self.teacher_taps, self.reroutes = [f'{stage}@end'], [f'{stage}@end'], True
-        self.task_weight, self.whole_weight, self.shape = task_weight, whole_weight, shape
+    @dataclass(frozen=True, kw_only=True)
+    class Options(Distiller.Options):
+        stage: str = option(Text())
+        task_weight: float = option(Number(least=0), 1.0)
+        whole_weight: float = option(Number(least=0), 0.0)
+        shape: Optional[int] = option(Either(WHOLE, (None,)), None)
 
-    def prepare(self, student, teacher, name):
+    wraps = True
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.student_taps = self.teacher_taps = [f'{self.options.stage}@end']
+
+    def prepare(self, student, teacher):
         info = student[self.student_taps[0]]
-        self.adapter = nn.Conv2d(teacher[self.teacher_taps[0]].channels, self.shape or info.channels, 1)
+        self.adapter = nn.Conv2d(teacher[self.teacher_taps[0]].channels, self.options.shape or info.channels, 1)
 
-    def reroute(self, teacher, batch):
-        return Rerouting('test', self.student_taps[0], lambda feature: self.adapter(teacher[self.teacher_taps[0]]),
-                         task_weight=self.task_weight, whole_weight=self.whole_weight)
+    def wrap(self, teacher, batch):
+        return Injection('test', self.student_taps[0], lambda feature: self.adapter(teacher[self.teacher_taps[0]]),
+                         unreached={}, task_weight=self.options.task_weight,
+                         whole_weight=self.options.whole_weight)
 
     def forward(self, student, teacher, batch):
         return dict(loss_own=student[self.student_taps[0]].square().mean())

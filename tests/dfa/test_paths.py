@@ -3,6 +3,7 @@ import pytest
 import torch
 from zoo import batch, build, classifier, deeplabv3plus, dfa, distilled, pspnet, retinanet
 
+from mmkd_plugin.dfa.hook import start_search
 from mmkd_plugin.dfa.search import PathLosses
 
 STAGES = ('backbone.layer2', 'backbone.layer3', 'backbone.layer4')
@@ -13,7 +14,7 @@ def searching(student=classifier, index=1, stages=STAGES, depth=34, **options):
     """A model in the search of one group, and the search."""
     cfg = student()
     model = build(distilled(cfg, student(16, depth=depth), dfa=dfa('search', stages, **options))).train()
-    search = model.distillation.dfa.start_search(ADAM, 0)
+    search = start_search(model.distillation.dfa, ADAM, 0)
     search.enter(index)
     model.data = model.data_preprocessor(batch(cfg['_scope_'], size=4), True)
     return model, search
@@ -39,7 +40,8 @@ def stage_of(name):
     return int(name[len('backbone.layer')]) if name.startswith('backbone.layer') else 0
 
 
-@pytest.mark.parametrize('student', [classifier, deeplabv3plus, pspnet, retinanet])
+@pytest.mark.parametrize('student', [deeplabv3plus, *(pytest.param(student, marks=pytest.mark.slow)
+                                                      for student in (classifier, pspnet, retinanet))])
 @pytest.mark.parametrize('index', [0, 1, 2])
 def test_P7_each_path_leaves_the_others_parameters_without_gradient(student, index):
     model, _ = searching(student, index)
@@ -115,6 +117,7 @@ def test_the_skip_of_the_teacher_is_its_aggregation_through_the_earlier_connecto
     assert seen[0].shape == expected.shape
 
 
+@pytest.mark.slow
 def test_forms_of_the_distance():
     found = {}
     for form in ('sq', 'norm', 'mse'):
@@ -206,6 +209,7 @@ def wide(base_channels=1, depth=16):
     return model
 
 
+@pytest.mark.slow
 def test_the_gradient_of_beta_is_that_of_the_bridge_by_finite_differences():
     model, search = searching(classifier, 1)
     model.eval().double()
@@ -229,6 +233,7 @@ def test_the_gradient_of_beta_is_that_of_the_bridge_by_finite_differences():
         assert (values[0] - values[1]) / 2e-2 == pytest.approx(float(gradient[number]), rel=2e-2, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_in_half_precision_losses_are_wide_and_scaling_cancels():
     model, search = searching(deeplabv3plus, 1)
     model.eval()
@@ -257,7 +262,7 @@ def test_an_injected_vision_transformer_keeps_its_form():
     student['head'] = dict(type='VisionTransformerClsHead', num_classes=5, in_channels=24)
     groups = [dict(student='backbone.layers.1@out', teacher=['backbone.layers.0', 'backbone.layers.1'])]
     model = build(distilled(student, student, dfa=dfa('search', groups))).train()
-    model.distillation.dfa.start_search(ADAM, 0).enter(0)
+    start_search(model.distillation.dfa, ADAM, 0).enter(0)
     model.data = model.data_preprocessor(batch('mmpretrain'), True)
     ts, st = losses(model)
     names = reached(model, ts)

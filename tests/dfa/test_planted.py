@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from zoo import loader
 
 CLASSES, SIZE = 6, 4
+pytestmark = pytest.mark.slow
 
 
 @DATASETS.register_module(force=True)
@@ -78,7 +79,7 @@ def data(seed):
 def searched(folder, iterations, **gammas):
     """The weights of (copy, noise, class) after a search."""
     init_default_scope('mmpretrain')
-    distiller = dict(type='mmkd.FeatureAggregationDistiller', mode='search', groups=['backbone.layer1'], **gammas)
+    distiller = dict(type='mmkd.FeatureAggregationDistiller', mode='search', pairs=['backbone.layer1'], **gammas)
     model = dict(type='mmkd.DistilledModel', student=classifier_of('PlantedStudent', 8), image_shape=(3, SIZE, SIZE),
                  teacher=dict(config=classifier_of('PlantedTeacher', CLASSES), allow_random_weights=True),
                  distillers=dict(dfa=distiller))

@@ -6,6 +6,7 @@ from zoo import Stop, classifier, deeplabv3plus, pspnet, retinanet, run, run_cfg
 from mmkd_plugin.utils.errors import DistillationError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('student', 'options', 'how', 'stop'), [
     (classifier, {}, {}, 1), (classifier, dict(gamma_st='auto'), {}, 3), (deeplabv3plus, {}, {}, 2),
     (retinanet, dict(skip='teacher'), {}, 3), (pspnet, {}, dict(unrolled=True), 2),
@@ -33,6 +34,7 @@ def test_a_search_that_was_interrupted_is_the_uninterrupted_one(student, options
     assert (tmp_path / 'whole/aggregation.json').read_text() == (tmp_path / 'half/aggregation.json').read_text()
 
 
+@pytest.mark.slow
 def test_an_epoch_based_search_that_was_interrupted_is_the_uninterrupted_one(tmp_path):
     def cfg(folder, **others):
         cfg = run_cfg(searching(), tmp_path / folder, 4, [hook()], length=4, **others)
@@ -47,6 +49,7 @@ def test_an_epoch_based_search_that_was_interrupted_is_the_uninterrupted_one(tmp
     assert (tmp_path / 'whole/aggregation.json').read_text() == (tmp_path / 'half/aggregation.json').read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('change', 'both'), [
     (dict(model=dict(gamma_st=.02)), "Checkpoint: {'gamma_st': 1.0}. Config: {'gamma_st': 0.02}"),
     (dict(hook=dict(regularisation=.5)), "Checkpoint: {'regularisation': 0.001}. Config: {'regularisation': 0.5}"),

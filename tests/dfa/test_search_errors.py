@@ -11,7 +11,7 @@ from mmkd_plugin.utils.errors import DistillationError
 
 @pytest.mark.parametrize(('model', 'hooks', 'message'), [
     (searching(), [dict(type='mmkd.AggregationSearchHook')],
-     'AggregationSearchHook.dataloader: the search needs validation data that training does not see'),
+     'AggregationSearchHook.dataloader: is missing: the search needs validation data that training does not see. Accepted'),
     (searching(), [hook(), hook()], 'AggregationSearchHook and AggregationSearchHook are two of one kind'),
     (searching(), [hook(iterations=3)], r'the phases take 6 iterations \(3 \+ 3 for layer3, layer4\), the run has 4'),
     (searching(), [hook(optimizer=dict(type='Adm', lr=1))], "optimizer.type: 'Adm' is not known. Did you mean 'Adam'"),
@@ -19,8 +19,8 @@ from mmkd_plugin.utils.errors import DistillationError
     (searching(), [hook(optimizer=dict(type='Adam', rate=1))], "AggregationSearchHook.optimizer: .* cannot be built"),
     (searching(), [dict(type='EMAHook')], "nothing says which group. Add dict.type='mmkd.AggregationSearchHook'"),
     (distilled(classifier(), dfa=dfa('distill', TWO_STAGES, aggregation='last')), [hook()],
-     "has mode='distill'; AggregationSearchHook needs 'search'"),
-    (distilled(classifier(), mgd=mgd()), [hook()], "the model has no distiller of type 'mmkd.FeatureAggregationDistiller'")])
+     "SearchHook: finds 0 distillers of type 'mmkd.FeatureAggregationDistiller' with mode='search'.*has mode='distill'"),
+    (distilled(classifier(), mgd=mgd()), [hook()], "finds 0 distillers of type 'mmkd.FeatureAggregationDistiller'")])
 def test_what_cannot_be_searched_is_refused(model, hooks, message, tmp_path):
     with pytest.raises(DistillationError, match=message):
         search_run(tmp_path, model, hooks)
@@ -36,15 +36,18 @@ def test_several_optimisers_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (dict(weights_first=1), 'weights_first: 1. Accepted: a fraction'), (dict(regularisation=-1), 'regularisation: -1'),
-    (dict(out=None), "out: None. Accepted: the name of a file"),
+    (dict(weights_first=1), 'weights_first: 1. Accepted: a number >= 0 and < 1'),
+    (dict(regularisation=-1), 'regularisation: -1'), (dict(out=None), "out: None. Accepted: the name of a file"),
+    (dict(out='there/a.json'), 'out: .*Accepted: the name of a file, without a folder'),
+    (dict(iterations=[9, 0, 0]), r'iterations: \[9, 0, 0\]. Accepted: a list of whole numbers > 0, or one for all, or None'),
+    (dict(iterations=0), 'iterations: 0. Accepted: a list of whole numbers > 0, or one for all, or None'),
     (dict(optimizer=dict(type=torch.optim.Adam)), "optimizer: .*Accepted: a config, e.g. dict.type='Adam'"),
-    (dict(dataloader='train'), "dataloader: 'train'. Accepted: a dataloader config, or None"),
+    (dict(dataloader='train'), "dataloader: 'train'. Accepted: a loader's config, or None"),
     (dict(unrolled='yes'), "unrolled: 'yes'. Accepted: True or False"),
     (dict(optimizer='Adam'), "optimizer: 'Adam'. Accepted: a config"), (dict(seed=1.5), 'seed: 1.5'),
-    (dict(unroled=True), "AggregationSearchHook.unroled: 'unroled' is not known. Did you mean 'unrolled'")])
+    (dict(unroled=True), "unroled: 'unroled' is no key here. Did you mean 'unrolled'")])
 def test_wrong_options_are_refused(options, message):
-    with pytest.raises(DistillationError, match=message):
+    with pytest.raises(DistillationError, match=f'AggregationSearchHook.{message}'):
         AggregationSearchHook(**options)
 
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from zoo import batch, build, classifier, distilled, mgd
 
+from mmkd_plugin.distiller import Batch
 from mmkd_plugin.losses import halving_weights
 from mmkd_plugin.mgd.loss import partial_l2
 from mmkd_plugin.mgd.margins import margins_from_norm
@@ -24,7 +25,7 @@ def test_the_loss_is_that_of_the_equations(model):
     model.eval()
     data = model.data_preprocessor(batch('mmpretrain'), True)
     losses = model(**data, mode='loss')
-    student, teacher = model.distillation.features(model, data['inputs'], data['data_samples'], ['mgd'])
+    student, teacher = model.distillation.features(model, Batch(**data, iteration=0), ['mgd'])
     for tap, weight, stage in zip(TAPS, halving_weights(2), model.distillation.mgd.stages):
         norm = getattr(model.distillation.teacher.model.backbone, tap.split('.')[1].split('@')[0])[-1].bn2
         margins = margins_from_norm(norm.weight, norm.bias)

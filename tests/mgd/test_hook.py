@@ -43,6 +43,7 @@ def test_T19_every_second_epoch(monkeypatch, tmp_path):
     assert [epoch for epoch, _ in updates] == [0, 1, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('options', 'expected'), [
     (dict(interval=2, by_epoch=False), [0, 2, 4]), (dict(interval=[1, 4], by_epoch=False), [0, 1, 4]),
     (dict(interval=1), [0, 2, 4]), (dict(interval=2), [0, 4])])
@@ -54,6 +55,7 @@ def test_iteration_based_runs(monkeypatch, tmp_path, options, expected):
     assert [0, *(iteration + 1 for _, iteration in updates[1:])] == expected
 
 
+@pytest.mark.slow
 def test_a_batch_sampler_in_an_iteration_based_run(monkeypatch, tmp_path):
     # Every stock mmdet config has one; the loader's own batch size is None then.
     cfg = run_cfg(distilled(retinanet()), tmp_path, length=4, hooks=[update_hook('mmdet')])
@@ -117,6 +119,7 @@ def test_the_matching_is_that_of_the_students_and_teachers_evaluation_features(t
     assert [set(row) for row in found.tolist()] == [set(row) for row in expected.tolist()]
 
 
+@pytest.mark.slow
 def test_every_module_gets_its_own_mode_back(tmp_path):
     cfg = distilled(pspnet(norm_eval=True), mgd=mgd())
     modes = {}
@@ -154,6 +157,7 @@ def test_the_number_of_images_ends_the_update(tmp_path, monkeypatch):
     assert seen == [4]  # whole batches of 2
 
 
+@pytest.mark.slow
 def test_margins_are_measured_where_there_is_no_batch_norm(tmp_path):
     teacher = classifier(16)
     teacher['backbone']['norm_cfg'] = dict(type='GN', num_groups=4)
@@ -169,6 +173,7 @@ def test_margins_are_measured_where_there_is_no_batch_norm(tmp_path):
     torch.testing.assert_close(stage.margins, torch.stack(expected).nan_to_num())  # 0 where nothing is negative
 
 
+@pytest.mark.slow
 def test_no_update_once_the_distiller_has_ended(monkeypatch, tmp_path):
     cfg = run_cfg(distilled(classifier(), mgd=mgd(end=2)), tmp_path, epochs=4, length=2, hooks=[update_hook('mmpretrain')])
     seen = []
@@ -209,6 +214,7 @@ def test_a_config_without_loaders_needs_one_of_its_own():
         evaluation_view_of_training_data(Config(dict(train_dataloader=dict(dataset=dict()))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('student', 'teacher', 'shape'), [(8, 16, (64, 2)), (8, 20, (64, 2)), (16, 8, (128, 1))])
 def test_widths_that_do_not_fit(tmp_path, student, teacher, shape):
     cfg = distilled(classifier(student), classifier(teacher), mgd=mgd('backbone.layer4@preact'))
@@ -217,6 +223,7 @@ def test_widths_that_do_not_fit(tmp_path, student, teacher, shape):
     assert losses[0]['mgd.loss_layer4'] > 0
 
 
+@pytest.mark.slow
 def test_resolutions_that_do_not_fit_are_resized_to_the_students(tmp_path):
     cfg = distilled(pspnet(), classifier(16), mgd=mgd(('backbone.layer4@preact', 'backbone.layer4@preact'),
                                                       ('backbone.layer1', 'backbone.layer2')))
@@ -230,13 +237,14 @@ def test_resolutions_that_do_not_fit_are_resized_to_the_students(tmp_path):
 def test_the_papers_sum_does_not_depend_on_the_input_size():
     from mmkd_plugin.distiller import Batch
     from mmkd_plugin.mgd import MatchingGuidedDistiller
-    distiller = MatchingGuidedDistiller(['a'], reduction='sum')
+    distiller = MatchingGuidedDistiller(pairs=['a'], reduction='sum')
     for side in (224, 448):
         loss = torch.ones(2, 4, side // 32, side // 32)
         value = distiller._reduce(loss, None, Batch(torch.zeros(2, 3, side, side), None, 0))
         assert value.item() == pytest.approx(4 * 49 / 1e4)
 
 
+@pytest.mark.slow
 def test_nothing_of_an_update_stays_alive(tmp_path, monkeypatch):
     """Features, sums and costs are gone as soon as the update is over; nothing waits for the garbage collector."""
     held, alive = [], []

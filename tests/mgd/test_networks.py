@@ -62,8 +62,9 @@ def test_taps_groups_and_margins_work_and_the_log_says_where_margins_come_from(p
     statistics, seen = model.distillation.mgd.start_update(), []
     for start in (0, 2):
         data = model.data_preprocessor(batch(scope, start=start), False)
-        features = model.distillation.features(model, data['inputs'], data['data_samples'], ['mgd'])
-        model.distillation.mgd.accumulate(statistics, *features, Batch(**data, iteration=0))
+        given = Batch(**data, iteration=0)
+        features = model.distillation.features(model, given, ['mgd'])
+        model.distillation.mgd.accumulate(statistics, *features, given)
         seen.append(features[1][teacher_tap])
     model.distillation.mgd.finish_update(statistics)
     assert len(set(stage.assignment.flatten().tolist())) == channels_s * group

@@ -48,6 +48,7 @@ def run(tmp_path):
     os.chdir(before)
 
 
+@pytest.mark.slow
 def test_cells_are_run_once_kept_at_once_and_gone_on_with(run, capsys):
     first = run.run()
     assert set(first) == {'teacher', 'MGD'}

@@ -1,16 +1,10 @@
-"""Pictures of a search, and the tool that draws them."""
-import subprocess
-import sys
-from pathlib import Path
-
+"""Pictures of a search of aggregations."""
 import numpy as np
 import pytest
 from PIL import Image
 
 from mmkd_plugin.dfa.artefact import read_aggregation, write_aggregation
 from mmkd_plugin.report.aggregation import draw_course, draw_weights, weight_matrix
-
-TOOL = Path(__file__).resolve().parents[2] / 'tools/plot_aggregation.py'
 
 
 @pytest.fixture
@@ -24,14 +18,14 @@ def file(tmp_path):
 
 
 def test_groups_of_different_depth_are_aligned_at_their_shallow_end(file):
-    matrix = weight_matrix(read_aggregation(str(file), 'key')['groups'])
+    matrix = weight_matrix(read_aggregation(file)['groups'])
     np.testing.assert_allclose(matrix[0, :3], [.7, .2, .1])
     assert np.isnan(matrix[0, 3])
     np.testing.assert_allclose(matrix[1], [.4, .3, .2, .1])
 
 
 def test_the_largest_weight_of_each_group_is_the_brightest(file, tmp_path):
-    draw_weights(read_aggregation(str(file), 'key'), tmp_path / 'a.png')
+    draw_weights(read_aggregation(file), tmp_path / 'a.png')
     pixels = np.asarray(Image.open(tmp_path / 'a.png').convert('RGB')).astype(int)
     yellow = np.argwhere((abs(pixels - (253, 231, 37)) < 8).all(2))
     inside = yellow[yellow[:, 1] < pixels.shape[1] * .7]  # the colour bar is right of it
@@ -39,29 +33,11 @@ def test_the_largest_weight_of_each_group_is_the_brightest(file, tmp_path):
     assert np.ptp(inside[:, 0]) > pixels.shape[0] * .4, 'of both rows'
 
 
-def test_the_tool_writes_png_and_svg(file, tmp_path):
-    done = subprocess.run([sys.executable, str(TOOL), str(file), '--out', str(tmp_path / 'out')], capture_output=True,
-                          text=True, check=True)
-    names = {path.name for path in (tmp_path / 'out').iterdir()}
-    assert names == {f'aggregation_{kind}.{suffix}' for kind in ('weights', 'course') for suffix in ('png', 'svg')}
-    assert 'aggregation_weights.svg' in done.stdout
-    svg = (tmp_path / 'out/aggregation_course.svg').read_text()
-    assert svg.count('<g id="axes_') == 2
-
-
-def test_a_file_that_is_none_is_one_error(tmp_path):
-    done = subprocess.run([sys.executable, str(TOOL), str(tmp_path / 'none.json')], capture_output=True, text=True,
-                          check=False)
-    assert done.stderr.strip().splitlines()[-1].endswith('none.json is no file')
-
-
-def test_a_near_file_is_named_and_no_file_is_overwritten(file):
-    for arguments, message in (([file.with_name('agregation.json')], f'is no file. Did you mean {file}?'),
-                               ([file, '--out', file], f'--out {file} is a file. Accepted: a folder.')):
-        done = subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True, check=False)
-        assert done.stderr.strip().endswith(message)
-
-
 def test_the_course_has_a_panel_for_each_group(file, tmp_path):
-    draw_course(read_aggregation(str(file), 'key'), tmp_path / 'c.png')
+    draw_course(read_aggregation(file), tmp_path / 'c.png')
     assert Image.open(tmp_path / 'c.png').size[0] > Image.open(tmp_path / 'c.png').size[1] * 2
+
+
+def test_the_svg_has_a_panel_for_each_group(file, tmp_path):
+    draw_course(read_aggregation(file), tmp_path / 'c.svg')
+    assert (tmp_path / 'c.svg').read_text().count('<g id="axes_') == 2

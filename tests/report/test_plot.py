@@ -37,12 +37,14 @@ def aggregation(tmp_path):
     return tmp_path / 'aggregation.json'
 
 
+@pytest.mark.slow
 def test_a_process_is_drawn_beside_its_file(process):
     done = plot(process, '--title', 'weights')
     assert done.returncode == 0, done.stderr
     assert {path.name for path in process.parent.iterdir()} == {'process.json', 'process_weights.png', 'process_weights.svg'}
 
 
+@pytest.mark.slow
 def test_an_aggregation_is_drawn_into_a_folder_with_its_course(aggregation, tmp_path):
     done = plot(aggregation, '--out', tmp_path / 'pictures')
     assert done.returncode == 0, done.stderr
@@ -51,6 +53,7 @@ def test_an_aggregation_is_drawn_into_a_folder_with_its_course(aggregation, tmp_
     assert Image.open(tmp_path / 'pictures/aggregation_course.png').size[0] > 100
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_is_one_error(process, tmp_path):
     (tmp_path / 'no.json').write_text(json.dumps(dict(format='mine')))
     for arguments, message in (((tmp_path / 'no.json',), "has the format 'mine'.*'mmkd.process' or 'mmkd.aggregation'"),
