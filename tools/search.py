@@ -44,8 +44,7 @@ def main() -> None:
     experiment = Experiment(args.config, Path(__file__).with_name('train.py'), args.work_dir, args.cfg_options,
                             args.search_options, args.gpus)
     if args.dump:
-        args.dump.parent.mkdir(parents=True, exist_ok=True)
-        experiment.search_config().dump(args.dump)
+        experiment.dump(args.dump)
         print(f'wrote {args.dump}')
         return
     experiment.run_search()

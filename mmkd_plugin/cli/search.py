@@ -65,6 +65,14 @@ class Experiment:
         cfg.merge_from_dict(parsed_options('--search-options', self.search_options))
         return cfg
 
+    def dump(self, file: Path) -> None:
+        """Writes the config of the search, with a first line that says what it is; makes its folder."""
+        cfg = self.search_config()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cfg.dump(file)
+        said = f'# The search of {self.config}, made by tools/search.py. tools/train.py runs it, in {cfg.work_dir}.\n'
+        file.write_text(said + file.read_text())
+
     def run_search(self) -> None:
         """Runs the search, or goes on with it, unless it is finished.
 
@@ -79,7 +87,7 @@ class Experiment:
             return
         file = folder / self.path.name
         folder.mkdir(parents=True, exist_ok=True)
-        cfg.dump(file)
+        self.dump(file)
         self._train(file, folder)
         if not result.is_file():
             raise SystemExit(f'error: {file} ended without writing {result}')
@@ -104,7 +112,8 @@ class Experiment:
         print(f'{folder}: begins, or goes on', flush=True)
         code = call([*python, *script, *more])
         if code:
-            raise SystemExit(f'error: {config} ended with code {code}. Call this again to go on.')
+            raise SystemExit(f'error: {config} ended with code {code}. What stands above says why; call this again to go '
+                             'on.')
 
 
 def parsed_options(flag: str, options: Sequence[str]) -> Dict[str, Any]:

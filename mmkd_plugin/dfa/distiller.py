@@ -1,6 +1,5 @@
 """``mmkd.FeatureAggregationDistiller``: Differentiable Feature Aggregation (Guan et al., ECCV 2020)."""
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
 import torch
@@ -40,7 +39,7 @@ SKIPS = ('student_detached', 'teacher', 'zeros')
 IN_SEARCH = ('gamma_st', 'gamma_ts', 'st_form', 'skip', 'whole_weight')
 IN_DISTILLATION = ('aggregation', 'distance', 'transfer')
 STRENGTH = tuple(field.name for field in fields(Distiller.Options))
-ARTEFACT = Path('search') / 'aggregation.json'
+ARTEFACT = 'search/aggregation.json'
 
 
 @MODELS.register_module()
@@ -152,8 +151,7 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         if aggregation in ABLATIONS:
             return [ablation_weights(aggregation, len(group.teacher), seed_of_group(self.options.seed, number))
                     for number, group in enumerate(self._found)]
-        if aggregation is None and surroundings.work_dir is not None:
-            aggregation = surroundings.work_dir / ARTEFACT
+        aggregation = surroundings.artefact(aggregation, ARTEFACT)
         content = read_aggregation(aggregation)
         return [*matching_weights(content, self._found, surroundings.teacher_identity, self.options.transfer, aggregation)]
 

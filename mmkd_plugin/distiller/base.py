@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..losses.batch import Batch
 from ..taps import TapInfo
+from ..utils.errors import DistillationError
 from .strength import Strength, StrengthOptions
 
 Features = Dict[str, Tensor]
@@ -27,6 +28,20 @@ class Surroundings:
     teacher: nn.Module
     teacher_identity: Mapping[str, str]
     work_dir: Optional[Path] = None
+
+    def artefact(self, given: Optional[str], default: str) -> Any:
+        """The file that a search has left: the one that is given, or the one in its place in the work dir.
+
+        Raises:
+            DistillationError: where none is given and there is none in that place.
+        """
+        if given is not None or self.work_dir is None:
+            return given
+        path = self.work_dir / default
+        if not path.is_file():
+            raise DistillationError(f'is not given, and there is no {path}', accepted='the path of a file that a search has '
+                                    'written', hint='To make it: python tools/search.py CONFIG --then-train')
+        return path
 
 
 class Distiller(nn.Module):

@@ -22,7 +22,7 @@ from .weights import NORMALISATIONS
 
 FORMAT = ArtefactFormat(
     'mmkd.process', 1, ('pathways', 'normalisation', 'bias', 'tau', 'unit', 'length', 'every', 'meta', 'importance'),
-    'the process.json that a search has written; modes without one: equal, constant, search')
+    'the process.json that `python tools/search.py CONFIG` writes; modes without one: equal, constant, search')
 SIDES = ('teacher', 'student', 'transform')
 
 

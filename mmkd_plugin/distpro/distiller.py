@@ -1,6 +1,5 @@
 """``mmkd.DistProDistiller``: pathways with an importance that changes over training (DistPro, ECCV 2022)."""
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
@@ -21,7 +20,7 @@ from ..losses import DISTANCES, KNOWN_DISTANCE, ValidArea, mask_padding_option, 
 from ..registry import MODELS
 from ..taps import TapInfo
 from ..taps.shapes import as_map, widened
-from ..utils.errors import DistillationError
+from ..utils.errors import DistillationError, under
 from ..utils.options import Block, Choice, Either, Flag, Kind, ListOf, Number, Text, option
 from .artefact import check_pathways, read_process, rename
 from .importance import Importance
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 MODES = ('process', 'final', 'equal', 'constant', 'search')
 AUTO = 'auto'
 DEFAULTS = dict(normalisation='biased_softmax', bias=1.0, tau=0.5)
-ARTEFACT = Path('search') / 'process.json'
+ARTEFACT = 'search/process.json'
 
 
 @dataclass(frozen=True)
@@ -162,14 +161,12 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         self.importance.path = self.path
         if self.options.mode not in ('process', 'final'):
             return
-        path: Any = self.options.process
-        if path is None and surroundings.work_dir is not None:
-            path = surroundings.work_dir / ARTEFACT
-        try:
+        with under('process'):
+            path = surroundings.artefact(self.options.process, ARTEFACT)
             process = read_process(path)
-            check_pathways(path, rename(process.pathways, self.options.pathway_map or {}), self.pathways)
-        except DistillationError as error:
-            raise error if error.path.startswith('pathway_map') else error.at('process') from None
+        renamed = rename(process.pathways, self.options.pathway_map or {})
+        with under('process'):
+            check_pathways(path, renamed, self.pathways)
         self.importance.process = process
         self._settle()
 

@@ -137,9 +137,13 @@ class Distillation(nn.Module):
         surroundings = Surroundings(student, self.teacher.model, self.teacher.identity, work_dir)
         for distiller in self.distillers.values():
             with under(distiller.path):
+                self._tap(student, distiller)  # a wrong address in the config comes before files that are missing
                 distiller.find_taps(surroundings)
-                self.student_taps.add(student, distiller.student_taps)
-                self.teacher.taps.add(self.teacher.model, distiller.teacher_taps)
+                self._tap(student, distiller)
+
+    def _tap(self, student: nn.Module, distiller: Distiller) -> None:
+        self.student_taps.add(student, distiller.student_taps)
+        self.teacher.taps.add(self.teacher.model, distiller.teacher_taps)
 
     @contextmanager
     def _naming_the_distiller(self) -> Iterator[None]:
@@ -148,5 +152,5 @@ class Distillation(nn.Module):
             yield
         except TapError as error:
             owners = [distiller.path for distiller in self.distillers.values()
-                      if error.address in (*distiller.student_taps, *distiller.teacher_taps)]
+                      if error.address in getattr(distiller, f'{error.role}_taps')]
             raise error.at(owners[0]) if owners else error from None

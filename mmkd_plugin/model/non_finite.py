@@ -37,7 +37,7 @@ class NonFiniteWatch:
                 if first is None or first.device != bad.device:
                     first = torch.full_like(bad, -1, dtype=torch.long)
                 self._first[role, address] = torch.where((first < 0) & bad, iteration, first)
-        if next(iter(self._first.values())).device.type == 'cpu':
+        if self._first and next(iter(self._first.values())).device.type == 'cpu':
             self.report()
 
     def report(self) -> None:

@@ -8,16 +8,19 @@ itself does not look at::
         hook=dict(optimizer=dict(type='Adam', lr=2e-3)),
         config=dict(train_cfg=dict(max_epochs=40), param_scheduler=None))
 """
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 from mmengine.config import Config
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.runner import Runner
 
 from ..registry import MODELS
 from ..utils.dataset_configs import innermost, rebuilt
-from ..utils.errors import DistillationError, under
+from ..utils.errors import DistillationError, check_known_keys, under
 from ..utils.options import Block, Either, Number, Options, option
 from .validation import SPLIT_TYPES, validation_part
 
@@ -47,6 +50,9 @@ class SearchConfig(Options):
         if 'type' in hook:
             raise DistillationError('follows from the type of the distiller', path='hook.type', given=hook['type'],
                                     accepted='the other options of the hook')
+        if 'out' in hook:
+            raise DistillationError('is where the training looks for the result', path='hook.out', given=hook['out'],
+                                    accepted='the other options of the hook')
         if hook.get('dataloader') is not None and self.split is not None:
             raise DistillationError('has no meaning beside hook.dataloader, which gives the validation images', path='split',
                                     given=self.split, accepted='None')
@@ -73,12 +79,15 @@ def derive_search(cfg: Config) -> Config:
     content: Dict[str, Any] = cfg.to_dict()
     with under('search'):
         search = _read(content.pop('search', None))
+        _check_keys(search.config or {}, content)
         content = _merged(content, search.config, 'config')
+        _check_unit(content)
     name, kind = _searched(content)
     distillers = content['model']['distillers']
     kept = {key: value for key, value in distillers[name].items() if key not in kind.not_in_search}
     with under('search'):
         distillers[name] = dict(_merged(kept, search.distiller, 'distiller'), mode='search')
+        _check_options(kind, distillers[name], search)
         _split(content, search)
     hooks = (search.config or {}).get('custom_hooks') or []
     content['custom_hooks'] = [dict(type=kind.search_hook, **(search.hook or {})), *hooks]
@@ -111,6 +120,28 @@ def _merged(content: Dict[str, Any], changes: Optional[Dict[str, Any]], key: str
         raise DistillationError(f'does not fit: {error}', path=key) from None
     merged: Dict[str, Any] = cfg.to_dict()
     return merged
+
+
+def _check_keys(changes: Dict[str, Any], content: Dict[str, Any]) -> None:
+    """Raises :class:`DistillationError` for a change of what neither the config nor the Runner knows."""
+    known = dict.fromkeys([*content, *(name for name in inspect.signature(Runner).parameters if name != 'cfg')])
+    check_known_keys('config', changes, known)
+
+
+def _check_unit(content: Dict[str, Any]) -> None:
+    """Raises :class:`DistillationError` for a length in epochs where the training counts iterations, or the other way."""
+    loop = content.get('train_cfg') or {}
+    if 'max_epochs' in loop and 'max_iters' in loop:
+        raise DistillationError('has two lengths: the training counts the other one', path='config.train_cfg', given=loop,
+                                accepted='max_epochs or max_iters, as the training has it; or _delete_=True and a type')
+
+
+def _check_options(kind: Any, distiller: Dict[str, Any], search: SearchConfig) -> None:
+    """Raises :class:`DistillationError` for options that the search's distiller or its hook does not take."""
+    with under('distiller'):
+        kind.Options.read({key: value for key, value in distiller.items() if key != 'type'})
+    with under('hook'):
+        MMENGINE_HOOKS.get(kind.search_hook).Options.read(search.hook or {})
 
 
 def _searched(content: Dict[str, Any]) -> Tuple[str, Any]:

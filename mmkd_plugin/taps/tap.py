@@ -21,7 +21,7 @@ class TapError(DistillationError):
 
     def __init__(self, tap: 'Tap', problem: str, *, accepted: str = '', hint: str = ''):
         super().__init__(f'{tap} {problem}', accepted=accepted, hint=hint)
-        self.address = tap.address
+        self.address, self.role = tap.address, tap.role
 
 
 class Tap:

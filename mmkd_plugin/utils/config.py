@@ -67,7 +67,7 @@ def find_config(reference: str, key: str) -> Path:
 def _not_found(reference: str, key: str, folder: Path, pattern: str, where: str) -> DistillationError:
     wanted = Path(reference.split('::')[-1])
     files = {path.name: path for path in sorted(folder.glob(pattern))} if folder.is_dir() else {}
-    nearest = get_close_matches(wanted.name, files, n=1, cutoff=0.3)
+    nearest = get_close_matches(wanted.name, files, n=1, cutoff=0.5)
     near = []
     if nearest:
         found = files[nearest[0]]

@@ -4,7 +4,7 @@ from difflib import get_close_matches
 from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 
 _NOT_SAID = object()
-MOST_LISTED = 20
+MOST_LISTED = 30
 
 
 class DistillationError(ValueError):
@@ -76,7 +76,7 @@ def nearest_names(value: Any, names: Iterable[str], count: int = 2) -> Sequence[
 
 def unknown_name(path: str, value: Any, names: Iterable[Any], hint: str = '',
                  problem: str = 'is not known') -> DistillationError:
-    """The error for a name that is none of ``names``; they are listed unless there are more than 20."""
+    """The error for a name that is none of ``names``; they are listed unless there are more than 30."""
     names = [str(name) for name in names]
     accepted = (', '.join(names) or 'nothing') if len(names) <= MOST_LISTED else ''
     return DistillationError(problem, path=path, given=value, accepted=accepted, nearest=nearest_names(value, names),

@@ -50,7 +50,8 @@ def _local_file(reference: str, key: str) -> Path:
     if not path.is_file():
         beside = [str(file) for file in path.parent.glob('*.pth')] if path.parent.is_dir() else []
         problem = 'is a folder, not a file' if path.is_dir() else f'was not found (working directory {Path.cwd()})'
-        raise DistillationError(problem, path=key, given=str(reference), nearest=nearest_names(path, beside, 1))
+        raise DistillationError(problem, path=key, given=str(reference), nearest=nearest_names(path, beside, 1),
+                                accepted='a path or an http(s) address')
     return path
 
 

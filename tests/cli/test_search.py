@@ -83,7 +83,7 @@ def test_both_stages_go_through_the_training_tool_each_in_its_folder(train):
 
 
 def test_what_is_finished_is_not_run_again_and_what_failed_is(train, capsys):
-    with pytest.raises(SystemExit, match='ended with code 3. Call this again to go on'):
+    with pytest.raises(SystemExit, match='ended with code 3. What stands above says why; call this again to go on'):
         both('model.distillers.distpro.process=none.json')
     assert len(calls()) == 2
     both()  # what only the training knows has changed: the search stays finished
@@ -150,7 +150,7 @@ def test_without_a_signal_the_exit_code_is_the_commands():
     (dict(config='mmkd_plugin::demo/distpr_pspnet_r18w32-r18w8-d8_demo-64x128.py'), 'Did you mean .*distpro_pspnet'),
     (dict(config=DEMO.format('mgd-amp')), 'search: is missing: the config describes no search'),
     (dict(cfg_options=['train_cfg.max_iters']), "--cfg-options: 'train_cfg.max_iters'. Accepted: KEY=VALUE"),
-    (dict(cfg_options=['search.hook.lr=fast']), 'ProcessSearchHook.lr: ')])
+    (dict(cfg_options=['search.hook.lr=fast']), 'search.hook.lr: ')])
 def test_what_is_wrong_is_said_before_anything_runs(train, options, text):
     one = Experiment(**{'config': DEMO.format('distpro'), 'train': train, **options})
     with pytest.raises(DistillationError, match=text):

@@ -218,7 +218,12 @@ def test_the_searched_distiller_may_stand_beside_others():
     (dict(hook=dict(dataloader=dict(batch_size=2))), 'search.split', 'no meaning beside hook.dataloader'),
     (dict(split=None), 'search.hook.dataloader', 'validation data that training does not see'),
     (dict(config=dict(param_scheduler=dict(gamma=0.1))), 'search.config', 'param_scheduler'),
-    (dict(distiller=['mode']), 'search.distiller', 'options of the distiller')])
+    (dict(distiller=['mode']), 'search.distiller', 'options of the distiller'),
+    (dict(hook=dict(intervall=2)), 'search.hook.intervall', "Did you mean 'interval'"),
+    (dict(hook=dict(lr='fast')), 'search.hook.lr', 'Accepted: a number >= 0'),
+    (dict(distiller=dict(tranforms='conv1')), 'search.distiller.tranforms', "Did you mean 'transforms'"),
+    (dict(config=dict(train_cgf=dict(max_iters=2))), 'search.config.train_cgf', "Did you mean 'train_cfg'"),
+    (dict(config=dict(train_cfg=dict(max_epochs=2))), 'search.config.train_cfg', 'max_epochs or max_iters')])
 def test_what_does_not_fit_is_named_by_its_key(change, path, text):
     cfg = shipped(DEMO.format('distpro'))
     if isinstance(change, dict):

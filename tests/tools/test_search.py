@@ -58,7 +58,7 @@ def test_one_command_searches_trains_and_goes_on_after_an_interruption(workplace
     stopped = search(workplace, DISTPRO, '--then-train', '--work-dir', 'run', '--cfg-options', *SHORT,
                      'optim_wrapper.type=NoOptimWrapper', 'search.config.optim_wrapper.type=OptimWrapper', check=False)
     assert stopped.returncode != 0
-    assert 'Call this again to go on' in stopped.stderr
+    assert 'call this again to go on' in stopped.stderr
     file = workplace / 'run/search/process.json'
     written = file.read_bytes()
     process = read_process(file)

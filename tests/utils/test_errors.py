@@ -31,7 +31,7 @@ def test_the_nearest_name_is_found_whatever_its_case():
 
 
 def test_many_names_are_not_listed():
-    assert 'Accepted' not in str(unknown_name('x', 'y', [f'name{number}' for number in range(21)]))
+    assert 'Accepted' not in str(unknown_name('x', 'y', [f'name{number}' for number in range(31)]))
 
 
 def test_an_unknown_key_may_have_advice_of_its_own():
