@@ -17,6 +17,7 @@ class TapError(DistillationError):
 
     Attributes:
         address: the tap's address; it tells whoever knows the distillers which of them wants this tap.
+        role: ``'student'`` or ``'teacher'``: whose tap it is.
     """
 
     def __init__(self, tap: 'Tap', problem: str, *, accepted: str = '', hint: str = ''):
