@@ -103,6 +103,7 @@ def test_P9_the_teacher_does_not_change(tmp_path):
     assert not teacher.training
 
 
+@pytest.mark.slow
 def test_the_teacher_stops_at_the_present_group_and_keeps_no_list_for_the_weights(tmp_path):
     calls, kept = [], []
 
@@ -124,6 +125,7 @@ def test_the_teacher_stops_at_the_present_group_and_keeps_no_list_for_the_weight
     assert calls == [2, 2, 3, 3], 'not before its turn'
 
 
+@pytest.mark.slow
 def test_the_file_says_what_was_found_and_distils(tmp_path):
     runner, _ = search_run(tmp_path / 'search')
     path = tmp_path / 'search' / 'aggregation.json'
@@ -144,6 +146,7 @@ def test_the_file_says_what_was_found_and_distils(tmp_path):
     assert set(losses[0]) == {'loss', 'student.loss', 'dfa.loss_layer3', 'dfa.loss_layer4'}
 
 
+@pytest.mark.slow
 def test_the_weights_are_in_the_log_as_they_go(tmp_path):
     runner, _ = search_run(tmp_path, searching(gamma_st='auto'))
     scalars = {name: log.current() for name, log in runner.message_hub.log_scalars.items()}

@@ -14,6 +14,8 @@ STAGES = ('backbone.layer2', 'backbone.layer3')
 SIZE, VALID = (64, 256), ((64, 40), (48, 64))
 RUNS = {**{f'distill, {form}': dfa('distill', STAGES, aggregation='average', distance=form) for form in DISTANCE_FORMS},
         **{f'search, {form}': dfa('search', STAGES, st_form=form) for form in ST_FORMS}}
+DEFAULTS = ('distill, mean', 'search, sq')
+EVERY_RUN = [run if run in DEFAULTS else pytest.param(run, marks=pytest.mark.slow) for run in RUNS]
 
 
 def detector(run, index=0, model=retinanet, **options):
@@ -46,7 +48,8 @@ def losses(model, inputs, samples):
     return {name: value for name, value in found.items() if name.startswith('dfa.')}
 
 
-@pytest.mark.parametrize(('run', 'index'), [*((run, 0) for run in RUNS), *((f'search, {form}', 1) for form in ST_FORMS)])
+@pytest.mark.parametrize('index', [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('run', EVERY_RUN)
 def test_pixels_of_the_padding_change_no_loss(run, index):
     model = detector(run, index)
     inputs, other, samples = padded_batch()
@@ -57,7 +60,7 @@ def test_pixels_of_the_padding_change_no_loss(run, index):
         torch.testing.assert_close(after[name], value, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize('run', RUNS)
+@pytest.mark.parametrize('run', EVERY_RUN)
 def test_with_the_mask_off_the_padding_counts(run):
     model = detector(run, mask_padding=False)
     inputs, other, samples = padded_batch()
@@ -88,7 +91,7 @@ def changed_where_nothing_counts(features, mask, given):
             for name, feature in features.items()}
 
 
-@pytest.mark.parametrize('run', RUNS)
+@pytest.mark.parametrize('run', EVERY_RUN)
 def test_features_of_the_padding_have_no_part_and_no_gradient(run):
     model = detector(run)
     inputs, _, samples = padded_batch()
@@ -120,7 +123,7 @@ def test_beta_does_not_see_the_padding_of_the_students_distance():
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.parametrize('run', ['distill, mean', 'search, sq'])
+@pytest.mark.parametrize('run', DEFAULTS)
 def test_segmentation_is_masked_only_where_asked_for(run):
     for mask_padding in (None, True):
         model = detector(run, model=pspnet, mask_padding=mask_padding)
@@ -135,7 +138,7 @@ def test_segmentation_is_masked_only_where_asked_for(run):
 
 
 @pytest.mark.parametrize('valid', [VALID, (SIZE, SIZE)], ids=['padded', 'not padded'])
-@pytest.mark.parametrize('run', ['distill, mean', 'search, sq'])
+@pytest.mark.parametrize('run', DEFAULTS)
 def test_sync_bn_is_refused_whether_a_batch_is_padded_or_not(run, valid):
     model = detector(run)
     for group in model.distillation.dfa.groups:

@@ -138,6 +138,7 @@ def test_the_whole_student_may_be_trained_beside():
     assert student <= reached(model, found['whole.loss'])
 
 
+@pytest.mark.slow
 def test_a_search_with_another_resolution():
     model, search = searching(classifier, 0, [('backbone.layer3', 'backbone.layer2')], resize=True)
     ts, st = losses(model)
@@ -161,6 +162,7 @@ def test_P8_the_betas_of_other_groups_do_not_matter():
         assert not torch.equal(before[0], losses(model)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('gammas', 'still'), [(dict(gamma_ts=0), lambda stage: stage > 3),
                                                (dict(gamma_st=0), lambda stage: stage <= 3)])
 def test_P12_without_one_path_its_part_of_the_student_does_not_move(gammas, still):
@@ -188,6 +190,7 @@ def test_P15_the_last_groups_path_is_the_head_alone():
     torch.testing.assert_close(ts, expected)
 
 
+@pytest.mark.slow
 def test_the_injection_is_activated_where_the_next_stage_expects_that_and_not_where_it_does_not():
     model, _ = searching(classifier, 0)
     entering = []

@@ -9,6 +9,7 @@ from mmkd_plugin.dfa import AggregationSearchHook
 from mmkd_plugin.utils.errors import DistillationError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('model', 'hooks', 'message'), [
     (searching(), [dict(type='mmkd.AggregationSearchHook')],
      'AggregationSearchHook.dataloader: is missing: the search needs validation data that training does not see. Accepted'),

@@ -90,6 +90,7 @@ def test_T18_warm_up_of_the_imagenet_recipe():
     assert {epoch: rates[epoch] for epoch in expected} == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_matching_is_that_of_the_students_and_teachers_evaluation_features(tmp_path):
     model_cfg = distilled(classifier(), mgd=mgd('backbone.layer4@preact'))
     kept = {}
