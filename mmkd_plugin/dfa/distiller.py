@@ -25,7 +25,7 @@ from ..utils.errors import DistillationError, under
 from ..utils.isolation import evaluation_mode
 from ..utils.options import Choice, Either, Flag, Number, Text, option
 from .aggregation import ABLATIONS, ablation_weights, seed_of_group
-from .artefact import matching_weights, read_aggregation
+from .artefact import FORMAT, matching_weights, read_aggregation
 from .bridge import DISTANCE_FORMS, ST_FORMS, directional_distance, feature_distance, group_weights
 from .connectors import CONNECTOR_NORMS, ConnectedGroup
 from .groups import LayerGroup, check_order, find_groups
@@ -151,7 +151,7 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         if aggregation in ABLATIONS:
             return [ablation_weights(aggregation, len(group.teacher), seed_of_group(self.options.seed, number))
                     for number, group in enumerate(self._found)]
-        aggregation = surroundings.artefact(aggregation, ARTEFACT)
+        aggregation = surroundings.artefact(aggregation, ARTEFACT, FORMAT.instead)
         content = read_aggregation(aggregation)
         return [*matching_weights(content, self._found, surroundings.teacher_identity, self.options.transfer, aggregation)]
 

@@ -29,8 +29,13 @@ class Surroundings:
     teacher_identity: Mapping[str, str]
     work_dir: Optional[Path] = None
 
-    def artefact(self, given: Optional[str], default: str) -> Any:
+    def artefact(self, given: Optional[str], default: str, accepted: str) -> Any:
         """The file that a search has left: the one that is given, or the one in its place in the work dir.
+
+        Args:
+            given: what the config says.
+            default: the place in the work dir.
+            accepted: what may be given, in words.
 
         Raises:
             DistillationError: where none is given and there is none in that place.
@@ -39,8 +44,7 @@ class Surroundings:
             return given
         path = self.work_dir / default
         if not path.is_file():
-            raise DistillationError(f'is not given, and there is no {path}', accepted='the path of a file that a search has '
-                                    'written', hint='To make it: python tools/search.py CONFIG --then-train')
+            raise DistillationError(f'is not given, and there is no {path}', accepted=accepted)
         return path
 
 

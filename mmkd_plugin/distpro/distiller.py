@@ -22,7 +22,7 @@ from ..taps import TapInfo
 from ..taps.shapes import as_map, widened
 from ..utils.errors import DistillationError, under
 from ..utils.options import Block, Choice, Either, Flag, Kind, ListOf, Number, Text, option
-from .artefact import check_pathways, read_process, rename
+from .artefact import FORMAT, check_pathways, read_process, rename
 from .importance import Importance
 from .pathway_gradients import PathwayGradients
 from .pathways import CONNECTIONS, make_pathways, name_pathways
@@ -162,7 +162,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         if self.options.mode not in ('process', 'final'):
             return
         with under('process'):
-            path = surroundings.artefact(self.options.process, ARTEFACT)
+            path = surroundings.artefact(self.options.process, ARTEFACT, FORMAT.instead)
             process = read_process(path)
         renamed = rename(process.pathways, self.options.pathway_map or {})
         with under('process'):

@@ -97,7 +97,7 @@ def test_a_missing_teacher_is_one_error_with_the_key(workplace):
     done = call(ROOT / 'tools/train.py', CONFIG, '--work-dir', 'none', *short('model.teacher.checkpoint=none.pth'),
                 cwd=workplace, check=False)
     assert done.stderr.strip().splitlines()[-1].startswith(
-        "error: model.teacher.checkpoint: file 'none.pth' not found")
+        "error: model.teacher.checkpoint: 'none.pth' was not found")
 
 
 def test_a_mistyped_type_is_one_error_with_the_nearest(workplace):
