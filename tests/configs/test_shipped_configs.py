@@ -26,6 +26,8 @@ from mmkd_plugin.utils.errors import DistillationError
 from mmkd_plugin.utils.launch import replace_sync_bn
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow  # every shipped config is built: minutes
+
 ROOT = REPOSITORY / 'configs'
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
 DISTPRO, DFA = 'mmkd.DistProDistiller', 'mmkd.FeatureAggregationDistiller'
