@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow  # two processes are started
 WORKER = Path(__file__).parent / 'distributed_worker.py'
 
 

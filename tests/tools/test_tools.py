@@ -14,6 +14,7 @@ from PIL import Image
 from mmkd_plugin.datasets.demo_scenes import write_demo_data
 from mmkd_plugin.utils.launch import replace_sync_bn
 
+pytestmark = pytest.mark.slow  # whole trainings in processes of their own
 ROOT = Path(__file__).resolve().parents[2]
 UPSTREAM = Path(mmseg.__file__).parent / '.mim' / 'tools'
 CONFIG = ROOT / 'configs/demo/mgd-amp_pspnet_r18w32-r18w8-d8_demo-64x128.py'
