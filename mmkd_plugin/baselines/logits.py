@@ -40,7 +40,7 @@ class LogitsDistiller(PairedDistiller):
     def __init__(self, **options: Any):
         super().__init__(**options)
         self.pair = self.pairs[0]
-        self.valid_area = ValidArea(True, self.options.ignore_index)
+        self.valid_area = ValidArea(True, self.options.ignore_index, optional=False)
 
     def prepare(self, student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo]) -> None:
         ours, theirs = student[self.pair.student], teacher[self.pair.teacher]

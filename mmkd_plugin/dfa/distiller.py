@@ -241,8 +241,5 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
 
     def _cells(self, batch: Batch, feature: Tensor) -> Optional[Tensor]:
         """The cells of a feature (B, C, H, W) that count: (B, 1, H, W) bool, or None for all."""
-        if self.valid_area.acts(batch) and any(isinstance(module, nn.SyncBatchNorm) for module in self.groups.modules()):
-            # Of every batch, padded or not: all ranks have to end here, not one of them.
-            raise DistillationError('cannot leave out padding', path='connector_norm', given='SyncBN',
-                                    accepted="'BN', None, or mask_padding=False")
+        self.valid_area.refuse_norms_over_ranks(batch, self.groups, 'connector_norm', "'BN', None")
         return self.valid_area.cells(batch, map_size(feature))

@@ -19,7 +19,7 @@ from ..distiller import (
 from ..losses import DISTANCES, KNOWN_DISTANCE, ValidArea, mask_padding_option, measure
 from ..registry import MODELS
 from ..taps import TapInfo
-from ..taps.shapes import as_map, widened
+from ..taps.shapes import as_map, map_size, widened
 from ..utils.errors import DistillationError, under
 from ..utils.options import Block, Choice, Either, Flag, Kind, ListOf, Number, Text, option
 from .artefact import FORMAT, check_pathways, read_process, rename
@@ -227,33 +227,22 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         chosen = {index: self.pathways[index] for index in (range(len(self.pathways)) if indices is None else indices)}
         sources = _maps(student, [pathway.student for pathway in chosen.values()])
         targets = _maps(teacher, [pathway.teacher for pathway in chosen.values()])
-        self._refuse_norms_over_ranks(batch)
-        valid: Dict[Tuple[int, int], Optional[Tensor]] = {}
-        for feature in (*sources.values(), *targets.values()):
-            size = _size(feature)
-            if size not in valid:
-                valid[size] = self.valid_area.cells(batch, size)
+        self.valid_area.refuse_norms_over_ranks(batch, self.transforms, 'transforms', 'batch norms of each rank alone (no '
+                                                '`sync_bn` in the config)')
         losses = []
         for index, pathway in chosen.items():
             source, target = sources[pathway.student], targets[pathway.teacher]
             if gradients is not None:
                 source = gradients.watch_input(index, source)
-            ours, theirs = valid[_size(source)], valid[_size(target)]
+            ours, theirs = (self.valid_area.cells(batch, map_size(feature)) for feature in (source, target))
             cells = None if ours is None or theirs is None else valid_cells(ours, theirs)
-            moved = apply_transform(self.transforms[index], pathway.transform, source, _size(target), cells)
+            moved = apply_transform(self.transforms[index], pathway.transform, source, map_size(target), cells)
             if moved.shape != target.shape:  # a distance would broadcast it
                 raise DistillationError(f'gives {tuple(moved.shape)}', path='transforms', given=pathway.transform,
                                         accepted=f'the shape of {pathway.teacher}, {tuple(target.shape)}')
             loss = measure(self.distance, moved, target, None if cells is None else cells[1])
             losses.append(loss if gradients is None else gradients.watch_loss(index, loss))
         return losses
-
-    def _refuse_norms_over_ranks(self, batch: Batch) -> None:
-        # Of every batch, padded or not: all ranks have to end here, not one of them.
-        kinds = {type(module).__name__ for module in self.transforms.modules()}
-        if self.valid_area.acts(batch) and any('SyncBatchNorm' in kind for kind in kinds):
-            raise DistillationError('cannot leave out padding', path='transforms', given='SyncBN', accepted='batch norms of '
-                                    'each rank alone (no `sync_bn` in the config), or mask_padding=False')
 
     def sources(self, student: Features) -> List[Tensor]:
         """What the transforms get, for each of ``student_taps``: (B, C_s, h, w), in float32 at least."""
@@ -271,8 +260,3 @@ def _maps(features: Features, taps: Iterable[str]) -> Features:
 
 def _different(taps: Iterable[str]) -> List[str]:
     return list(dict.fromkeys(taps))
-
-
-def _size(feature: Tensor) -> Tuple[int, int]:
-    height, width = feature.shape[2:]
-    return height, width

@@ -13,7 +13,7 @@ from mmengine.registry import Registry
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..losses import masked_norm
+from ..losses import masked_norm, takes_valid
 from ..taps.shapes import resize
 from ..utils.errors import DistillationError
 from ..utils.options import Choice, Kind
@@ -226,7 +226,7 @@ def apply_transform(transform: nn.Module, name: str, feature: Tensor, size: Size
     moved: Tensor
     if valid is None:
         moved = transform(feature, size)
-    elif 'valid' not in inspect.signature(transform.forward).parameters:
+    elif not takes_valid(type(transform).forward):
         raise DistillationError('takes no `valid`, so it cannot leave out padding', path='transforms', given=name,
                                 accepted='forward(feature, size, valid), or mask_padding=False')
     else:

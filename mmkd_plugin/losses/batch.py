@@ -1,6 +1,6 @@
 """What a loss may know about a batch besides features."""
-from dataclasses import dataclass
-from typing import Any, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Dict, Hashable, Optional, Tuple
 
 from torch import Tensor
 
@@ -13,10 +13,12 @@ class Batch:
         inputs: (B, C, H, W), the student's normalised images.
         data_samples: ground truth and meta of each image, as the student's preprocessor left them.
         iteration: global iteration, counted from 0 and across resumes.
+        masks: what :class:`~mmkd_plugin.losses.valid_area.ValidArea` has found of it, for the next that asks.
     """
     inputs: Tensor
     data_samples: Any
     iteration: int
+    masks: Dict[Hashable, Optional[Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def image_size(self) -> Tuple[int, int]:

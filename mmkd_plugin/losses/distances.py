@@ -1,5 +1,6 @@
 """Distances between a student's and a teacher's feature of one shape: scalars, the gradient reaches the student only."""
 import inspect
+from functools import cache
 from typing import Callable, List, Optional, Sequence
 
 import torch.nn.functional as F
@@ -95,10 +96,16 @@ def measure(distance: Distance, student: Tensor, teacher: Tensor, valid: Optiona
     """
     if valid is None:
         return distance(student, teacher)
-    if 'valid' not in inspect.signature(distance).parameters:
+    if not takes_valid(distance):
         raise DistillationError(f'{distance.__name__} takes no `valid`, so it cannot leave out padding', path='distance',
                                 accepted='a function (student, teacher, valid), or mask_padding=False')
     return distance(student, teacher, valid=valid)
+
+
+@cache
+def takes_valid(function: Callable[..., Tensor]) -> bool:
+    """Whether a distance, or the forward of a transform, has an argument ``valid``."""
+    return 'valid' in inspect.signature(function).parameters
 
 
 def halving_weights(stages: int) -> List[float]:

@@ -26,22 +26,25 @@ class ValidArea:
             (``gt_sem_seg`` equal to ``ignore_index``) do not count. False: everything counts. None: True for detection
             (data samples with ``gt_instances``), False otherwise.
         ignore_index: label of unlabelled pixels, where the data samples do not say it.
+        optional: whether a user can switch it off, with ``mask_padding=False``; for messages.
 
     What counts as padding is what the data preprocessor adds to make a batch. A ``Pad`` transform in the pipeline makes the
     image itself larger (``img_shape``), and what it adds counts.
     """
 
-    def __init__(self, mask_padding: Optional[bool], ignore_index: int = 255):
-        self.mask_padding, self.ignore_index = mask_padding, ignore_index
+    def __init__(self, mask_padding: Optional[bool], ignore_index: int = 255, optional: bool = True):
+        self.mask_padding, self.ignore_index, self.optional = mask_padding, ignore_index, optional
 
     def acts(self, batch: Batch) -> bool:
         """Whether batches of this kind are masked. Raises :class:`DistillationError` where they should be but cannot."""
         samples = batch.data_samples
         if not isinstance(samples, (list, tuple)) or not samples:  # a tensor has no truth
             if self.mask_padding:
-                raise DistillationError(f'does not go with data samples that are a {type(samples).__name__}',
-                                        path='mask_padding', given=True,
-                                        accepted='a list with one for each image, or mask_padding=False')
+                problem, accepted = f'that are a {type(samples).__name__}', 'a list with one for each image'
+                if self.optional:
+                    raise DistillationError(f'does not go with data samples {problem}', path='mask_padding', given=True,
+                                            accepted=f'{accepted}, or mask_padding=False')
+                raise DistillationError(f'the data set gives data samples {problem}', accepted=accepted)
             return False
         return is_detection(samples) if self.mask_padding is None else self.mask_padding
 
@@ -49,10 +52,32 @@ class ValidArea:
         """The valid cells of a feature of resolution (h, w): (B, 1, h, w) bool, or None where all are.
 
         A cell is valid if its centre lies in the image and in no ignored box, and its label (the nearest) is known. No value
-        of the device is waited for.
+        of the device is waited for. It is found once for a batch and a resolution, whoever asks.
         """
         if not self.acts(batch):
             return None
+        key = size, self.ignore_index
+        if key not in batch.masks:
+            batch.masks[key] = self._cells(batch, size)
+        return batch.masks[key]
+
+    def refuse_norms_over_ranks(self, batch: Batch, norms: nn.Module, path: str, accepted: str) -> None:
+        """Raises :class:`DistillationError` where a SyncBN would have to leave padding out, which only each rank knows.
+
+        It does so for every batch of a kind that is masked, padded or not: all ranks have to end here, not one of them.
+
+        Args:
+            batch: the batch at hand.
+            norms: the module whose norms are looked at.
+            path: the option they come from.
+            accepted: what it may be instead.
+        """
+        # By name: mmcv has one of its own.
+        if self.acts(batch) and any('SyncBatchNorm' in type(module).__name__ for module in norms.modules()):
+            raise DistillationError('cannot leave out padding', path=path, given='SyncBN',
+                                    accepted=f'{accepted}, or mask_padding=False')
+
+    def _cells(self, batch: Batch, size: Tuple[int, int]) -> Optional[Tensor]:
         samples = batch.data_samples
         mask = _inside_images(batch, size)
         labels = pixel_labels(samples)

@@ -123,16 +123,13 @@ class MatchingGuidedDistiller(PairedDistiller):
         return f'{self.options.reducer}, {super().describe()}'
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
+        self.valid_area.refuse_norms_over_ranks(batch, self.stages, 'norm', "'GN', 'BN', 'IN', None")
         losses = {}
         for number, ((student_tap, teacher_tap), stage) in enumerate(zip(self.pairs, self.matched_stages())):
             source = as_map(student[student_tap]).float()
             # Reduced in the teacher's own precision: choosing is exact in any, and only the result is widened.
             feature = resize(as_map(teacher[teacher_tap]), source.shape[2:])
             target, margin = self._target(stage, feature, number, batch.iteration)
-            if isinstance(stage.norm, nn.SyncBatchNorm) and self.valid_area.acts(batch):
-                # Of every batch, padded or not: all ranks have to end here, not one of them.
-                raise DistillationError('cannot leave out padding', path='norm', given='SyncBN',
-                                        accepted="'GN', 'BN', 'IN', None, or mask_padding=False")
             valid = self.valid_area.cells(batch, map_size(source))
             loss = partial_l2(masked_norm(stage.norm, source, valid), target.float(), margin)
             losses[f'loss_{stage.name}'] = self._reduce(loss, valid, batch) * self.stage_weights[number]

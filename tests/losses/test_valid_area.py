@@ -196,3 +196,19 @@ def test_what_cannot_be_masked_is_refused():
     assert ValidArea(None).cells(Batch(torch.zeros(1, 3, 8, 8), dict(sup=[]), 0), (4, 4)) is None
     with pytest.raises(DistillationError, match="mask_padding: 'yes'. Accepted: True or False, or None"):
         detector(l2=dict(DISTILLERS['l2'], mask_padding='yes'))
+
+
+def test_a_mask_is_made_once_for_a_batch_and_a_resolution():
+    inputs, samples = padded_batch()
+    given = Batch(inputs, samples, 0)
+    mask = ValidArea(None).cells(given, (8, 32))
+    assert ValidArea(True).cells(given, (8, 32)) is mask
+    assert ValidArea(None).cells(given, (4, 16)) is not mask
+    assert ValidArea(False).cells(given, (8, 32)) is None
+    assert ValidArea(None).cells(Batch(inputs, samples, 1), (8, 32)) is not mask
+
+
+def test_where_it_cannot_be_switched_off_the_message_does_not_say_so():
+    with pytest.raises(DistillationError, match='the data set gives data samples that are a dict. Accepted: a list') as caught:
+        ValidArea(True, optional=False).cells(Batch(torch.zeros(1, 3, 8, 8), dict(sup=[]), 0), (4, 4))
+    assert 'mask_padding' not in str(caught.value)
