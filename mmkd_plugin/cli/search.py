@@ -14,6 +14,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from ..search.derive import derive_search, work_dir_of
 from ..utils.config import find_config
 from ..utils.errors import DistillationError
+from ..utils.launch import check_types
 
 FINISHED = 'finished'
 """A file in the work dir of a stage that has come to its end: its config."""
@@ -52,6 +53,7 @@ class Experiment:
         """The config of the training, with its overrides and its work dir."""
         cfg = Config.fromfile(self.path)
         cfg.merge_from_dict(parsed_options('--cfg-options', self.cfg_options))
+        check_types(cfg._cfg_dict)
         cfg.work_dir = str(self.work_dir or work_dir_of(cfg))
         return cfg
 

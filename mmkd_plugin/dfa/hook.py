@@ -96,13 +96,16 @@ class AggregationSearchHook(StatefulHook):
 
     def before_train(self, runner: Runner) -> None:
         self._distiller = self.run.begin(runner, FeatureAggregationDistiller)
-        self._search = start_search(self._distiller, self.options.optimizer, self.options.regularisation)
+        with under(self._distiller.path):
+            self._search = start_search(self._distiller, self.options.optimizer, self.options.regularisation)
         names = {index: group.name for index, group in enumerate(self._search.groups) if group.searched}
-        self._phases = phases_of(names, runner.max_iters, self.options.iterations, self.options.weights_first)
+        with under(KEY):
+            self._phases = phases_of(names, runner.max_iters, self.options.iterations, self.options.weights_first)
         phases = [[phase.group, phase.begin, phase.end, phase.beta_begin] for phase in self._phases]
         saved = self.run.resume(dict(self._how(), phases=phases))
         if saved is not None:
-            self._search.load(saved)
+            with under(KEY):
+                self._search.load(saved)
         self.run.open(start=beta_steps_before(self._phases, runner.iter))
         print_log(f'search of {len(names)} groups: ' + ', '.join(
             f'{names[phase.group]} in iterations {phase.begin + 1} to {phase.end}' for phase in self._phases),
@@ -116,7 +119,8 @@ class AggregationSearchHook(StatefulHook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         phase = self._phase(runner)
-        self.search.enter(phase.group)
+        with under(KEY):
+            self.search.enter(phase.group)
         if runner.iter == phase.begin:
             self._note(runner.iter)
         if runner.iter < phase.beta_begin:
@@ -217,7 +221,7 @@ def start_search(distiller: FeatureAggregationDistiller, optimizer: Dict[str, An
     if not any(group.searched for group in groups):
         names = ', '.join(group.name for group in groups)
         raise DistillationError(f'has one layer of the teacher in every group ({names}); there is nothing to search',
-                                path=f'{distiller.path}.pairs', accepted='a stage of several blocks, of which '
+                                path='pairs', accepted='a stage of several blocks, of which '
                                 f'every={distiller.options.every} leaves more than one')
     gammas = Gammas(distiller.options.gamma_st, distiller.options.gamma_ts)
     distiller.search = AggregationSearch(groups, gammas, optimizer, regularisation)

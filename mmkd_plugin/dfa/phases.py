@@ -4,8 +4,6 @@ from typing import Dict, List, Optional, Sequence, Union
 
 from ..utils.errors import DistillationError
 
-KEY = 'AggregationSearchHook.iterations'
-
 
 @dataclass(frozen=True)
 class Phase:
@@ -39,8 +37,8 @@ def phases_of(names: Dict[int, str], total: int, iterations: Union[int, Sequence
     """
     if iterations is None:
         if total < len(names):
-            raise DistillationError(f'the run has {total} iterations for {len(names)} groups to search '
-                                    f'({", ".join(names.values())})', path='train_cfg',
+            raise DistillationError(f'the run has {total} iterations (train_cfg) for {len(names)} groups to search '
+                                    f'({", ".join(names.values())})', path='iterations',
                                     accepted='one for each at least; hundreds are needed')
         lengths = [total // len(names)] * len(names)
         lengths[-1] += total - sum(lengths)
@@ -48,10 +46,10 @@ def phases_of(names: Dict[int, str], total: int, iterations: Union[int, Sequence
         lengths = list(iterations) if isinstance(iterations, Sequence) else [iterations] * len(names)
     if len(lengths) != len(names):
         raise DistillationError(f'has {len(lengths)} numbers for {len(names)} groups with more than one layer '
-                                f'({", ".join(names.values())})', path=KEY)
+                                f'({", ".join(names.values())})', path='iterations')
     if sum(lengths) != total:
         raise DistillationError(f'the phases take {sum(lengths)} iterations ({" + ".join(map(str, lengths))} for '
-                                f'{", ".join(names.values())}), the run has {total} (train_cfg)', path=KEY,
+                                f'{", ".join(names.values())}), the run has {total} (train_cfg)', path='iterations',
                                 accepted='the same in both')
     phases: List[Phase] = []
     begin = 0

@@ -112,14 +112,14 @@ class AggregationSearch:
     def _build_optimizer(self) -> torch.optim.Optimizer:
         kind = self._optimizer_cfg['type']
         if OPTIMIZERS.get(kind) is None:
-            raise unknown_name('AggregationSearchHook.optimizer.type', kind, OPTIMIZERS.module_dict)
+            raise unknown_name('optimizer.type', kind, OPTIMIZERS.module_dict)
         try:
             optimizer: torch.optim.Optimizer = OPTIMIZERS.build({**self._optimizer_cfg, 'params': [self.group.beta]})
         except (TypeError, KeyError, ValueError) as error:
-            raise DistillationError(f'cannot be built: {error}', path='AggregationSearchHook.optimizer',
+            raise DistillationError(f'cannot be built: {error}', path='optimizer',
                                     given=self._optimizer_cfg) from None
         if isinstance(optimizer, torch.optim.LBFGS):
-            raise DistillationError('looks at the loss several times a step', path='AggregationSearchHook.optimizer.type',
+            raise DistillationError('looks at the loss several times a step', path='optimizer.type',
                                     given=kind, accepted="one that takes a gradient, e.g. 'Adam'")
         self._optimizer = optimizer
         return optimizer

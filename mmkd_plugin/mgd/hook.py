@@ -20,6 +20,8 @@ from ..utils.options import Block, Either, Flag, Kind, ListOf, Number, Text, opt
 from .distiller import MatchingGuidedDistiller, StageStatistics
 from .update_data import evaluation_view_of_training_data
 
+KEY = 'MatchingUpdateHook'
+
 
 @dataclass(frozen=True)
 class Interval(Kind):
@@ -72,7 +74,7 @@ class MatchingUpdateHook(Hook):
         seed: int = option(Number(least=0, whole=True), 0, 'of the order of the images')
 
     def __init__(self, **given: Any):
-        with under('MatchingUpdateHook'):
+        with under(KEY):
             self.options = self.Options.read(given)
         self._built: Optional[DataLoader[Any]] = None  # the data set is read once; workers do not outlive an update
 
@@ -145,20 +147,20 @@ class MatchingUpdateHook(Hook):
         matching = {name: distiller for name, distiller in distillation_of(runner).distillers.items()
                     if isinstance(distiller, MatchingGuidedDistiller)}
         if not matching:
-            raise DistillationError("finds no distiller of type 'mmkd.MatchingGuidedDistiller' in the model",
-                                    path='MatchingUpdateHook')
+            raise DistillationError("finds no distiller of type 'mmkd.MatchingGuidedDistiller' in the model", path=KEY)
         for name in self.options.distillers or ():
             if name not in matching:
-                raise unknown_name('MatchingUpdateHook.distillers', name, matching)
+                raise unknown_name(f'{KEY}.distillers', name, matching)
         return {name: matching[name] for name in self.options.distillers or matching}
 
     def _loader(self, runner: Runner) -> 'DataLoader[Any]':
         if self._built is None:
-            cfg = self.options.dataloader or evaluation_view_of_training_data(runner.cfg)
+            with under(KEY):
+                cfg = self.options.dataloader or evaluation_view_of_training_data(runner.cfg)
             self._built = Runner.build_dataloader(copy.deepcopy(cfg), seed=self.options.seed)
         images: Any = self._built.dataset  # torch's type has no length: not every data set has one, those of mm do
         if len(images) == 0:
-            raise DistillationError('the data set is empty', path='MatchingUpdateHook.dataloader')
+            raise DistillationError('the data set is empty', path=f'{KEY}.dataloader')
         return self._built
 
 

@@ -7,7 +7,6 @@ from ..utils.dataset_configs import DatasetConfig, innermost, is_innermost, rebu
 from ..utils.errors import DistillationError
 
 Pipeline = List[Dict[str, Any]]
-KEY = 'MatchingUpdateHook.dataloader'
 
 
 def evaluation_view_of_training_data(cfg: Mapping[str, Any]) -> Dict[str, Any]:
@@ -19,11 +18,11 @@ def evaluation_view_of_training_data(cfg: Mapping[str, Any]) -> Dict[str, Any]:
     train, val = cfg.get('train_dataloader'), cfg.get('val_dataloader') or cfg.get('test_dataloader')
     if not isinstance(train, dict) or not isinstance(val, dict):
         raise DistillationError('is missing: the config has no train_dataloader and val_dataloader to derive one from',
-                                path=KEY, accepted="a loader's config")
+                                path='dataloader', accepted="a loader's config")
     pipelines = [one['pipeline'] for one in innermost(val['dataset'], lambda cfg: is_innermost(cfg) or 'pipeline' in cfg)
                  if 'pipeline' in one]
     if not pipelines:
-        raise DistillationError("is missing: val_dataloader's data set has no pipeline", path=KEY,
+        raise DistillationError("is missing: val_dataloader's data set has no pipeline", path='dataloader',
                                 accepted="a loader's config")
     keep = {key: value for key, value in val.items() if key not in ('dataset', 'sampler', 'batch_sampler', 'drop_last')}
     # Workers that outlive an update would hold memory for nothing.

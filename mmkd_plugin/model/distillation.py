@@ -129,7 +129,7 @@ class Distillation(nn.Module):
                     if isinstance(distiller, WrapsForward) and distiller.wraps]
         if wrapping and len(self.distillers) > 1:
             others = ', '.join(name for name in self.distillers if name != wrapping[0])
-            raise DistillationError(f'injects features into the student; what {others} would compare are not the features '
+            raise DistillationError(f"changes the student's forward; what {others} would compare are not the features "
                                     'of one forward', path=f'model.distillers.{wrapping[0]}',
                                     accepted='this distiller alone')
 

@@ -129,8 +129,9 @@ def build_teacher(cfg: Mapping[str, Any]) -> Teacher:
         if options.overrides:
             _apply_overrides(config, options.overrides)
         model = _build_model(config)
+        if checkpoint is not None:
+            load_teacher_weights(model, checkpoint)
     if checkpoint is not None:
-        load_teacher_weights(model, checkpoint)
         print_log(f'teacher: {type(model).__name__} with the weights of {checkpoint}', 'current')
     own_input = config.model.get('data_preprocessor') is not None
     if not own_input:

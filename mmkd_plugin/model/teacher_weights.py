@@ -9,7 +9,7 @@ from torch import nn
 from ..utils.errors import DistillationError
 from ..utils.files import load_weights
 
-KEY = 'model.teacher.checkpoint'
+KEY = 'checkpoint'
 
 
 def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
@@ -26,7 +26,7 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
     if missing:
         raise _not_covered(checkpoint, model, 'Missing', missing, len(wanted))
     if result.unexpected_keys:
-        print_log(f'{KEY}: {len(result.unexpected_keys)} weights of the file are not in the teacher and are not used '
+        print_log(f'teacher: {len(result.unexpected_keys)} weights of the file are not in the teacher and are not used '
                   f'({", ".join(result.unexpected_keys[:3])}, ...)', 'current')
 
 

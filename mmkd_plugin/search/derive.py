@@ -27,6 +27,11 @@ from .validation import SPLIT_TYPES, validation_part
 FOLDER = 'search'
 """Of a search, in the work dir of the training it is for."""
 DEFAULT_SPLIT = 0.8  # that of mmkd.SplitDataset
+DECIDED = dict(
+    work_dir='--work-dir of tools/search.py', val_cfg='nothing: the student of a search is not to be used',
+    val_dataloader='nothing, or hook.dataloader for the images the search validates on',
+    val_evaluator='nothing: the student of a search is not to be used')
+"""Keys that a search sets by itself, and what may be used instead."""
 ACCEPTED = "a dict with split, hook, distiller and config; an empty one searches with the training's own schedule"
 
 
@@ -53,6 +58,9 @@ class SearchConfig(Options):
         if 'out' in hook:
             raise DistillationError('is where the training looks for the result', path='hook.out', given=hook['out'],
                                     accepted='the other options of the hook')
+        for key, value in (self.config or {}).items():
+            if key in DECIDED:
+                raise DistillationError('is decided by the search', path=f'config.{key}', given=value, accepted=DECIDED[key])
         if hook.get('dataloader') is not None and self.split is not None:
             raise DistillationError('has no meaning beside hook.dataloader, which gives the validation images', path='split',
                                     given=self.split, accepted='None')
@@ -62,9 +70,10 @@ def derive_search(cfg: Config) -> Config:
     """The config of the search that a training's config describes under ``search``.
 
     It trains the same model on a part of the training set, with the distiller in ``mode='search'`` and the distiller's
-    search hook as the only custom hook (beside those of ``search.config``). It does not validate: the student of a search is
-    not to be used. It saves a checkpoint by the half of its length, and works in the folder ``search`` of the
-    training's work dir. It is a config like any other: written to a file, the upstream tools take it.
+    search hook as the only custom hook (beside those of ``search.config``). It does not validate: the student of a search
+    is not to be used. It saves a checkpoint by the half of its length, unless ``search.config`` says how often, and works
+    in the folder ``search`` of the training's work dir. It is a config like any other: written to a file, the upstream
+    tools take it.
 
     Args:
         cfg: the training's config; it is not changed.
@@ -92,7 +101,8 @@ def derive_search(cfg: Config) -> Config:
     hooks = (search.config or {}).get('custom_hooks') or []
     content['custom_hooks'] = [dict(type=kind.search_hook, **(search.hook or {})), *hooks]
     content.update(val_cfg=None, val_dataloader=None, val_evaluator=None, work_dir=str(work_dir_of(cfg) / FOLDER))
-    _save_halfway(content)
+    if 'checkpoint' not in ((search.config or {}).get('default_hooks') or {}):
+        _save_halfway(content)
     _import_this_package(content)
     return Config(content, cfg_text=cfg.text, filename=cfg.filename)
 

@@ -209,6 +209,7 @@ def test_a_mask_is_made_once_for_a_batch_and_a_resolution():
 
 
 def test_where_it_cannot_be_switched_off_the_message_does_not_say_so():
-    with pytest.raises(DistillationError, match='the data set gives data samples that are a dict. Accepted: a list') as caught:
+    message = 'the data set gives data samples that are a dict. Accepted: a list'
+    with pytest.raises(DistillationError, match=message) as caught:
         ValidArea(True, optional=False).cells(Batch(torch.zeros(1, 3, 8, 8), dict(sup=[]), 0), (4, 4))
     assert 'mask_padding' not in str(caught.value)

@@ -222,6 +222,8 @@ def test_the_searched_distiller_may_stand_beside_others():
     (dict(hook=dict(intervall=2)), 'search.hook.intervall', "Did you mean 'interval'"),
     (dict(hook=dict(lr='fast')), 'search.hook.lr', 'Accepted: a number >= 0'),
     (dict(distiller=dict(tranforms='conv1')), 'search.distiller.tranforms', "Did you mean 'transforms'"),
+    (dict(config=dict(val_cfg=dict())), 'search.config.val_cfg', 'is decided by the search'),
+    (dict(config=dict(work_dir='x')), 'search.config.work_dir', '--work-dir'),
     (dict(config=dict(train_cgf=dict(max_iters=2))), 'search.config.train_cgf', "Did you mean 'train_cfg'"),
     (dict(config=dict(train_cfg=dict(max_epochs=2))), 'search.config.train_cfg', 'max_epochs or max_iters')])
 def test_what_does_not_fit_is_named_by_its_key(change, path, text):
