@@ -8,7 +8,9 @@ import argparse
 import os
 from pathlib import Path
 
-from mmkd_plugin.report.accuracy import ROOT, Table, TableRun
+from mmkd_plugin.report.accuracy import Table, TableRun
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from mmkd_plugin.datasets.demo_scenes import BACKGROUND, write_demo_data
-from mmkd_plugin.report.accuracy import ROOT, Row, Table, TableRun, last_checkpoint
+from mmkd_plugin.report.accuracy import Row, Table, TableRun, last_checkpoint
 from mmkd_plugin.report.pictures import draw_segmentations
 
+ROOT = Path(__file__).resolve().parents[1]
 DATA = Path('data/demo')
 PICTURE_ROWS = 4
 STUDENT = 'configs/demo/pspnet_r18w8-d8_demo-64x128.py'

@@ -29,10 +29,15 @@ class AttentionTransferDistiller(PairedDistiller):
         power: float = option(Number(above=0), 2.0, 'p of the magnitudes |x|^p that are averaged over the channels')
         mask_padding: bool = mask_padding_option()
 
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.valid_area = ValidArea(self.options.mask_padding)
+
     def forward(self, student, teacher, batch):
-        losses, area = {}, ValidArea(self.options.mask_padding)
+        losses = {}
         for name, (ours, theirs) in zip(self.loss_names, self.pairs):
             source = widened(as_map(student[ours]))
             target = resize(widened(as_map(teacher[theirs])), source.shape[2:])
-            losses[name] = attention(source, target, area.cells(batch, source.shape[2:]), self.options.power)
+            valid = self.valid_area.cells(batch, source.shape[2:])
+            losses[name] = attention(source, target, valid, self.options.power)
         return losses

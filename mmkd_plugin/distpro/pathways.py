@@ -1,8 +1,7 @@
 """Which teacher features are compared with which student features, and how: the pathways of DistPro (section 3.1)."""
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Sequence, Union
+from typing import Callable, Dict, Iterable, List, Sequence, Union
 
-from ..distiller import Pairs
 from ..utils.errors import DistillationError, unknown_name
 
 CONNECTIONS = ('all', 'lower_to_higher', 'higher_to_lower')
@@ -24,28 +23,27 @@ class Pathway:
         return f'{self.teacher} < {self.student} by {self.transform}'
 
 
-def make_pathways(teacher: Sequence[str], student: Sequence[str], connections: Union[str, Sequence[Any]],
+def make_pathways(teacher: Sequence[str], student: Sequence[str], connections: Union[str, Sequence[Iterable[str]]],
                   transforms: Sequence[str]) -> List[Pathway]:
     """Every connected pair of levels with every transform, ordered by teacher level, student level, transform.
 
     Args:
         teacher, student: taps of the levels, low (early) to high (late); level i of one corresponds to level i of the other.
-        connections: ``'all'``; ``'lower_to_higher'``: a teacher level with the student levels that are not lower, i <= j
-            (ReviewKD's rule and the paper's); ``'higher_to_lower'``: i >= j; or a list of (student tap, teacher tap).
+        connections: one of ``CONNECTIONS``: ``'all'``; ``'lower_to_higher'``: a teacher level with the student levels that
+            are not lower, i <= j (ReviewKD's rule and the paper's); ``'higher_to_lower'``: i >= j; or (student tap, teacher
+            tap) of each.
         transforms: names of transforms.
 
     Raises:
-        DistillationError: for an unknown name, or a listed tap that is no level.
+        DistillationError: for a listed tap that is no level, or a pair that is listed twice.
     """
     if isinstance(connections, str):
-        if connections not in CONNECTIONS:
-            raise unknown_name('', connections, CONNECTIONS, 'Or a list of (student tap, teacher tap).')
         rules: Dict[str, Callable[[int, int], bool]] = dict(
             all=lambda i, j: True, lower_to_higher=lambda i, j: i <= j, higher_to_lower=lambda i, j: i >= j)
         keep = rules[connections]
         pairs = [(theirs, ours) for i, theirs in enumerate(teacher) for j, ours in enumerate(student) if keep(i, j)]
     else:
-        pairs = [(pair.teacher, pair.student) for pair in Pairs().read(connections)]
+        pairs = [(theirs, ours) for ours, theirs in connections]
         for theirs, ours in pairs:
             for side, tap, taps in (('teacher', theirs, teacher), ('student', ours, student)):
                 if tap not in taps:

@@ -46,7 +46,7 @@ class MatchingUpdateHook(Hook):
     checkpoint.
 
     Args:
-        options: see ``Options``.
+        given: see ``Options``.
 
     Raises:
         DistillationError: for options that do not fit; when training starts, for an empty data set or a model without a

@@ -90,7 +90,7 @@ class DistillationHook(Hook):
     weights that the last forward did not reach as they are.
 
     Args:
-        options: see ``Options``.
+        given: see ``Options``.
     """
     priority = 'LOW'  # before checkpoints are saved: what is not finite is reported, not saved
 

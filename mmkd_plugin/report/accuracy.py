@@ -36,10 +36,11 @@ from typing import Any, Dict, List, Optional, Sequence
 from mmengine.config import Config
 
 from ..search.derive import derive_search
+from ..utils.config import carried_folder
 from ..utils.errors import DistillationError, check_known_keys, unknown_name
 from ..utils.files import write_whole
 
-ROOT = Path(__file__).resolve().parents[2]
+TOOLS = carried_folder(Path(__file__).resolve().parents[1], 'tools')
 SPLITS = ('val', 'test')
 STAGES = ('train', 'search')
 REFERENCE = re.compile(r'{(?!seed})([^{}:]+)(?::([^{}]+))?}')
@@ -164,11 +165,11 @@ class TableRun:
         options = [f'randomness.seed={seed}', *(f'{key}={self._fill(value, seed)}' for key, value in row.overrides.items())]
         if not (folder / 'trained').exists():
             config = _config_of(row, folder)
-            _call('tools/train.py', config, '--work-dir', folder, '--resume', '--cfg-options', *options,
+            _call('train.py', config, '--work-dir', folder, '--resume', '--cfg-options', *options,
                   log=folder / 'train.log', threads=threads)
             (folder / 'trained').touch()
         if self.table.split == 'test' or row.stage == 'search':
-            _call('tools/test.py', row.config, last_checkpoint(folder), '--work-dir', folder / 'test', '--cfg-options',
+            _call('test.py', row.config, last_checkpoint(folder), '--work-dir', folder / 'test', '--cfg-options',
                   *options, log=folder / 'test.log', threads=threads)
             metrics = _last_json(folder / 'test', '*/*.json')
         else:
@@ -232,7 +233,7 @@ def _threads(jobs: int) -> int:
 
 
 def _call(script: str, *arguments: Any, log: Path, threads: int) -> None:
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    command = [sys.executable, str(TOOLS / script), *map(str, arguments)]
     with open(log, 'w') as output:
         code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False,
                               env={**os.environ, 'OMP_NUM_THREADS': str(threads)}).returncode

@@ -8,6 +8,7 @@ import torch
 from ..distpro.pathways import level_names
 from ..distpro.process import Process
 from ..distpro.weights import NORMALISATIONS
+from .pictures import agg_pyplot
 
 STYLES = ('-', '--', '-.', ':')
 
@@ -22,16 +23,14 @@ def draw_process(process: Process, paths: Sequence[Path], title: str = '') -> No
     """Draws the weights over time: a panel per teacher level, a line per pathway.
 
     Colour says the student level, the kind of line the transform; where a pathway is pruned its line is thin. Every panel
-    has the same scale and its own legend. matplotlib is imported here: training does not need it.
+    has the same scale and its own legend.
 
     Args:
         process: the process to draw.
         paths: files to write; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
         title: text above the panels.
     """
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
+    pyplot = agg_pyplot()
     pyplot.rcParams['svg.fonttype'] = 'none'  # text stays text
     weights, positions = process_weights(process), np.asarray(process.positions)
     teachers, students = (list(dict.fromkeys(getattr(pathway, side) for pathway in process.pathways))

@@ -106,11 +106,14 @@ class FeatureTaps:
                 changed.inplace = True
 
     def settle(self, forward: Callable[[], object], image: Tensor) -> Dict[str, TapInfo]:
-        """Finds activations, shapes, in-place hazards and norms by running ``forward`` (a dry run) twice.
+        """Finds activations, shapes, in-place hazards and norms by running ``forward`` (a dry run).
 
         Args:
-            forward: runs the model once, in eval mode, without gradients.
+            forward: runs the model once, in eval mode, without gradients; it is called up to three times.
             image: what it runs on, (1, C, H, W).
+
+        Raises:
+            DistillationError: for a tap that is not reached, or is no feature of the image.
         """
         self._find_activations_and_norms(forward)
         recording = self._dry_run(forward)

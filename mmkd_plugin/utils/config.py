@@ -54,14 +54,22 @@ def find_config(reference: str, key: str) -> Path:
     if module.__file__ is None:
         raise DistillationError(f'names {package}, a folder without code, which carries no configs', path=key,
                                 given=reference)
-    package_folder = Path(module.__file__).parent
-    # A source checkout keeps its configs beside the package, an installed package inside it.
-    folders = [package_folder / '.mim' / 'configs', package_folder.parent / 'configs']
-    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    folder = carried_folder(Path(module.__file__).parent, 'configs')
     path = folder / relative
     if not path.is_file():
         raise _not_found(reference, key, folder, '**/*.py', f'among the configs of {package}')
     return path
+
+
+def carried_folder(package: Path, name: str) -> Path:
+    """A folder that comes with a package: a source checkout keeps it beside the package, an installed package inside it.
+
+    Args:
+        package: the folder of the package.
+        name: ``'configs'`` or ``'tools'``.
+    """
+    folders = [package / '.mim' / name, package.parent / name]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def _not_found(reference: str, key: str, folder: Path, pattern: str, where: str) -> DistillationError:

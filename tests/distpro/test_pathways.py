@@ -7,7 +7,7 @@ from distpro_runs import distpro
 from torch import nn
 from zoo import batch, build, classifier, distilled
 
-from mmkd_plugin.distiller import build_distiller
+from mmkd_plugin.distiller import Pairs, build_distiller
 from mmkd_plugin.distpro import PATHWAY_TRANSFORMS
 from mmkd_plugin.distpro.pathways import make_pathways, name_pathways
 from mmkd_plugin.distpro.transforms import Transforms, build_transform, convolution
@@ -28,7 +28,8 @@ def test_the_paper_compares_a_teacher_level_with_the_same_and_higher_student_lev
 def test_the_other_triangle_all_and_a_list():
     assert levels('higher_to_lower') == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
     assert len(levels('all')) == 9
-    assert levels([('s.c', TEACHER[1]), dict(student='s.a', teacher=TEACHER[1])]) == [(1, 0), (1, 2)]
+    listed = Pairs().read([('s.c', TEACHER[1]), dict(student='s.a', teacher=TEACHER[1])])
+    assert levels(listed) == [(1, 0), (1, 2)]
 
 
 def test_nine_connections_and_three_transforms_are_the_papers_27_pathways():

@@ -13,11 +13,12 @@ from PIL import Image
 
 from mmkd_plugin.datasets.demo_scenes import write_demo_data
 from mmkd_plugin.distpro import read_process
-from mmkd_plugin.report.accuracy import ROOT, Row, Table, TableRun
+from mmkd_plugin.report.accuracy import Row, Table, TableRun
 from mmkd_plugin.report.pictures import colourise
 from mmkd_plugin.utils.errors import DistillationError
 from mmkd_plugin.utils.launch import replace_sync_bn
 
+ROOT = Path(__file__).resolve().parents[2]
 SHORT = {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 1,
          'default_hooks.logger.interval': 1, 'train_dataloader.batch_size': 2, 'train_dataloader.num_workers': 0,
          'train_dataloader.persistent_workers': False, 'val_dataloader.num_workers': 0,
