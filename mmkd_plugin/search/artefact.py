@@ -66,6 +66,8 @@ class ArtefactFormat:
 
     def find(self, path: Any) -> Path:
         """The file. Raises :class:`DistillationError` if there is none, with the nearest that is there."""
+        if path is None:
+            raise DistillationError('is missing', accepted=self.instead)
         file = Path(path) if isinstance(path, (str, Path)) and str(path) and '\0' not in str(path) else None
         beside: List[str] = []
         try:

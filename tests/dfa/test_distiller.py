@@ -179,7 +179,7 @@ def test_connectors_without_a_norm_have_a_bias():
     (dict(mode='distill', aggregation='last', gamma_st=1),
      "gamma_st: 1 has no meaning with mode='distill'. Accepted: aggregation, distance, transfer, loss_weight"),
     (dict(mode='distill'),
-     'aggregation: None was not found .*Accepted: the aggregation.json that .*search.*, or last, average, random'),
+     'aggregation: is missing. Accepted: the aggregation.json that .*search.*, or last, average, random'),
     (dict(mode='distill', aggregation=3),
      'aggregation: 3. Accepted: the path of a file that a search wrote, or last, average, random'),
     (dict(mode='distill', aggregation='latest'), "aggregation: 'latest' was not found"),

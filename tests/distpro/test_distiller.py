@@ -235,7 +235,7 @@ def test_the_process_is_looked_for_where_a_search_leaves_it(tmp_path):
 
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(mode='replay'), r"mode: 'replay' is not known. Accepted: process, final, equal, constant, search"),
-    (dict(mode='process'), r'process: None was not found .* Accepted: the process.json .*equal, constant, search'),
+    (dict(mode='process'), r'process: is missing. Accepted: the process.json .*equal, constant, search'),
     (dict(mode='constant'), r"values: is missing with mode='constant'. Accepted: finite numbers, the importance of"),
     (dict(mode='constant', values=[1, 2]), r'values: \[1, 2\]. Accepted: 3 finite numbers'),
     (dict(mode='constant', values=[1, 2, float('nan')]), r'values: \[1, 2, nan\]. Accepted: a list of finite numbers'),

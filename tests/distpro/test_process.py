@@ -231,7 +231,7 @@ def test_bytes_that_are_no_text_are_one_error(tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(DistillationError, match='none.json. was not found .*working directory .*Accepted: the process.json'):
         read_process(str(tmp_path / 'none.json'))
-    with pytest.raises(DistillationError, match='None was not found'):
+    with pytest.raises(DistillationError, match='is missing. Accepted: the process.json'):
         read_process(None)
 
 
