@@ -1,12 +1,18 @@
 """Reading checkpoints without executing anything they contain; writing results whole or not at all."""
+import os
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Dict
+from typing import BinaryIO, Dict, Iterator, Union
+from uuid import uuid4
 
 import torch
 from torch import Tensor
 
 from .checkpoint_files import UNREADABLE, open_checkpoint
 from .errors import DistillationError, nearest_names, unknown_name
+
+UNFINISHED = '.tmp'
+"""How the name of a file ends that is not whole yet."""
 
 
 def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
@@ -68,8 +74,55 @@ def _download(url: str, key: str) -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file in one go: an interruption leaves the old file or the new one. Makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix('.tmp')
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    """Writes a text file in one go: an interruption leaves the old file or the new one. Makes its folder.
+
+    Raises:
+        DistillationError: if it cannot be written; what was begun is removed.
+    """
+    with whole_file(path) as file:
+        file.write(text.encode('utf-8'))
+
+
+@contextmanager
+def whole_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
+    """Opens a file to be written whole or not at all, and makes its folder.
+
+    What is written goes into a file beside it (its name and ``UNFINISHED``), which takes its place at the end, once it is
+    on the disk. If an error comes from inside, the unfinished file is removed; if the process is killed, it stays.
+
+    Args:
+        path: the file to write.
+
+    Raises:
+        DistillationError: if it cannot be written: a read-only or missing place, a full disk, no name of a file.
+    """
+    path = Path(path)
+    if not path.name or '\0' in str(path):
+        raise DistillationError('is no name of a file', given=str(path))
+    unfinished = path.with_name(f'{path.name}.{uuid4().hex[:8]}{UNFINISHED}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with unfinished.open('xb') as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except BaseException:  # an interrupt as well
+            with suppress(OSError):
+                unfinished.unlink()
+            raise
+    except OSError as error:
+        raise DistillationError(f'cannot be written ({error.strerror or error})', given=str(path),
+                                hint='Is there room on the disk, and may this user write there?') from None
+    _write_through(path.parent)
+
+
+def _write_through(folder: Path) -> None:
+    """Lets a new name in a folder reach the disk, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
