@@ -1,6 +1,6 @@
 """``mmkd.FeatureAggregationDistiller``: Differentiable Feature Aggregation (Guan et al., ECCV 2020)."""
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Union, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from ..taps import FeatureSum, TapAddress, TapInfo
 from ..taps.shapes import as_map, map_like, map_size, widened
 from ..utils.errors import DistillationError, under
 from ..utils.isolation import evaluation_mode
-from ..utils.options import Choice, Either, Flag, Number, Text, option
+from ..utils.options import SEED, Choice, Either, Flag, Number, Text, option
 from .aggregation import ABLATIONS, ablation_weights, seed_of_group
 from .artefact import FORMAT, matching_weights, read_aggregation
 from .bridge import DISTANCE_FORMS, ST_FORMS, directional_distance, feature_distance, group_weights
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 
 MODES = ('search', 'distill')
 SKIPS = ('student_detached', 'teacher', 'zeros')
-IN_SEARCH = ('gamma_st', 'gamma_ts', 'st_form', 'skip', 'whole_weight')
-IN_DISTILLATION = ('aggregation', 'distance', 'transfer')
-STRENGTH = tuple(field.name for field in fields(Distiller.Options))
+IN_SEARCH, IN_DISTILLATION = dict(mode=('search',)), dict(mode=('distill',))
 ARTEFACT = 'search/aggregation.json'
 
 
@@ -62,57 +60,52 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
     class Options(Distiller.Options):
         """The options of DFA."""
         renamed = dict(groups='Write pairs=[...], with the same items.')
+        also_only = {field.name: IN_DISTILLATION for field in fields(Distiller.Options)}
         pairs: List[ParsedPair] = option(
             Pairs(several=True, more=(('every', Number(above=0, whole=True)),)),
             doc="the stages, shallow to deep, e.g. `'backbone.layer3'` for both models; the teacher's side is a stage or a "
             'list of taps')
-        mode: str = option(Choice(MODES), 'distill', "'search' or 'distill'")
+        mode: str = option(Choice(MODES), 'distill', "'search' or 'distill'; a search takes none of the options that every "
+                           'distiller has (of its strength)')
         every: int = option(Number(above=0, whole=True), 1,
                             "every how many blocks of a teacher's stage are taken, counted from the last")
         resize: bool = option(Flag(), False, "whether an aggregation of another resolution is resized to the student's")
         connector_norm: Optional[str] = option(
             Either(Choice(CONNECTOR_NORMS), (None,)), 'BN', 'norm after the 1x1 convolutions')
-        seed: int = option(Number(least=0, whole=True), 0, 'of the first beta, and of the random ablation')
+        seed: int = option(SEED, 0, 'of the first beta, and of the random ablation')
         mask_padding: Optional[bool] = mask_padding_option()
         aggregation: Optional[str] = option(
             Either(Text(f'the path of a file that a search wrote, or {", ".join(ABLATIONS)}'), (None,)), None,
-            "(distill) path of the file a search wrote, or 'last', 'average', 'random'; None: `search/aggregation.json` in "
-            'the work dir of the run, where `tools/search.py` writes it')
+            "path of the file a search wrote, or 'last', 'average', 'random'; None: `search/aggregation.json` in the work "
+            'dir of the run, where `tools/search.py` writes it', IN_DISTILLATION)
         distance: str = option(
-            Choice(DISTANCE_FORMS), 'mean', '(distill) of the feature and the aggregation: the mean square, the sum over C, '
-            "H, W, or 2 - 2 cos. The paper's gamma_fd is `loss_weight`")
-        transfer: bool = option(Flag(), False, '(distill) whether the file may be of a teacher with other weights (never of '
-                                'another topology), or of a student with other layers')
+            Choice(DISTANCE_FORMS), 'mean', 'of the feature and the aggregation: the mean square, the sum over C, H, W, or '
+            "2 - 2 cos. The paper's gamma_fd is `loss_weight`", IN_DISTILLATION)
+        transfer: bool = option(Flag(), False, 'whether the file may be of a teacher with other weights (never of another '
+                                'topology), or of a student with other layers', IN_DISTILLATION)
         gamma_st: Union[float, str] = option(
-            Either(Number(least=0), ('auto',)), 1.0, "(search) weight of the student-teacher path; 'auto' balances the two")
+            Either(Number(least=0), ('auto',)), 1.0, "weight of the student-teacher path; 'auto' balances the two",
+            IN_SEARCH)
         gamma_ts: float = option(
-            Number(least=0), 1.0, "(search) weight of the teacher-student path: of the student's own losses from the "
-            'injected feature on')
-        st_form: str = option(Choice(ST_FORMS), 'sq', '(search) form of the student-teacher distance')
+            Number(least=0), 1.0, "weight of the teacher-student path: of the student's own losses from the injected "
+            'feature on', IN_SEARCH)
+        st_form: str = option(Choice(ST_FORMS), 'sq', 'form of the student-teacher distance', IN_SEARCH)
         skip: str = option(
-            Choice(SKIPS), 'student_detached', "(search) what the student's later layers see of its stages before the "
-            "injection: 'student_detached', 'teacher' (aggregations of the groups searched before, through their "
-            "connectors) or 'zeros'")
+            Choice(SKIPS), 'student_detached', "what the student's later layers see of its stages before the injection: "
+            "'student_detached', 'teacher' (aggregations of the groups searched before, through their connectors) or "
+            "'zeros'", IN_SEARCH)
         whole_weight: float = option(
-            Number(least=0), 0.0, "(search) weight of the student's own losses in an extra forward without injection")
+            Number(least=0), 0.0, "weight of the student's own losses in an extra forward without injection", IN_SEARCH)
 
         def check(self, given: Sequence[str]) -> None:
             super().check(given)
-            searches = self.mode == 'search'
-            others = (*IN_DISTILLATION, *STRENGTH) if searches else IN_SEARCH
-            wrong = [name for name in given if name in others]
-            if wrong:
-                accepted = IN_SEARCH if searches else (*IN_DISTILLATION, *STRENGTH)
-                raise DistillationError(f'has no meaning with mode={self.mode!r}', path=wrong[0],
-                                        given=getattr(self, wrong[0]), accepted=', '.join(accepted))
-            if searches and self.gamma_ts == 0 and self.gamma_st in ('auto', 0):
+            if self.mode == 'search' and self.gamma_ts == 0 and self.gamma_st in ('auto', 0):
                 raise DistillationError(f'does not go with gamma_st={self.gamma_st!r}', path='gamma_ts', given=0,
                                         accepted="one of them above 0; for gamma_st='auto', which balances the two, "
                                         'gamma_ts')
 
     options: Options
     search_hook: ClassVar[str] = 'mmkd.AggregationSearchHook'
-    not_in_search: ClassVar[Tuple[str, ...]] = (*IN_DISTILLATION, *STRENGTH)
 
     def __init__(self, **options: Any):
         super().__init__(**options)

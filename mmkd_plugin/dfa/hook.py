@@ -22,7 +22,7 @@ from ..utils.options import Block, Either, Flag, ListOf, Number, option
 from .artefact import write_aggregation
 from .bilevel import virtual_steps
 from .bridge import BALANCE_RANGE
-from .distiller import IN_SEARCH, FeatureAggregationDistiller
+from .distiller import FeatureAggregationDistiller
 from .phases import Phase, beta_steps_before, phase_at, phases_of
 from .search import AggregationSearch, Gammas, PathLosses
 
@@ -31,6 +31,8 @@ OPTIMIZER = dict(type='Adam', lr=3e-3, betas=(0.5, 0.999))
 COURSE_POINTS = 100
 LOWEST, HIGHEST = BALANCE_RANGE
 WHOLE = Number(above=0, whole=True)
+SEARCHED_WITH = FeatureAggregationDistiller.Options.without_meaning(mode='distill')
+"""Options of the distiller that only a search has."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ class AggregationSearchHook(StatefulHook):
         options, of_distiller = self.options, self._distiller.options
         return dict(iterations=self.run.runner.max_iters, order='unrolled' if options.unrolled else 'first',
                     seed=options.seed, regularisation=options.regularisation, weights_first=options.weights_first,
-                    optimizer=dict(options.optimizer), **{name: getattr(of_distiller, name) for name in IN_SEARCH})
+                    optimizer=dict(options.optimizer), **{name: getattr(of_distiller, name) for name in SEARCHED_WITH})
 
 
 def start_search(distiller: FeatureAggregationDistiller, optimizer: Dict[str, Any],

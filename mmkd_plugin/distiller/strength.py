@@ -34,7 +34,7 @@ class StrengthOptions(Options):
         'checkpoint')
     calibration_iters: Optional[int] = option(
         Either(Number(above=0, whole=True), (None,)), None,
-        "how many iterations 'auto' takes; None: until the ratio has settled (200 to 2000)")
+        "how many iterations 'auto' takes; None: until the ratio has settled (200 to 2000)", dict(loss_scale=('auto',)))
     log_gradients: int = option(
         Number(least=0, whole=True), 0, "every how many iterations the ratio of the gradients (the distiller's, weighted, "
         "to the task loss's) and their cosine are logged; 0 for never. Such an iteration costs two backward passes down to "
@@ -43,9 +43,6 @@ class StrengthOptions(Options):
     def check(self, given: Sequence[str]) -> None:
         if self.end is not None and self.end <= self.begin:
             raise DistillationError(path='end', given=self.end, accepted=f'a whole number > {self.begin} (begin), or None')
-        if self.calibration_iters is not None and self.loss_scale != 'auto':
-            raise DistillationError(f'has no meaning with loss_scale={self.loss_scale!r}', path='calibration_iters',
-                                    given=self.calibration_iters, accepted="loss_scale='auto' beside it, or None")
         needed = self.calibration_iters or SETTLING_WINDOW
         if self.loss_scale == 'auto' and self.end is not None and self.end - self.begin < needed:
             raise DistillationError(

@@ -1,6 +1,6 @@
 """``mmkd.DistProDistiller``: pathways with an importance that changes over training (DistPro, ECCV 2022)."""
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,9 @@ MODES = ('process', 'final', 'equal', 'constant', 'search')
 AUTO = 'auto'
 DEFAULTS = dict(normalisation='biased_softmax', bias=1.0, tau=0.5)
 ARTEFACT = 'search/process.json'
+REPLAYED = dict(mode=('process', 'final'))
+WEIGHED = dict(mode=('process', 'final', 'constant', 'search'))
+"""The modes in which importance becomes weights."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,17 @@ class Connections(Kind):
     @staticmethod
     def _kind(value: Any) -> Kind:
         return Choice(CONNECTIONS, 'a list of (student tap, teacher tap)') if isinstance(value, str) else Pairs()
+
+
+@dataclass(frozen=True)
+class PathwayMap(Block):
+    """By side, new names by old ones."""
+
+    def read(self, value: Any) -> Any:
+        for side, names in super().read(value).items():
+            if not (isinstance(names, dict) and all(isinstance(name, str) for name in (*names, *names.values()))):
+                raise DistillationError(path=side, given=names, accepted='a dict {old: new}')
+        return value
 
 
 @MODELS.register_module()
@@ -86,10 +100,10 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
             "importance at every step; 'equal': w = 1/P; 'constant': the importance in `values`; 'search'")
         process: Optional[str] = option(
             Either(Text('the path of a process file'), (None,)), None, "path of the file, for 'process' and 'final'; None: "
-            '`search/process.json` in the work dir of the run, where `tools/search.py` writes it')
+            '`search/process.json` in the work dir of the run, where `tools/search.py` writes it', REPLAYED)
         values: Optional[List[float]] = option(
             Either(ListOf(Number(), 'finite numbers, the importance of each pathway'), (None,)), None,
-            "importance a of each pathway, for 'constant'")
+            "importance a of each pathway, for 'constant'", dict(mode=('constant',)))
         connections: Union[str, List[ParsedPair]] = option(
             Connections(), 'lower_to_higher', "'lower_to_higher' (the paper's), 'higher_to_lower', 'all', or a list")
         transforms: Union[str, List[str]] = option(
@@ -97,21 +111,23 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         distance: str = option(KNOWN_DISTANCE, 'hcl', "'hcl', 'l1', 'l2', or a registered one of your own")
         normalisation: str = option(
             Choice((*NORMALISATIONS, AUTO)), AUTO, "from importance to weights; 'auto': the process file's, "
-            "'biased_softmax' without one")
+            "'biased_softmax' without one", WEIGHED)
         bias: Union[float, str] = option(
-            Either(Number(), (AUTO,)), AUTO, "g of the biased normalisations; 'auto': the file's, 1 without one")
+            Either(Number(), (AUTO,)), AUTO, "g of the biased normalisations; 'auto': the file's, 1 without one",
+            dict(WEIGHED, normalisation=('biased_softmax', 'biased_l1', AUTO)))
         tau: Union[float, str, None] = option(
             Either(Number(), (None, AUTO)), AUTO, "pathways whose importance is not above it are pruned while a process is "
             "replayed: neither transform nor loss is computed. None for no pruning; 'auto': the file's, 0.5 without one. "
-            'Never in a search: a pruned pathway has no gradient and could not come back')
+            'A search writes it to the file and does not prune: a pruned pathway has no gradient and could not come back',
+            WEIGHED)
         scale_by_pathways: bool = option(
             Flag(), False, 'multiply by P. The biased softmax gives each of P pathways about 1 / (P + 1)')
         pathway_map: Optional[Dict[str, Any]] = option(
-            Either(Block('a dict of dicts: teacher={old: new}, student={...}, transform={...}'), (None,)), None,
-            "from the file's names to those here: for replaying a process on other networks")
+            Either(PathwayMap('a dict of dicts: teacher={old: new}, student={...}, transform={...}'), (None,)), None,
+            "from the file's names to those here: for replaying a process on other networks", REPLAYED)
         length: Optional[int] = option(
             Either(Number(above=0, whole=True), (None,)), None,
-            "iterations over which the process is stretched; by default the run's")
+            "iterations over which the process is stretched; by default the run's", dict(mode=('process',)))
         mask_padding: Optional[bool] = mask_padding_option()
 
         def check(self, given: Sequence[str]) -> None:
@@ -122,16 +138,12 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
                 if ordered and len(set(taps)) < len(taps):
                     raise DistillationError(f'names a level of the {side} twice', path='levels', given=taps,
                                             accepted='different taps, low to high')
-            for side, names in (self.pathway_map or {}).items():
-                if not (isinstance(names, dict) and all(isinstance(name, str) for name in (*names, *names.values()))):
-                    raise DistillationError(path=f'pathway_map.{side}', given=names, accepted='a dict {old: new}')
             if self.mode == 'constant' and self.values is None:
                 raise DistillationError("is missing with mode='constant'", path='values',
                                         accepted='finite numbers, the importance of each pathway')
 
     options: Options
     search_hook: ClassVar[str] = 'mmkd.ProcessSearchHook'
-    not_in_search: ClassVar[Tuple[str, ...]] = ('process', 'values', 'length', 'pathway_map')
 
     def __init__(self, **options: Any):
         super().__init__(**options)
@@ -180,6 +192,9 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
                 raise DistillationError(f"is not what the process was searched with, {found[key]!r}", path=key,
                                         given=given[key], accepted="the file's, or 'auto'")
         settled: Dict[str, Any] = {key: found[key] if value == AUTO else value for key, value in given.items()}
+        if settled['normalisation'] == 'biased_l1' and settled['bias'] < 0:
+            raise DistillationError("would make weights of |a| / (||a||_1 + bias) negative or infinite", path='bias',
+                                    given=settled['bias'], accepted="a number >= 0 with normalisation='biased_l1'")
         self.importance.settle(**settled)
 
     def prepare(self, student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo]) -> None:

@@ -22,13 +22,19 @@ def softmax(importance: Tensor, bias: float = 1.0) -> Tensor:
 
 
 def biased_l1(importance: Tensor, bias: float = 1.0) -> Tensor:
-    """a_p / (||a||_1 + g); a is (P,)."""
-    return importance / (importance.abs().sum() + bias)
+    """|a_p| / (||a||_1 + g); a is (P,).
+
+    The paper has a_p / (||a||_1 + g) with a >= 0, which nothing keeps a search from leaving; the authors' code takes |a_p|.
+    A negative weight would reward the student for being far from the teacher.
+    """
+    # |a| with the derivative 1 at 0, where torch's is 0: a pathway that is at 0 could not come back.
+    sizes = torch.where(importance < 0, -importance, importance)
+    return sizes / (sizes.sum() + bias).clamp(min=torch.finfo(importance.dtype).tiny)
 
 
 def l1(importance: Tensor, bias: float = 1.0) -> Tensor:
-    """a_p / ||a||_1; a is (P,), g is not used."""
-    return importance / importance.abs().sum()
+    """|a_p| / ||a||_1, as :func:`biased_l1` with g = 0; a is (P,), g is not used."""
+    return biased_l1(importance, 0.0)
 
 
 def sigmoid(importance: Tensor, bias: float = 1.0) -> Tensor:

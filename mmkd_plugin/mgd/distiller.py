@@ -15,7 +15,7 @@ from ..registry import MODELS
 from ..taps import TapInfo
 from ..taps.shapes import as_map, map_size, resize
 from ..utils.errors import DistillationError, unknown_name
-from ..utils.options import Choice, Either, Kind, ListOf, Number, option
+from ..utils.options import SEED, Choice, Either, Kind, ListOf, Number, option
 from . import margins as margin_maths
 from .loss import partial_l2
 from .matching import SURPLUS_CHOICES, assign, assignment_cost, cost_matrix, group_shape, similarity_sum
@@ -76,15 +76,15 @@ class MatchingGuidedDistiller(PairedDistiller):
         reduction: str = option(
             Choice(REDUCTION_CHOICES), 'sum', "'sum': the paper's, the sum divided by `batch size * divisor`, at other "
             "input sizes than 224x224 by the area in proportion. 'mean': over all elements, for dense prediction")
-        divisor: float = option(Number(above=0), 1e4, 'of the sum')
+        divisor: float = option(Number(above=0), 1e4, 'of the sum', dict(reduction=('sum',)))
         stage_weights: Optional[List[float]] = option(
             Either(ListOf(Number(least=0), 'numbers >= 0, one for each pair'), (None,)), None,
             "weight of each pair; by default 1 / 2^(L - 1 - i) with 'sum' (the paper's) and 1 with 'mean'")
         surplus: str = option(
             Choice(SURPLUS_CHOICES), 'shave', "for teacher widths that are no multiple of the student's: 'shave' never uses "
             "the last channels (the authors'), 'select' leaves out those that cost most")
-        seed: int = option(Number(least=0, whole=True), 0,
-                           'of the random reducers, which draw from a generator of their own')
+        seed: int = option(SEED, 0, 'of the random reducers, which draw from a generator of their own',
+                           dict(reducer=RANDOM_REDUCERS))
         mask_padding: Optional[bool] = mask_padding_option()
 
         def check(self, given: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from ..registry import HOOKS
 from ..utils import options
 from ..utils.errors import DistillationError, under, unknown_name
 from ..utils.isolation import evaluation_mode, preserved_rng
-from ..utils.options import Block, Either, Flag, Kind, ListOf, Number, Text, option
+from ..utils.options import SEED, Block, Either, Flag, Kind, ListOf, Number, Text, option
 from .distiller import MatchingGuidedDistiller, StageStatistics
 from .update_data import evaluation_view_of_training_data
 
@@ -71,7 +71,7 @@ class MatchingUpdateHook(Hook):
         distillers: Optional[List[str]] = option(
             Either(ListOf(Text('a name'), 'names of distillers'), (None,)), None,
             'names of the distillers to update; by default all that are matching guided')
-        seed: int = option(Number(least=0, whole=True), 0, 'of the order of the images')
+        seed: int = option(SEED, 0, 'of the order of the images')
 
     def __init__(self, **given: Any):
         with under(KEY):

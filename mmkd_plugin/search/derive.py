@@ -93,7 +93,8 @@ def derive_search(cfg: Config) -> Config:
         _check_unit(content)
     name, kind = _searched(content)
     distillers = content['model']['distillers']
-    kept = {key: value for key, value in distillers[name].items() if key not in kind.not_in_search}
+    without = kind.Options.without_meaning(mode='search')
+    kept = {key: value for key, value in distillers[name].items() if key not in without}
     with under('search'):
         distillers[name] = dict(_merged(kept, search.distiller, 'distiller'), mode='search')
         _check_options(kind, distillers[name], search)

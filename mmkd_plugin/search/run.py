@@ -1,4 +1,5 @@
 """What every search stands on while a run goes on: one object that a search's hook holds."""
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type, TypeVar
@@ -11,12 +12,13 @@ from mmengine.runner import Runner
 from ..distiller import Distiller
 from ..model import distillation_of
 from ..utils.errors import DistillationError
-from ..utils.options import Block, Either, Kind, Number, Options, option
+from ..utils.options import SEED, Block, Either, Kind, Options, option
 from .course import Course
 from .provenance import provenance
 from .stream import BatchStream
 from .validation import validation_loader
 
+LONGEST_FILE_NAME = 255 - len('.tmp')  # of most file systems; what is written first has four letters more
 Kind_ = TypeVar('Kind_', bound=Distiller)
 
 
@@ -26,7 +28,8 @@ class FileName(Kind):
     accepted = 'the name of a file, without a folder'
 
     def fits(self, value: Any) -> bool:
-        return isinstance(value, str) and bool(Path(value).name) and Path(value).name == value and '\0' not in value
+        return (isinstance(value, str) and value not in ('', '.', '..') and not set(value) & set('/\\\0')
+                and value.isprintable() and len(os.fsencode(value)) <= LONGEST_FILE_NAME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +39,8 @@ class SearchOptions(Options):
         Either(Block("a loader's config"), (None,)), None, 'config of the loader with the validation images, which training '
         'must not see. By default the other part of the `mmkd.SplitDataset` in `train_dataloader`, otherwise loaded alike')
     out: str = option(FileName(), 'result.json', 'name of the file with the result, in the work dir')
-    seed: int = option(Number(least=0, whole=True), 0, 'of the order of the validation images, of what their transforms '
-                       'draw, and of dropout in the validation pass')
+    seed: int = option(SEED, 0, 'of the order of the validation images, of what their transforms draw, and of dropout in '
+                       'the validation pass')
 
 
 class SearchRun:

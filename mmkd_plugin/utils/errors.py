@@ -5,6 +5,11 @@ from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 
 _NOT_SAID = object()
 MOST_LISTED = 30
+LONGEST_VALUE, LONGEST_REASON, LONGEST_NAME = 200, 300, 100
+
+BUILD_ERRORS = (TypeError, LookupError, ValueError, AssertionError, AttributeError, ImportError, OSError, RuntimeError,
+                ArithmeticError, SyntaxError)
+"""What a class raises that is built from a config that does not fit it."""
 
 
 class DistillationError(ValueError):
@@ -40,7 +45,7 @@ class DistillationError(ValueError):
         return self
 
     def __str__(self) -> str:
-        value = '' if self._given is _NOT_SAID else repr(self._given)
+        value = '' if self._given is _NOT_SAID else shown(self._given)
         sentences = [' '.join(part for part in (value, self.problem) if part)]
         if self.nearest:
             sentences.append(f'Did you mean {" or ".join(map(repr, self.nearest))}?')
@@ -53,6 +58,24 @@ class DistillationError(ValueError):
     def __reduce__(self) -> Tuple[Any, ...]:
         # What cannot be pickled (a value from a config may be anything) must not hide the error in a worker process.
         return _from_text, (str(self),)
+
+
+def shown(value: Any, longest: int = LONGEST_VALUE) -> str:
+    """A value in one line, its middle left out where it is long."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 (a value of a config may be anything; the error is about it, not about its text)
+        text = f'<{type(value).__name__}>'
+    return shortened(text, longest)
+
+
+def shortened(text: str, longest: int = LONGEST_REASON) -> str:
+    """A text in one line, its middle left out where it is longer than ``longest`` characters."""
+    line = ' '.join(text.split()) if '\n' in text or '\r' in text else text
+    if len(line) <= longest:
+        return line
+    end = longest // 4
+    return f'{line[:longest - end - 5]} ... {line[-end:]}'
 
 
 def _from_text(text: str) -> DistillationError:
@@ -68,10 +91,38 @@ def under(path: str) -> Iterator[None]:
         raise error.at(path) from None
 
 
+@contextmanager
+def building(path: str, hint: str = '') -> Iterator[None]:
+    """What classes of others raise while they are built inside becomes one error with this key; its cause stays with it.
+
+    Args:
+        path: the key of the config that is built.
+        hint: what to do; where an argument is unknown, that is said anyway.
+
+    Raises:
+        DistillationError: for what is raised inside. One of our own passes as it is, if it says where it stands.
+    """
+    try:
+        yield
+    except DistillationError as error:
+        raise (error if error.path else error.at(path)) from error.__cause__
+    except BUILD_ERRORS as error:
+        reason = error.args[0] if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str) else error
+        text = shortened(str(reason).split('. Please check whether')[0] or 'no reason is given')
+        if 'unexpected keyword argument' in text:
+            hint = ('A config that inherits another merges dicts: with _delete_=True a dict replaces the inherited one. '
+                    f'{hint}').strip()
+        raise DistillationError(f'cannot be built ({type(error).__name__}: {text})', path=path, hint=hint) from error
+
+
 def nearest_names(value: Any, names: Iterable[str], count: int = 2) -> Sequence[str]:
     """The names most like ``value``, whatever their case; none where nothing is similar."""
     lower = {name.lower(): name for name in names}
-    return [lower[name] for name in get_close_matches(str(value).lower(), lower, n=count, cutoff=0.5)]
+    try:
+        wanted = str(value)[:LONGEST_NAME].lower()  # comparing takes the square of the length
+    except RecursionError:
+        return []
+    return [lower[name] for name in get_close_matches(wanted, lower, n=count, cutoff=0.5)]
 
 
 def unknown_name(path: str, value: Any, names: Iterable[Any], hint: str = '',
@@ -97,7 +148,8 @@ def check_known_keys(path: str, given: Iterable[str], accepted: Iterable[str],
     for name in given:
         if name not in accepted:
             hint = (hints or {}).get(name, '')
-            error = unknown_name(f'{path}.{name}' if path else str(name), name, accepted, hint, 'is no key here')
+            key = shortened(str(name), LONGEST_NAME)
+            error = unknown_name(f'{path}.{key}' if path else key, name, accepted, hint, 'is no key here')
             if hint:
                 error.nearest = ()  # the advice knows better
             raise error

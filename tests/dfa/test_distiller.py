@@ -162,7 +162,8 @@ def test_a_search_is_refused_the_keys_of_a_training_whatever_their_value(key, va
         with pytest.raises(DistillationError, match=f'model.distillers.dfa.{key}: '):
             build(distilled(classifier(), dfa=dfa('search', STAGES, **{key: given})))
     base = dfa('distill', STAGES, **{key: value})
-    kept = {name: given for name, given in base.items() if name not in FeatureAggregationDistiller.not_in_search}
+    without = FeatureAggregationDistiller.Options.without_meaning(mode='search')
+    kept = {name: given for name, given in base.items() if name not in without}
     build(distilled(classifier(), dfa=dict(kept, mode='search')))
 
 
@@ -174,10 +175,10 @@ def test_connectors_without_a_norm_have_a_bias():
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(mode='searching'), "mode: 'searching' is not known. Did you mean 'search'"),
     (dict(mode='search', aggregation='last'),
-     "aggregation: 'last' has no meaning with mode='search'. Accepted: gamma_st, gamma_ts, st_form, skip, whole_weight"),
+     "aggregation: 'last' has no meaning with mode='search'. Accepted: nothing, or mode='distill' beside it"),
     (dict(mode='search', loss_weight=2.0), "loss_weight: 2.0 has no meaning with mode='search'"),
     (dict(mode='distill', aggregation='last', gamma_st=1),
-     "gamma_st: 1 has no meaning with mode='distill'. Accepted: aggregation, distance, transfer, loss_weight"),
+     "gamma_st: 1 has no meaning with mode='distill'. Accepted: nothing, or mode='search' beside it"),
     (dict(mode='distill'),
      'aggregation: is missing. Accepted: the aggregation.json that .*search.*, or last, average, random'),
     (dict(mode='distill', aggregation=3),

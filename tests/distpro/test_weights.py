@@ -20,10 +20,19 @@ def test_every_normalisation_is_its_formula():
     a = doubles(0.5, -1, 2)
     exp = a.exp()
     expected = dict(biased_softmax=exp / (exp.sum() + torch.tensor(3.).double().exp()), softmax=exp / exp.sum(),
-                    biased_l1=a / 6.5, l1=a / 3.5, sigmoid=1 / (1 + (-a).exp()))
+                    biased_l1=a.abs() / 6.5, l1=a.abs() / 3.5, sigmoid=1 / (1 + (-a).exp()))
     assert set(NORMALISATIONS) == set(expected)
     for name, normalise in NORMALISATIONS.items():
         torch.testing.assert_close(normalise(a, 3.0), expected[name])
+
+
+@pytest.mark.parametrize('name', list(NORMALISATIONS))
+@pytest.mark.parametrize('importance', [(0.5, -1, 2), (-3, -2, -1), (0, 0, 0)], ids=['mixed', 'negative', 'zero'])
+def test_no_weight_is_negative_or_not_finite(name, importance):
+    weights = NORMALISATIONS[name](doubles(*importance), 0.0)
+    assert bool((weights >= 0).all())
+    assert float(weights.sum()) <= 3
+    assert bool(importance_gradient(doubles(*importance), doubles(1, 2, 3), name, 0.0).isfinite().all())
 
 
 def test_T3_a_pathway_that_pulls_towards_validation_is_raised():

@@ -26,12 +26,12 @@ KEY = 'ScaleSearchHook'
 
 class ScaledDistiller(FeatureDistiller):
     """L2 times a scale, which is searched or read from a file."""
-    search_hook, not_in_search = f'mmkd.{KEY}', ('file',)
+    search_hook = f'mmkd.{KEY}'
 
     @dataclass(frozen=True, kw_only=True)
     class Options(FeatureDistiller.Options):
         mode: str = option(Choice(('file', 'search')), 'file', 'where the scale comes from')
-        file: Optional[str] = option(Either(Text(), (None,)), None, 'the file a search has written')
+        file: Optional[str] = option(Either(Text(), (None,)), None, 'the file a search has written', dict(mode=('file',)))
 
     def __init__(self, **options: Any):
         super().__init__(**options)
