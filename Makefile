@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help env test test-fast lint style types layers demo clean
+.PHONY: help env test test-fast lint style types layers demo kill clean
 
 help:
 	@echo 'make env         the environment in $(VENV) (mmcv builds from source the first time: about 15 minutes on 2 cores)'
@@ -14,6 +14,7 @@ help:
 	@echo 'make test-fast   lint and all tests but those marked slow: within 2 minutes on 2 cores'
 	@echo 'make lint        style (ruff), types (mypy) and layers (import-linter); each is a target of its own, too'
 	@echo 'make demo        MGD on embedded data: teacher, student alone, student distilled; a table and a picture'
+	@echo 'make kill        kills trainings, resumes and compares them; SEED=, LIMIT=kills of each case, CASE=names or patterns'
 	@echo 'make clean       removes $(VENV), what the demo wrote, and caches'
 	@echo 'JOBS=N           test files at once (now $(JOBS))'
 
@@ -39,6 +40,10 @@ layers: env
 
 demo: env
 	$(BIN)/python tools/run_demo.py
+
+kill: env
+	$(BIN)/python tests/kill/run.py $(if $(SEED),--seed $(SEED)) $(if $(LIMIT),--limit $(LIMIT)) \
+		$(if $(CASE),--case $(CASE)) --jobs $(JOBS)
 
 clean:
 	rm -rf $(VENV) work_dirs/demo data/demo build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
