@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mmkd_plugin  # noqa: F401 (registers everything)
 from mmkd_plugin.report.plot import draw
-from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.launch import make_work_dir, one_line_errors
 
 
 def main() -> None:
@@ -18,12 +18,12 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='folder for the pictures, by default that of the file')
     parser.add_argument('--title', default='', help='above the panels of a process')
     args = parser.parse_args()
+    if args.out is not None:
+        make_work_dir(args.out, '--out')
     for path in draw(args.file, args.out, args.title):
         print(path)
 
 
 if __name__ == '__main__':
-    try:
+    with one_line_errors():
         main()
-    except DistillationError as error:
-        raise SystemExit(f'error: {error}') from None

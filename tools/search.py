@@ -12,7 +12,7 @@ from pathlib import Path
 
 import mmkd_plugin  # noqa: F401 (registers everything)
 from mmkd_plugin.cli.search import Experiment
-from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.launch import one_line_errors
 
 
 def positive(text: str) -> int:
@@ -53,7 +53,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    try:
+    with one_line_errors():
         main()
-    except DistillationError as error:
-        raise SystemExit(f'error: {error}') from None

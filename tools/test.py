@@ -6,8 +6,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmkd_plugin  # noqa: F401 (registers everything)
-from mmkd_plugin.utils.errors import DistillationError
-from mmkd_plugin.utils.launch import add_common_flags, read_config
+from mmkd_plugin.utils.launch import add_common_flags, one_line_errors, read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,7 +25,7 @@ def parse_args() -> argparse.Namespace:
 def draw_predictions(cfg, args) -> None:
     """Switches the visualisation hook of the config on."""
     if 'visualization' not in cfg.default_hooks:
-        raise SystemExit('--show and --show-dir need a visualization hook in default_hooks')
+        raise SystemExit('error: --show and --show-dir need a visualization hook in default_hooks')
     hook = cfg.default_hooks.visualization
     hook.draw = True
     hook.show, hook.wait_time = args.show, args.wait_time
@@ -47,14 +46,14 @@ def main() -> None:
     args = parse_args()
     cfg = read_config(args)
     if not args.checkpoint.startswith(('http://', 'https://')) and not Path(args.checkpoint).is_file():
-        raise SystemExit(f'checkpoint {args.checkpoint} not found')
+        raise SystemExit(f'error: checkpoint {args.checkpoint} not found')
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.show or args.show_dir:
         draw_predictions(cfg, args)
     if args.tta:
         if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
-            raise SystemExit('--tta needs tta_model and tta_pipeline in the config')
+            raise SystemExit('error: --tta needs tta_model and tta_pipeline in the config')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(**cfg.tta_model, module=cfg.model)
     if args.out:
@@ -64,7 +63,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    try:
+    with one_line_errors():
         main()
-    except DistillationError as error:
-        raise SystemExit(f'error: {error}') from None

@@ -6,8 +6,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmkd_plugin  # noqa: F401 (registers everything)
-from mmkd_plugin.utils.errors import DistillationError
-from mmkd_plugin.utils.launch import add_common_flags, read_config
+from mmkd_plugin.utils.launch import add_common_flags, one_line_errors, read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,14 +27,14 @@ def main() -> None:
     if args.amp:
         kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
         if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
-            raise SystemExit(f'--amp works with optim_wrapper.type OptimWrapper, not {kind}')
+            raise SystemExit(f'error: --amp works with optim_wrapper.type OptimWrapper, not {kind}')
         if not is_cuda_available() and not is_npu_available():
-            raise SystemExit('--amp needs a GPU: mmengine has mixed precision there only')
+            raise SystemExit('error: --amp needs a GPU: mmengine has mixed precision there only')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise SystemExit('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
+            raise SystemExit('error: --auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -47,7 +46,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    try:
+    with one_line_errors():
         main()
-    except DistillationError as error:
-        raise SystemExit(f'error: {error}') from None

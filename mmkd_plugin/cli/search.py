@@ -12,9 +12,9 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 
 from ..search.derive import derive_search, work_dir_of
-from ..utils.config import find_config
+from ..utils.config import find_config, load_config
 from ..utils.errors import DistillationError
-from ..utils.launch import check_types
+from ..utils.launch import check_environment, check_types, make_work_dir, override
 
 FINISHED = 'finished'
 """A file in the work dir of a stage that has come to its end: its config."""
@@ -51,9 +51,10 @@ class Experiment:
 
     def training_config(self) -> Config:
         """The config of the training, with its overrides and its work dir."""
-        cfg = Config.fromfile(self.path)
-        cfg.merge_from_dict(parsed_options('--cfg-options', self.cfg_options))
+        cfg = load_config(self.config, 'config')
+        override(cfg, parsed_options('--cfg-options', self.cfg_options), '--cfg-options')
         check_types(cfg._cfg_dict)
+        check_environment(cfg)
         cfg.work_dir = str(self.work_dir or work_dir_of(cfg))
         return cfg
 
@@ -64,13 +65,13 @@ class Experiment:
             DistillationError: if the config describes none, or it does not fit.
         """
         cfg = derive_search(self.training_config())
-        cfg.merge_from_dict(parsed_options('--search-options', self.search_options))
+        override(cfg, parsed_options('--search-options', self.search_options), '--search-options')
         return cfg
 
     def dump(self, file: Path) -> None:
         """Writes the config of the search, with a first line that says what it is; makes its folder."""
         cfg = self.search_config()
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_work_dir(file.parent, '--dump')
         cfg.dump(file)
         said = f'# The search of {self.config}, made by tools/search.py. tools/train.py runs it, in {cfg.work_dir}.\n'
         file.write_text(said + file.read_text())
@@ -88,7 +89,7 @@ class Experiment:
         if result.is_file() and _is_finished(folder, cfg):
             return
         file = folder / self.path.name
-        folder.mkdir(parents=True, exist_ok=True)
+        make_work_dir(folder)
         self.dump(file)
         self._train(file, folder)
         if not result.is_file():
@@ -102,6 +103,7 @@ class Experiment:
         folder = Path(cfg.work_dir)
         if _is_finished(folder, cfg):
             return
+        make_work_dir(folder)
         self._train(self.path, folder, *(['--cfg-options', *self.cfg_options] if self.cfg_options else []))
         (folder / FINISHED).write_text(cfg.pretty_text)
 
@@ -140,23 +142,30 @@ def parsed_options(flag: str, options: Sequence[str]) -> Dict[str, Any]:
 def call(command: Sequence[str]) -> int:
     """Runs a command to its end. Whoever ends this process by SIGTERM or SIGINT (Ctrl-C) ends that one too.
 
-    Left alone it would go on, and share its folder with the next call's.
+    Left alone it would go on, and share its folder with the next call's. A second signal ends it at once.
 
     Returns:
         Its exit code, not 0 where it was ended.
     """
     signals: List[int] = []
-    with subprocess.Popen(command) as process:
-        def end(number: int, frame: Any) -> None:
-            signals.append(number)
-            process.terminate()
+    started: List[subprocess.Popen[bytes]] = []
 
-        before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
+    def end(number: int, frame: Any) -> None:
+        signals.append(number)
+        for process in started:
+            process.kill() if len(signals) > 1 else process.terminate()
+
+    # Before it starts: a signal that comes in between would end this process alone.
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with subprocess.Popen(command) as process:
+            started.append(process)
+            if signals:
+                process.terminate()
             code = process.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return code or (-signals[0] if signals else 0)
 
 

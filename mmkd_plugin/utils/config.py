@@ -1,12 +1,13 @@
-"""Finding config files the way users name them: a path, or ``package::path``."""
+"""Finding and reading config files the way users name them: a path, or ``package::path``."""
+import os
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Dict, Union
+from typing import Any, Callable, Dict, Union
 
 from mmengine.config import Config
 
-from .errors import DistillationError, unknown_name
+from .errors import LONGEST_NAME, DistillationError, shortened, unknown_name
 
 PACKAGE_OF_PREFIX = {'mmcls': 'mmpretrain', 'mmkd': 'mmkd_plugin'}
 PREFIXES = ('mmseg', 'mmdet', 'mmpretrain', 'mmkd_plugin')
@@ -23,42 +24,62 @@ def load_config(reference: Union[str, Dict[str, Any], Config], key: str) -> Conf
         key: the config key it stands under, for messages.
 
     Raises:
-        DistillationError: if there is no such file; names the nearest one.
+        DistillationError: if there is no such file, which names the nearest one; or it is no config.
     """
     if isinstance(reference, Config):
         return reference.copy()
     if isinstance(reference, dict):
-        return Config(reference)
+        return _read(key, '', lambda: Config(reference))
     if not isinstance(reference, (str, Path)):
         raise DistillationError('is not a config', path=key, given=reference, accepted=ACCEPTED)
     path = find_config(str(reference), key)
     if path.suffix not in CONFIG_SUFFIXES:
         raise DistillationError('is not a config file', path=key, given=str(reference), accepted=', '.join(CONFIG_SUFFIXES))
-    return Config.fromfile(path)
+    return _read(key, str(reference), lambda: Config.fromfile(path))
+
+
+def _read(key: str, name: str, read: Callable[[], Config]) -> Config:
+    try:
+        return read()
+    except Exception as error:  # a config is a program, which may raise anything
+        reason = shortened(f'{type(error).__name__}: {error}')
+        raise DistillationError(f'{name!r} cannot be read ({reason})' if name else f'is no config ({reason})',
+                                path=key) from error
 
 
 def find_config(reference: str, key: str) -> Path:
     """The file behind a path or ``package::path``. Raises :class:`DistillationError` if there is none."""
     if '::' not in reference:
         path = Path(reference)
-        if not path.is_file():
+        if not _is_file(path):
             raise _not_found(reference, key, path.parent, '*.py', f'(working directory {Path.cwd()})')
         return path
     prefix, _, relative = reference.partition('::')
     package = PACKAGE_OF_PREFIX.get(prefix, prefix)
     try:
         module = import_module(package)
-    except ImportError as error:
+    except (ImportError, ValueError, TypeError) as error:  # '' and '.x' are no names of modules
         raise unknown_name(key, prefix, PREFIXES, f'Another package works if it can be imported ({error}).',
                            f'is no known package (of {reference!r})') from None
     if module.__file__ is None:
         raise DistillationError(f'names {package}, a folder without code, which carries no configs', path=key,
                                 given=reference)
     folder = carried_folder(Path(module.__file__).parent, 'configs')
+    inside = os.path.normpath(relative)
+    if os.path.isabs(inside) or inside.split(os.sep)[0] == os.pardir:
+        raise DistillationError(f'leaves the configs of {package}', path=key, given=reference,
+                                accepted=f'a path inside them, or one without "{prefix}::"')
     path = folder / relative
-    if not path.is_file():
+    if not _is_file(path):
         raise _not_found(reference, key, folder, '**/*.py', f'among the configs of {package}')
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def carried_folder(package: Path, name: str) -> Path:
@@ -74,7 +95,8 @@ def carried_folder(package: Path, name: str) -> Path:
 
 def _not_found(reference: str, key: str, folder: Path, pattern: str, where: str) -> DistillationError:
     wanted = Path(reference.split('::')[-1])
-    files = {path.name: path for path in sorted(folder.glob(pattern))} if folder.is_dir() else {}
+    known = len(wanted.name) <= LONGEST_NAME and folder.is_dir()
+    files = {path.name: path for path in sorted(folder.glob(pattern))} if known else {}
     nearest = get_close_matches(wanted.name, files, n=1, cutoff=0.5)
     near = []
     if nearest:

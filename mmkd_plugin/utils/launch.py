@@ -1,17 +1,33 @@
-"""What ``tools/train.py`` and ``tools/test.py`` share: flags, reading the config, running without a GPU."""
+"""What the tools share: flags, reading the config, the work dir, running without a GPU, and ending in one line."""
 import argparse
 import os
+import tempfile
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator, Mapping, Optional
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 
 from ..registry import DATASETS, HOOKS, MODELS
-from .errors import unknown_name
+from .config import load_config
+from .errors import BUILD_ERRORS, DistillationError, shortened, under, unknown_name
+from .options import SEED, Either, Number
 
 DISTRIBUTED_WITHOUT_GPU = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+TIMEOUT = Either(Number(above=0), (None,))
+"""Seconds after which a rank that waits for another gives up; None: torch's 30 minutes."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """What a user got wrong ends the process with code 1 and one line, ``error: <key>: ...``."""
+    try:
+        yield
+    except DistillationError as error:
+        raise SystemExit(f'error: {" ".join(str(error).split())}') from None
 
 
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
@@ -23,24 +39,82 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """The config of a run: file, then overrides, then what this machine needs.
+    """The config of a run: file, then overrides, then what this machine needs. Makes the work dir.
 
     Raises:
-        DistillationError: for a type of this package that does not exist.
+        DistillationError: for a config that is not there or cannot be read, overrides that do not fit, a type of this
+            package that does not exist, a seed or a timeout that is none, or a work dir that cannot be written to.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = load_config(args.config, 'config')
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    override(cfg, args.cfg_options, '--cfg-options')
     check_types(cfg._cfg_dict)
+    check_environment(cfg)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    make_work_dir(cfg.work_dir)
     if not torch.cuda.is_available():
         prepare_for_cpu(cfg)
     return cfg
+
+
+def override(cfg: Config, changes: Optional[Mapping[str, Any]], flag: str) -> None:
+    """Puts overrides into a config, by dotted keys.
+
+    Args:
+        cfg: the config; it is changed.
+        changes: values by key, None for none.
+        flag: the flag that they come from, for messages.
+
+    Raises:
+        DistillationError: for a key that does not fit the config: below a text or a number, or beyond the end of a list.
+    """
+    if not changes:
+        return
+    before = cfg.copy()
+    try:
+        cfg.merge_from_dict(dict(changes))  # at once: _delete_ concerns those beside it
+    except BUILD_ERRORS as error:
+        wrong = [key for key in changes if not _can_be_merged(before.copy(), key, changes[key])] or list(changes)
+        raise DistillationError(f'does not fit the config ({shortened(str(error))})', path=flag,
+                                given=f'{wrong[0]}={changes[wrong[0]]}',
+                                accepted='keys of its dicts, and numbers below the length of its lists') from None
+
+
+def _can_be_merged(cfg: Config, key: str, value: Any) -> bool:
+    try:
+        cfg.merge_from_dict({key: value})
+    except BUILD_ERRORS:
+        return False
+    return True
+
+
+def make_work_dir(folder: Any, key: str = 'work_dir') -> Path:
+    """Makes a run's work dir, and sees that files can be written there: before work starts, not when the first is due.
+
+    Args:
+        folder: its path.
+        key: where it stands in the config, for messages.
+
+    Raises:
+        DistillationError: if it is no path, is a file or lies below one, or cannot be written to.
+    """
+    accepted = 'a folder that can be made and written to'
+    if not isinstance(folder, (str, os.PathLike)) or not str(folder) or '\0' in str(folder):
+        raise DistillationError(path=key, given=folder, accepted=accepted)
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        reason = f'{type(error).__name__}: {error.strerror}'
+        raise DistillationError(f'cannot be made or written to ({reason})', path=key, given=str(folder),
+                                accepted=accepted) from error
+    return path
 
 
 def check_types(node: Any, key: str = '') -> None:
@@ -61,13 +135,42 @@ def check_types(node: Any, key: str = '') -> None:
             check_types(value, f'{key[:-1]}[{number}].')
 
 
+def check_environment(cfg: Mapping[str, Any]) -> None:
+    """Looks at what a Runner sets up before anything of ours is asked: the seed, and how long ranks wait for each other.
+
+    Args:
+        cfg: the whole config.
+
+    Raises:
+        DistillationError: for a seed that is no number, which would be another one in every process, or a timeout that is
+            none; the path is the key.
+    """
+    randomness = _block(cfg, 'randomness')
+    with under('randomness.seed'):
+        Either(SEED, (None,)).read(randomness.get('seed'))
+    distributed = _block(_block(cfg, 'env_cfg'), 'dist_cfg', 'env_cfg.')
+    with under('env_cfg.dist_cfg.timeout'):
+        TIMEOUT.read(distributed.get('timeout'))
+
+
+def _block(cfg: Mapping[str, Any], key: str, above: str = '') -> Mapping[str, Any]:
+    block = cfg.get(key)
+    if block is not None and not isinstance(block, Mapping):
+        raise DistillationError(path=f'{above}{key}', given=block, accepted='a dict')
+    return block or {}
+
+
 def prepare_for_cpu(cfg: Config) -> None:
-    """Turns SyncBN into BN, with one notice, and lets several processes talk over gloo."""
+    """Turns SyncBN into BN, with one notice, and lets several processes talk over gloo.
+
+    A rank that waits for another gives up after ``env_cfg.dist_cfg.timeout`` seconds, as mmengine has it for its backends.
+    """
     if replace_sync_bn(cfg._cfg_dict):
         print_log('no GPU: every SyncBN of the config is BN in this run')
     if cfg.launcher == 'pytorch' and not torch.distributed.is_initialized():
         # mmengine's launcher would select a CUDA device
-        torch.distributed.init_process_group('gloo')
+        seconds = _block(_block(cfg, 'env_cfg'), 'dist_cfg').get('timeout')
+        torch.distributed.init_process_group('gloo', timeout=None if seconds is None else timedelta(seconds=seconds))
         cfg.setdefault('model_wrapper_cfg', DISTRIBUTED_WITHOUT_GPU)
 
 

@@ -141,6 +141,13 @@ def test_a_signal_ends_what_runs_and_counts_as_a_failure(tmp_path, number, stubb
         os.kill(int((tmp_path / 'pid').read_text()), 0)
 
 
+def test_a_second_signal_ends_what_does_not_listen_to_the_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script = ('import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);'
+              'os.kill(os.getppid(), signal.SIGINT); time.sleep(.5); os.kill(os.getppid(), signal.SIGINT); time.sleep(60)')
+    assert call([sys.executable, '-c', script]) == -signal.SIGKILL
+
+
 def test_without_a_signal_the_exit_code_is_the_commands():
     assert call([sys.executable, '-c', 'import sys; sys.exit(5)']) == 5
     assert call([sys.executable, '-c', '']) == 0
@@ -150,7 +157,12 @@ def test_without_a_signal_the_exit_code_is_the_commands():
     (dict(config='mmkd_plugin::demo/distpr_pspnet_r18w32-r18w8-d8_demo-64x128.py'), 'Did you mean .*distpro_pspnet'),
     (dict(config=DEMO.format('mgd-amp')), 'search: is missing: the config describes no search'),
     (dict(cfg_options=['train_cfg.max_iters']), "--cfg-options: 'train_cfg.max_iters'. Accepted: KEY=VALUE"),
-    (dict(cfg_options=['search.hook.lr=fast']), 'search.hook.lr: ')])
+    (dict(cfg_options=['search.hook.lr=fast']), 'search.hook.lr: '),
+    (dict(cfg_options=['train_cfg.max_iters.x=1']), "--cfg-options: 'train_cfg.max_iters.x=1' does not fit the config"),
+    (dict(search_options=['custom_hooks.7.lr=1']), "--search-options: 'custom_hooks.7.lr=1' does not fit the config"),
+    (dict(cfg_options=['randomness.seed=x']), "randomness.seed: 'x'. Accepted: a whole number >= 0"),
+    (dict(cfg_options=['search.hook.out=x.json']), 'search.hook.out: .*is where the training looks'),
+    (dict(work_dir=Path('train.py')), 'work_dir: .*cannot be made or written to')])
 def test_what_is_wrong_is_said_before_anything_runs(train, options, text):
     one = Experiment(**{'config': DEMO.format('distpro'), 'train': train, **options})
     with pytest.raises(DistillationError, match=text):
