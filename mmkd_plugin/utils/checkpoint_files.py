@@ -1,183 +1,118 @@
-"""Opening mmengine's checkpoints without executing anything, and without giving a file a say over memory.
+"""Opening checkpoints, ours and mmengine's, without executing anything, and without giving a file a say over memory.
 
-They hold ``HistoryBuffer`` objects with numpy arrays and scalars, which ``torch.load(weights_only=True)`` refuses. Naming
-numpy's own classes as safe would let a file call them (``numpy.ndarray`` with a shape and a buffer of its choice crashes the
-process). So while a file is read, these names stand for small classes that take plain numbers only; what they were given
-becomes arrays afterwards.
+``torch.load(weights_only=True)`` refuses what mmengine keeps beside the weights (logs, numbers of numpy), lets a file of a
+few bytes take gigabytes, and what is registered as safe is so for the whole process. Here files go through a reader of our
+own (``safe_pickle``); ``torch.load`` is left as it is.
 """
 import functools
-import math
-import re
-from contextlib import contextmanager
+import io
+import types
+from http.client import HTTPException
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Dict, Iterator, List, NoReturn, Union
+from typing import Any, Dict, Union
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as loading
 from mmengine.runner.checkpoint import CheckpointLoader
 
-UNREADABLE = (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, ImportError, AttributeError, TypeError,
-              IndexError, AssertionError, MemoryError, OverflowError)
-"""What ``torch.load`` raises for files that are no whole checkpoints, or ask for more than they may."""
+from .errors import DistillationError
+from .safe_pickle import Cut
+from .torch_files import Spoiled, opened, read_torch_file, why_spoiled
 
-_PLAIN = re.compile(r'[?biufU]\d{0,4}')  # truth values, whole numbers, floats, text
+__all__ = ['download', 'extend_checkpoint_loader', 'open_checkpoint', 'why_spoiled']
 
-
-class _DType:
-    """Stands for ``numpy.dtype``: of plain numbers or text."""
-
-    def __init__(self, kind: Any = None, align: Any = False, copy: Any = False):
-        if not isinstance(kind, str) or not _PLAIN.fullmatch(kind):
-            _refuse(f'the data type {kind!r}')
-        self.dtype = np.dtype(kind)
-
-    def __setstate__(self, state: Any) -> None:
-        order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
-        if order not in ('<', '>', '|', '='):
-            _refuse(f'the byte order {order!r}')
-        self.dtype = self.dtype.newbyteorder(order)
+_HINT_SPOILED = 'Was its writing, or its download, interrupted? Take another, or write it again.'
+_HINT_UNSAFE = ('It was written with more in it than weights and plain values, or somebody has changed it. If it is yours, save '
+                'dict(state_dict=model.state_dict()) in its place.')
 
 
-class _Array:
-    """Stands for ``numpy.ndarray``: made empty, filled with as many bytes as its shape wants."""
-
-    array: np.ndarray
-
-    def __init__(self, *arguments: Any):
-        if arguments:
-            _refuse('an array that is made from arguments')
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, kind, fortran, data = state
-        if not isinstance(kind, _DType) or not isinstance(data, bytes) or not all(
-                isinstance(side, int) and side >= 0 for side in shape):
-            _refuse('an array of something else than plain numbers')
-        if math.prod(shape) * kind.dtype.itemsize != len(data):
-            _refuse(f'an array of shape {tuple(shape)} in {len(data)} bytes')
-        self.array = np.frombuffer(data, kind.dtype).reshape(shape, order='F' if fortran else 'C').copy()
-
-
-class _Buffer:
-    """Stands for ``HistoryBuffer``: a log of one value."""
-
-    def __init__(self, *arguments: Any):
-        if arguments:
-            _refuse('a HistoryBuffer that is made from arguments')
-
-    def __setstate__(self, state: Any) -> None:
-        self.parts = [state['_log_history'], state['_count_history']]
-        self.length = state['max_length']
-        logs = all(isinstance(part, _Array) and part.array.ndim == 1 for part in self.parts)
-        if not logs or not isinstance(self.length, int):
-            _refuse('a HistoryBuffer without two logs and a length')
-
-    def real(self) -> HistoryBuffer:
-        """The buffer; it has the statistics of its class, not any that the file names."""
-        values, counts = (part.array for part in self.parts)
-        buffer = HistoryBuffer(max_length=self.length)
-        buffer._log_history, buffer._count_history = values, counts
-        return buffer
-
-
-def _reconstruct(*arguments: Any) -> _Array:
-    """Stands for numpy's function of the same name, with which every pickled array begins."""
-    return _Array()
-
-
-def _scalar(kind: Any, data: Any) -> Any:
-    """Stands for numpy's ``scalar``."""
-    if not isinstance(kind, _DType) or not isinstance(data, bytes) or len(data) != kind.dtype.itemsize:
-        _refuse('a number of another size than its type')
-    return np.frombuffer(data, kind.dtype)[0]
-
-
-def _statistics(owner: Any, name: Any) -> str:
-    """Stands for ``getattr``, with which a HistoryBuffer names its statistics: a name, which is not looked at."""
-    if owner is not _Buffer or not isinstance(name, str) or name.startswith('_'):
-        _refuse(f'the attribute {name!r} of {owner!r}')
-    return name
-
-
-def _no_bytes(*arguments: Any) -> bytes:
-    """Stands for ``bytes``, with which the data of an empty array is pickled."""
-    if arguments:
-        _refuse('bytes that are made from arguments')
-    return b''
-
-
-def _refuse(what: str) -> NoReturn:
-    raise UnpicklingError(f'it asks for {what}')
-
-
-_MULTIARRAY = ('numpy._core.multiarray', 'numpy.core.multiarray')  # numpy 2, numpy 1
-_STAND_INS: List[Any] = [
-    (_Buffer, 'mmengine.logging.history_buffer.HistoryBuffer'), (_Array, 'numpy.ndarray'), (_DType, 'numpy.dtype'),
-    (_statistics, 'builtins.getattr'), (_no_bytes, 'builtins.bytes'),
-    *((_reconstruct, f'{module}._reconstruct') for module in _MULTIARRAY),
-    *((_scalar, f'{module}.scalar') for module in _MULTIARRAY)]
-
-
-@contextmanager
-def _stand_ins() -> Iterator[None]:
-    with torch.serialization.safe_globals(_STAND_INS):
-        yield
-
-
-def open_checkpoint(path: Union[str, Path], map_location: Any = 'cpu') -> Any:
+def open_checkpoint(path: Union[str, Path, io.BytesIO], map_location: Any = 'cpu') -> Any:
     """What a checkpoint file holds: tensors, numbers, text, arrays of plain numbers, logs; nothing in it is executed.
 
     Args:
-        path: the file to open.
+        path: the file to open, or its contents.
         map_location: as ``torch.load`` has it.
 
     Raises:
-        Exception: one of ``UNREADABLE`` for a file that is no whole checkpoint, or asks for anything else.
+        DistillationError: if the file is missing, is no whole checkpoint, or asks for anything else.
     """
-    with _stand_ins():
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    return _real(content, {})
+    name = '(contents that were downloaded)' if isinstance(path, io.BytesIO) else str(path)
+    try:
+        if isinstance(path, io.BytesIO):
+            return read_torch_file(path, path.getbuffer().nbytes, map_location)
+        with opened(path) as (stream, size):
+            return read_torch_file(stream, size, map_location)
+    except (Spoiled, Cut) as error:
+        raise DistillationError(f'is not a checkpoint that is whole: {error}', given=name, hint=_HINT_SPOILED) from None
+    except OSError as error:
+        raise DistillationError(f'cannot be read ({error.strerror or error})', given=name) from None
+    except Exception as error:  # whatever a crafted file provokes is one error
+        reason = str(error)[:300] or type(error).__name__
+        raise DistillationError(f'is not a checkpoint that can be read safely: {reason}', given=name,
+                                hint=_HINT_UNSAFE) from None
 
 
-def _real(value: Any, seen: Dict[int, Any]) -> Any:
-    """The value with arrays and buffers in place of what stood for them; dicts and lists are changed in place."""
-    if isinstance(value, _Array):
-        return value.array
-    if isinstance(value, _Buffer):
-        return value.real()
-    if isinstance(value, _DType):
-        return value.dtype
-    if not isinstance(value, (dict, list, tuple)):
-        return value
-    if id(value) in seen:
-        return seen[id(value)]
-    seen[id(value)] = value
-    if isinstance(value, dict):
-        for key, item in value.items():
-            value[key] = _real(item, seen)
-    elif isinstance(value, list):
-        value[:] = [_real(item, seen) for item in value]
-    elif type(value) is tuple:
-        seen[id(value)] = tuple(_real(item, seen) for item in value)
-    return seen[id(value)]
+def download(url: str, folder: Union[str, Path, None] = None, progress: bool = True) -> Path:
+    """The file under an http(s) address, as it lies in torch's hub folder; it is downloaded if it is not there.
+
+    Args:
+        url: the address.
+        folder: where it is kept, if not there.
+        progress: whether progress is shown.
+
+    Raises:
+        DistillationError: if it cannot be downloaded.
+    """
+    path = Path(folder or Path(torch.hub.get_dir()) / 'checkpoints') / url.split('?')[0].rsplit('/', 1)[-1]
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), progress=progress)
+        except (OSError, ValueError, HTTPException) as error:  # URLError and HTTPError included; an address that is none
+            raise DistillationError(f'cannot be downloaded ({error})', given=url,
+                                    hint=f'Download it yourself and give its path, or put it at {path}.') from None
+    return path
+
+
+class _SafeTorch(types.ModuleType):
+    """``torch`` as mmengine's loaders see it: its ``load`` executes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def load(file: Any, map_location: Any = None, **_: Any) -> Any:
+        """``torch.load`` of a file, or of contents in memory."""
+        return open_checkpoint(file, map_location)
+
+
+def _load_url(url: str, model_dir: Any = None, map_location: Any = None, progress: bool = True, **_: Any) -> Any:
+    """mmengine's ``load_url``, which is torch's and executes what it downloads."""
+    return open_checkpoint(download(url, model_dir, progress), map_location)
 
 
 def extend_checkpoint_loader() -> None:
-    """Lets mmengine open its own training checkpoints, plain or distilled, with the safety on.
+    """Lets everything that mmengine loads go through :func:`open_checkpoint`: by path, by address, from a model zoo.
 
-    mmengine 0.10.7 cannot on torch 2.6 or later, where ``weights_only`` is the default. Everything that loads through
-    mmengine (the Runner, ``init_cfg``, the codebases' APIs) is served; ``torch.load`` itself is left as it is.
+    The Runner, ``init_cfg`` and the codebases' APIs are served. mmengine 0.10.7 cannot open its own training checkpoints on
+    torch 2.6 or later, and executes what it downloads. ``torch.load`` itself is left as it is.
     """
-    if getattr(CheckpointLoader, 'opens_training_checkpoints', False):
+    if isinstance(loading.torch, _SafeTorch):
         return
+    loading.torch = _SafeTorch('torch')
+    loading.load_url = _load_url
     load = CheckpointLoader.load_checkpoint.__func__
 
     @functools.wraps(load)
     def load_checkpoint(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        with _stand_ins():
-            content = load(cls, *args, **kwargs)
-        return _real(content, {})
+        return _with_weights(load(cls, *args, **kwargs), args[0] if args else kwargs.get('filename'))
 
     CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
-    CheckpointLoader.opens_training_checkpoints = True
+
+
+def _with_weights(content: Any, name: Any) -> Any:
+    """The content of a checkpoint, if mmengine can look for weights in it: their names have to be text."""
+    state: Dict[Any, Any] = content.get('state_dict', content) if isinstance(content, dict) else {0: None}
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise DistillationError('is not a checkpoint: no weights under "state_dict" or at the top', given=str(name))
+    return content

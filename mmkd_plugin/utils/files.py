@@ -2,17 +2,17 @@
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, Union
+from typing import Any, BinaryIO, Dict, Iterator, Union
 from uuid import uuid4
 
-import torch
 from torch import Tensor
 
-from .checkpoint_files import UNREADABLE, open_checkpoint
-from .errors import DistillationError, nearest_names, unknown_name
+from .checkpoint_files import download, open_checkpoint
+from .errors import DistillationError, nearest_names, under, unknown_name
 
 UNFINISHED = '.tmp'
 """How the name of a file ends that is not whole yet."""
+_ACCEPTED = 'a path or an http(s) address'
 
 
 def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
@@ -25,52 +25,37 @@ def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
     Raises:
         DistillationError: if the file is missing, cannot be read safely, or holds no weights.
     """
-    path = _local_file(reference, key)
-    try:
-        content = open_checkpoint(path)
-    except UNREADABLE as error:
-        raise _unreadable(key, reference, error) from None
-    state = content.get('state_dict', content) if isinstance(content, dict) else None
-    state = state if isinstance(state, dict) else {}
-    weights = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    if not weights:
-        raise DistillationError('is not a checkpoint: no weights under "state_dict" or at the top', path=key,
-                                given=str(reference))
+    with under(key):
+        content = open_checkpoint(_local_file(reference))
+        state = content.get('state_dict', content) if isinstance(content, dict) else None
+        state = state if isinstance(state, dict) else {}
+        weights = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        if not weights:
+            raise DistillationError('is not a checkpoint: no weights under "state_dict" or at the top', given=str(reference))
+        for name in weights:
+            if not isinstance(name, str):
+                raise DistillationError(f'has weights under {name!r:.100}', given=str(reference), accepted='names')
     return {name[len('module.'):] if name.startswith('module.') else name: value for name, value in weights.items()}
 
 
-def _unreadable(key: str, reference: str, error: Exception) -> DistillationError:
-    reason = f'{type(error).__name__}: {error}'.splitlines()[0].split('. This file can still')[0][:300]
-    return DistillationError(f'is not a checkpoint that can be read safely ({reason})', path=key, given=str(reference))
-
-
-def _local_file(reference: str, key: str) -> Path:
-    if not isinstance(reference, (str, Path)) or not str(reference):
-        raise DistillationError(path=key, given=reference, accepted='a path or an http(s) address')
+def _local_file(reference: Any) -> Path:
+    if not isinstance(reference, (str, Path)) or not str(reference) or '\0' in str(reference):
+        raise DistillationError(given=reference, accepted=_ACCEPTED)
     scheme, separator, _ = str(reference).partition('://')
     if separator:
         if scheme not in ('http', 'https'):
-            raise unknown_name(key, scheme, ('http', 'https'), 'Or give a path.', f'is no scheme (of {str(reference)!r})')
-        return _download(str(reference), key)
-    path = Path(reference).expanduser()
-    if not path.is_file():
+            raise unknown_name('', scheme, ('http', 'https'), 'Or give a path.', f'is no scheme (of {str(reference)!r})')
+        return download(str(reference))
+    try:
+        path = Path(reference).expanduser()
+        if path.is_file():
+            return path
         beside = [str(file) for file in path.parent.glob('*.pth')] if path.parent.is_dir() else []
         problem = 'is a folder, not a file' if path.is_dir() else f'was not found (working directory {Path.cwd()})'
-        raise DistillationError(problem, path=key, given=str(reference), nearest=nearest_names(path, beside, 1),
-                                accepted='a path or an http(s) address')
-    return path
-
-
-def _download(url: str, key: str) -> Path:
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / url.split('?')[0].rsplit('/', 1)[-1]
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path))
-        except OSError as error:  # URLError and HTTPError included
-            raise DistillationError(f'cannot be downloaded ({error})', path=key, given=url,
-                                    hint=f'Download it yourself and give its path, or put it at {path}.') from None
-    return path
+        problem = 'is no regular file' if path.exists() and not path.is_dir() else problem
+    except (OSError, RuntimeError) as error:  # a name that is too long, a user that is not known
+        raise DistillationError(f'cannot be a path ({error})', given=str(reference), accepted=_ACCEPTED) from None
+    raise DistillationError(problem, given=str(reference), nearest=nearest_names(path, beside, 1), accepted=_ACCEPTED)
 
 
 def write_whole(path: Path, text: str) -> None:
