@@ -1,0 +1,399 @@
+"""Every loss in float64 against values and gradients of public reference implementations (numbers only: oracles.json).
+
+``MMKD_ORACLES`` names another file of the same kind: more cases of the same losses run through the same table of calls.
+"""
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmkd_plugin.losses import (
+    activations,
+    attention,
+    channels,
+    contrastive,
+    correlations,
+    cross_head,
+    distances,
+    divergences,
+    features,
+    focal_global,
+    generative,
+    logits,
+    pixels,
+    review,
+    similarity,
+    variational,
+)
+
+ORACLES = json.loads(Path(os.environ.get('MMKD_ORACLES', Path(__file__).with_name('oracles.json'))).read_text())
+ORACLES = ORACLES.get('losses', ORACLES)  # the file as published has a head
+CASES = [(loss, case) for loss, entry in ORACLES.items() for case in (entry if isinstance(entry, list) else entry['cases'])]
+CALLS = {}
+
+
+def call(*names):
+    def register(function):
+        CALLS.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def array(spec):
+    if spec.get('rng') != 'RandomState':
+        return np.array(spec['values'], spec['dtype']).reshape(spec['shape'])
+    generator = np.random.RandomState(spec['seed'])  # noqa: NPY002 (its stream is frozen)
+    if spec['method'] == 'randint':
+        return generator.randint(spec['low'], spec['high'], size=spec['shape'], dtype=spec['dtype'])
+    return generator.standard_normal(spec['shape']) * spec.get('scale', 1.0) + spec.get('shift', 0.0)
+
+
+def load(module, weights, **names):
+    """Puts weights (which want gradients) into a module: by the path of its module or parameter."""
+    values = {}
+    for path, name in names.items():
+        path = path.replace('__', '.')
+        if name in weights:
+            values[path] = weights[name]
+        else:
+            values.update({f'{path}.{kind}': weights[f'{name}_{kind}'] for kind in ('weight', 'bias')
+                           if f'{name}_{kind}' in weights})
+    return lambda *args: torch.func.functional_call(module.double().train(), values, args)
+
+
+@call('kd')
+def _(x, w, p, source):
+    value = divergences.kl_divergence(x['student'], x['teacher'], p['T'])
+    # mmrazor adds up over the pixels and divides by the images: a loss_weight of H * W.
+    return value.sum() / len(value) if p.get('reduction') == 'batchmean' else value.mean()
+
+
+@call('kd_logit_standardization')
+def _(x, w, p, source):
+    loss = logits.KLLoss(temperature=p['T'], standardise=True)(x['student'], x['teacher'])
+    return loss, dict(kl_without_T2=loss / p['T'] ** 2, weighted=loss * p['weight'])
+
+
+@call('kd_pixelwise')
+def _(x, w, p, source):
+    loss = divergences.kl_divergence(x['student'], x['teacher'], p['T']).mean()
+    # IFVD divides by the classes and leaves T^2 out: a loss_weight.
+    return loss / x['student'].shape[1] / p['T'] ** 2 if source == 'IFVD' else loss
+
+
+@call('dkd')
+def _(x, w, p, source):
+    def mean(alpha, beta):
+        return logits.decoupled(x['student'], x['teacher'], x['labels'], p['T'], alpha, beta).mean()
+
+    return mean(p['alpha'], p['beta']), dict(tckd=mean(1, 0), nckd=mean(0, 1))
+
+
+@call('nkd')
+def _(x, w, p, source):
+    return logits.normalised(x['student'], x['teacher'], x['labels'], p['T'], p['gamma']).mean()
+
+
+@call('wsld')
+def _(x, w, p, source):
+    return logits.weighted_soft_labels(x['student'], x['teacher'], x['labels'], p['T']).mean()
+
+
+@call('dist')
+def _(x, w, p, source):
+    inter, intra = correlations.correlation(x['student'], x['teacher'], p.get('tau', 1.0))
+    return p['beta'] * inter + p['gamma'] * intra, dict(inter=inter, intra=intra)
+
+
+@call('mlkd')
+def _(x, w, p, source, name):
+    def instance(student, teacher, temperature):
+        return divergences.kl_divergence(student, teacher, temperature).mean()
+
+    if 'student' in x:
+        level = dict(instance=instance, batch=correlations.batch_level)
+        level['class'] = correlations.class_level
+        return level[name.split('_')[0]](x['student'], x['teacher'], p['T'])
+    # The authors' training step: two views; masks that only scale by the share of what is unsure; and, in the strong view,
+    # the weak one's scores at the last two temperatures. The loss of this package has one view and no masks.
+    weak, strong = (x['student_weak'], x['teacher_weak']), (x['student_strong'], x['teacher_strong'])
+    probabilities = x['teacher_weak'].softmax(1)
+    unsure = [(values <= np.percentile(values, 50)).double().mean() for values in
+              (probabilities.max(1).values, probabilities.sum(0))]
+    others = p['T_others']
+    temperatures = [p['T'], *others]
+    total = sum(instance(*weak, each) for each in temperatures) * unsure[0]
+    total = total + sum(instance(*strong, each) for each in temperatures[:3])
+    total = total + sum(instance(*weak, each) for each in others[2:])
+    parts = dict(instance=p['weight'] * total,
+                 batch=p['weight'] * unsure[0] * sum(correlations.batch_level(*weak, each) for each in temperatures))
+    parts['class'] = p['weight'] * unsure[1] * sum(correlations.class_level(*weak, each) for each in temperatures)
+    return sum(parts.values()), parts
+
+
+@call('fitnet_l2')
+def _(x, w, p, source):
+    if source == 'mmrazor':
+        return features.normalised_l2(x['student'], x['teacher'])
+    adapted = x['student']
+    if 'conv_weight' in w:
+        adapted = F.conv2d(adapted, w['conv_weight'], w.get('conv_bias'))
+    if 'bn_weight' in w:
+        adapted = F.batch_norm(adapted, None, None, w['bn_weight'], w['bn_bias'], training=True).relu()
+    return features.L2Loss()(adapted, x['teacher']), {}, dict(adapted=adapted)
+
+
+@call('at')
+def _(x, w, p, source):
+    return attention.attention_transfer(x['student'], x['teacher'], p.get('p', 2))
+
+
+@call('nst')
+def _(x, w, p, source):
+    return attention.neuron_selectivity(x['student'], x['teacher'])
+
+
+@call('ft')
+def _(x, w, p, source):
+    return attention.factor_transfer(x['student'], x['teacher'], attention=source == 'RepDistiller')
+
+
+@call('sp')
+def _(x, w, p, source):
+    return similarity.similarity_preserving(x['student'], x['teacher'])
+
+
+@call('pkt')
+def _(x, w, p, source):
+    return similarity.probabilistic_transfer(x['student'], x['teacher'])
+
+
+@call('rkd_distance')
+def _(x, w, p, source):
+    return p['weight'] * similarity.relative_distances(x['student'], x['teacher'], p['l2_normalise'])
+
+
+@call('rkd_angle')
+def _(x, w, p, source):
+    return p['weight'] * similarity.angles(x['student'], x['teacher'], p['l2_normalise'])
+
+
+@call('ab')
+def _(x, w, p, source):
+    return activations.activation_boundary(x['student'], x['teacher'], p['margin'])
+
+
+@call('ofd')
+def _(x, w, p, source):
+    student, teacher = x['student'], x['teacher']
+    margin = activations.margins(w['bn_weight'], w['bn_bias']) if 'bn_weight' in w else None
+    if source == 'mdistiller':
+        teacher = F.adaptive_avg_pool2d(teacher, student.shape[2:])
+    loss = activations.overhaul(student, teacher, margin)
+    divisor = dict(authors=1, mdistiller=len(student), mmrazor=len(student) * 1000)[source]
+    return loss / divisor, dict(per_image_over_1000=loss / len(student) / 1000), dict(margin=margin)
+
+
+@call('vid')
+def _(x, w, p, source):
+    hidden, width = w['conv1_weight'].shape[:2]
+    names = {'0__weight': 'conv1_weight', '2__weight': 'conv2_weight', '4__weight': 'conv3_weight'}
+    student, teacher = x['student'], x['teacher']
+    regressor = load(variational.Regressor(width, hidden, teacher.shape[1]), w, **names)
+    return variational.gaussian_log_likelihood(regressor(student), teacher, w['rho'], p['eps'])
+
+
+@call('hcl')
+def _(x, w, p, source):
+    return distances.hcl(x['student'], x['teacher'])
+
+
+def fusion(w, prefix=''):
+    hidden, width = w[f'{prefix}conv1_weight'].shape[:2]
+    module = review.AttentionFusion(width, hidden, len(w[f'{prefix}conv2_weight']), f'{prefix}attention_weight' not in w)
+    names = dict(enter__0='conv1', enter__1='bn1', leave__0='conv2', leave__1='bn2', attention='attention')
+    return load(module, w, **{path: prefix + name for path, name in names.items()})
+
+
+@call('abf')
+def _(x, w, p, source):
+    size = (p['output_size'],) * 2 if 'output_size' in p else None
+    output, passed_on = fusion(w)(x['student'], x.get('residual'), size)
+    loss = (output * x['probe']).sum()
+    if 'probe_passed_on' in x:
+        loss = loss + (passed_on * x['probe_passed_on']).sum()
+    return loss, {}, dict(output=output, passed_on=passed_on)
+
+
+@call('reviewkd')
+def _(x, w, p, source):
+    levels = range(len(p['sizes']))
+    outputs = review.review([fusion(w, f'abf{level}_') for level in levels], [x[f'student_{level}'] for level in levels],
+                            [tuple(x[f'teacher_{level}'].shape[2:]) for level in levels])
+    loss = sum(distances.hcl(output, x[f'teacher_{level}']) for level, output in enumerate(outputs))
+    return loss, {}, {f'output_{level}': output for level, output in enumerate(outputs)}
+
+
+@call('crd')
+def _(x, w, p, source):
+    ours, theirs = (contrastive.unit_rows(F.linear(x[side], w[f'embed_{side}_weight'], w[f'embed_{side}_bias']))
+                    for side in ('student', 'teacher'))
+    memories, indices = (w['memory_student'], w['memory_teacher']), x['contrast_index']
+    scores = [contrastive.contrast_scores(embedding, memory, indices, p['tau'])
+              for embedding, memory in ((ours, memories[1]), (theirs, memories[0]))]
+    z = [contrastive.normaliser(each, p['n']) for each in scores]
+    parts = contrastive.contrast(ours, theirs, memories, indices, z, p['tau'])
+    after = [contrastive.updated_memory(memory, embedding, x['index'], p['momentum'])
+             for memory, embedding in zip(memories, (ours, theirs))]
+    return (sum(parts), dict(student_direction=parts[0], teacher_direction=parts[1], Z_student=z[0], Z_teacher=z[1]),
+            dict(memory_student_after=after[0], memory_teacher_after=after[1]))
+
+
+@call('cwd')
+def _(x, w, p, source):
+    student = F.conv2d(x['student'], w['conv_weight']) if 'conv_weight' in w else x['student']
+    loss = p.get('weight', 1.0) * channels.channel_divergence(student, x['teacher'], p['tau'])
+    # CIRKD divides the sum over the adapted channels by the number before the adapter: a loss_weight of C_t / C_s.
+    return loss * student.shape[1] / x['student'].shape[1]
+
+
+@call('pkd')
+def _(x, w, p, source):
+    return p['weight'] * channels.pearson_distance(x['student'], x['teacher'], resize_student=p['resize_student'])
+
+
+@call('mgd_masked_generative')
+def _(x, w, p, source):
+    student = F.conv2d(x['student'], w['align_weight'], w['align_bias']) if 'align_weight' in w else x['student']
+    generation = load(generative.Generation(student.shape[1]), w, **{'0': 'gen1', '2': 'gen2'})
+    loss = generative.masked_generation(generation(student * x['mask']), x['teacher'])
+    return loss * p['alpha'], dict(unweighted=loss)
+
+
+@call('fgd')
+def _(x, w, p, source):
+    student, teacher = x['student'], x['teacher']
+    if 'align_weight' in w:
+        student = F.conv2d(student, w['align_weight'], w['align_bias'])
+    found = [x[f'boxes_{image}'] for image in range(len(student))]
+    masks = focal_global.box_masks(found, p['image_shape'], tuple(student.shape[2:]), student)
+    foreground, background, attentions = focal_global.focal_terms(student, teacher, *masks, p['temp'])
+    blocks = [load(focal_global.GlobalContext(teacher.shape[1]), w, attention=f'{side}_context', transform__0=f'{side}_w1',
+                   transform__1=f'{side}_ln', transform__3=f'{side}_w2') for side in ('student', 'teacher')]
+    relation = (blocks[0](student) - blocks[1](teacher)).square().sum() / len(student)
+    parts = dict(foreground=foreground, background=background, attention=attentions)
+    parts['global'] = relation
+    loss = sum(p[weight] * part for weight, part in zip(('alpha', 'beta', 'gamma', 'lam'), parts.values()))
+    return loss, parts, dict(mask_foreground=masks[0].squeeze(1), mask_background=masks[1].squeeze(1))
+
+
+@call('cirkd_pixel')
+def _(x, w, p, source):
+    pool = min(x['student'].shape[2:]) >= 256  # as the authors decide it
+    return pixels.cross_image_pixels(x['student'], x['teacher'], p['tau'], pool)
+
+
+@call('cirkd_channel')
+def _(x, w, p, source):
+    relation, squares = pixels.cross_image_channels(x['student'], x['teacher'], p['tau'])
+    return relation + squares, dict(batch_relation=relation, mse=squares)
+
+
+@call('skd_pairwise')
+def _(x, w, p, source):
+    return pixels.pairwise_affinity(x['student'], x['teacher'])
+
+
+@call('ifvd')
+def _(x, w, p, source):
+    return pixels.intra_class_variation(x['student'], x['teacher'], x['labels'], p['classes'])
+
+
+@call('crosskd')
+def _(x, w, p, source):
+    if source == 'align':
+        aligned = cross_head.align_statistics(x['student'], x['teacher'])
+        return (aligned * x['probe']).sum(), {}, dict(aligned=aligned)
+    if source == 'cls':
+        weights = x['label_weights'][:, None] if 'label_weights' in x else None
+        return cross_head.quality_focal(x['student'], x['teacher'], p['beta'], weights, p.get('avg_factor'))
+    if source == 'reg':
+        return p.get('weight', 1.0) * cross_head.box_divergence(x['student'], x['teacher'], p['T'], x.get('weights'),
+                                                               p.get('avg_factor'))
+    return crossed_head(x, w, p)
+
+
+def crossed_head(x, w, p):
+    """A GFL head whose last 3x3 convolution and outputs are the teacher's."""
+    def predict(feature, kind):
+        hidden = F.conv2d(feature.relu(), w[f'{kind}_conv_weight'], w[f'{kind}_conv_bias'], padding=1).relu()
+        return F.conv2d(hidden, w[f'{kind}_out_weight'], w[f'{kind}_out_bias'], padding=1)
+
+    def cells(scores, width):
+        return scores.permute(0, 2, 3, 1).reshape(-1, width)
+
+    crossed, theirs = {}, {}
+    for kind in ('cls', 'reg'):
+        ours, teacher = x[f'student_{kind}'], x[f'teacher_{kind}']
+        crossed[kind] = predict(cross_head.align_statistics(ours, teacher), kind)
+        theirs[kind] = predict(teacher, kind)
+    crossed['reg'], theirs['reg'] = crossed['reg'] * w['scale'], theirs['reg'] * w['scale']
+    label_weights = x['label_weights'].reshape(-1)
+    quality = [cells(scores['cls'], p['classes']) for scores in (crossed, theirs)]
+    cls = p['weight_cls'] * cross_head.quality_focal(*quality, 1.0, label_weights[:, None], p['avg_factor'])
+    weight = quality[1].sigmoid().max(1).values * (label_weights > 0)
+    bins = [cells(scores['reg'], p['reg_max'] + 1) for scores in (crossed, theirs)]
+    reg = p['weight_reg'] * cross_head.box_divergence(*bins, 1.0, weight.repeat_interleave(4), 4.0) / weight.sum()
+    return (cls + reg, dict(cls=cls, reg=reg, reg_weight_sum=weight.sum()),
+            dict(crossed_cls=crossed['cls'], crossed_reg=crossed['reg'], teacher_cls_logits=theirs['cls'],
+                 teacher_reg_logits=theirs['reg']))
+
+
+def check(found, expected, name, rel):
+    """A tensor against its summary: within ``rel`` of its largest entry."""
+    found = found.detach()
+    assert list(found.shape) == expected['shape'], name
+    flat = found.reshape(-1)
+    reference = torch.tensor(expected.get('values', expected.get('first')), dtype=torch.float64).reshape(-1)
+    scale = max(flat.abs().max().item(), 1e-9)
+    error = (flat[:len(reference)] - reference).abs().max().item()
+    assert error <= rel * scale, f'{name}: {error / scale:.2e} of the largest entry'
+    if 'l2' in expected:
+        assert flat.norm().item() == pytest.approx(expected['l2'], rel=rel, abs=1e-12), name
+        assert flat.sum().item() == pytest.approx(expected['sum'], rel=rel, abs=rel * max(1, expected['l2'])), name
+
+
+@pytest.mark.parametrize(('loss', 'case'), [pytest.param(loss, case, id=f'{loss}-{case["name"]}') for loss, case in CASES])
+def test_value_and_gradients_are_those_of_the_reference(loss, case):
+    tensors = {kind: {name: torch.from_numpy(np.ascontiguousarray(array(spec))) for name, spec in case.get(kind, {}).items()}
+               for kind in ('inputs', 'weights')}
+    for name in case['grad']:
+        tensors['inputs'][name].requires_grad_()
+    for name in case.get('grad_weights', ()):
+        tensors['weights'][name].requires_grad_()
+    more = dict(name=case['name']) if loss == 'mlkd' else {}
+    found = CALLS[loss](tensors['inputs'], tensors['weights'], case.get('params', {}), case['source'], **more)
+    value, parts, outputs = (*found, {}, {})[:3] if isinstance(found, tuple) else (found, {}, {})
+    assert value.item() == pytest.approx(case['loss'], rel=1e-9)
+    value.backward()
+    for name, expected in case['grad'].items():
+        check(tensors['inputs'][name].grad, expected, f'gradient of {name}', 1e-7)
+    for name, expected in case.get('grad_weights', {}).items():
+        gradient = tensors['weights'][name].grad
+        if expected['l2'] > 1e-15:
+            check(gradient, expected, f'gradient of {name}', 1e-7)
+        else:  # a cancelled zero
+            assert gradient is None or gradient.abs().max() < 1e-12, name
+    for name, expected in case.get('parts', {}).items():
+        assert parts[name].item() == pytest.approx(expected, rel=1e-9), name
+    for name, expected in case.get('outputs', {}).items():
+        check(outputs[name], expected, name, 1e-9)
+
+
+def test_every_loss_of_the_reference_has_a_call_and_cases():
+    assert set(CALLS) == {loss for loss, _ in CASES}
