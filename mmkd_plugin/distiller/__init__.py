@@ -3,6 +3,7 @@ from ..losses.batch import Batch
 from .base import Distiller, Features, Surroundings
 from .build import build_distiller
 from .capabilities import (
+    ChecksState,
     ForwardWrap,
     IdleInPart,
     KeepsStep,
@@ -17,6 +18,6 @@ from .gradients import reentrant_checkpoints_refused
 from .paired import PairedDistiller
 from .pairs import Pairs, ParsedPair, describe_pairs, pair_names, short_names
 
-__all__ = ['Batch', 'Distiller', 'Features', 'ForwardWrap', 'IdleInPart', 'KeepsStep', 'KeptStep', 'Losses',
+__all__ = ['Batch', 'ChecksState', 'Distiller', 'Features', 'ForwardWrap', 'IdleInPart', 'KeepsStep', 'KeptStep', 'Losses',
            'PairedDistiller', 'Pairs', 'ParsedPair', 'SumsTeacherFeatures', 'Surroundings', 'TapNames', 'Wrapped',
            'WrapsForward', 'build_distiller', 'describe_pairs', 'pair_names', 'reentrant_checkpoints_refused', 'short_names']

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..losses.batch import Batch
 from ..taps import FeatureSum, FeatureTaps, Replacements
+from ..utils.records import Entry
 
 Losses = Dict[str, Any]
 """Losses by name, as an mm model returns them: tensors or lists of tensors, and entries that are no losses."""
@@ -29,6 +30,14 @@ class IdleInPart(ABC):
     def idle_parameters(self, iteration: int) -> Iterable[nn.Parameter]:
         """Parameters that get no gradient at an iteration at which it acts; DDP has to be told."""
         return ()
+
+
+class ChecksState(ABC):
+    """It knows more of its state than types and shapes, which are checked anyway when a run is resumed."""
+
+    @abstractmethod
+    def state_entries(self) -> Dict[str, Entry]:
+        """What the tensors of its state have to be, by their name in it; those that are not named may be anything finite."""
 
 
 class SumsTeacherFeatures(ABC):

@@ -1,53 +1,22 @@
-"""What a checkpoint keeps of distillation, and how a run goes on from it."""
+"""What a checkpoint keeps of distillation, and how a run goes on from it; the parts of it are in ``resume``."""
 import logging
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional
 
 from mmengine.dist import is_distributed
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import nn
 
-from ..distiller import Distiller
 from ..registry import HOOKS
 from ..utils import options
 from ..utils.errors import DistillationError, under
-from ..utils.isolation import get_rng_state, set_rng_state
+from ..utils.isolation import get_rng_state
 from ..utils.options import Number, option
-from .distillation import Distillation
-from .overlay import DistilledMixin
-
-CHECKPOINT_KEY = 'mmkd'
-CHECKPOINT_VERSION = 2
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside a DDP wrapper, or the model itself."""
-    inner = model.module if is_model_wrapper(model) else model
-    assert isinstance(inner, nn.Module), 'a wrapper holds a module'
-    return inner
-
-
-def distilled(runner: Runner) -> DistilledMixin:
-    """The student of a runner, out of its DDP wrapper. Raises :class:`DistillationError` if it is not distilled."""
-    model = unwrap(runner.model)
-    if not isinstance(model, DistilledMixin):
-        raise DistillationError("the model is not distilled: mmkd hooks need model=dict(type='mmkd.DistilledModel', ...)",
-                                path='model.type', given=type(model).__name__)
-    return model
-
-
-def distillation_of(runner: Runner) -> Distillation:
-    """The attached distillation of a runner's model. Raises :class:`DistillationError` if the model has none."""
-    distillation = distilled(runner).distillation
-    if distillation is None:
-        raise DistillationError(f'distillation is not attached: {type(runner).__name__}.train does not do it',
-                                hint="Use mmengine's Runner, or call model.attach_distillation() before the optimiser is "
-                                'built.')
-    return distillation
+from ..utils.records import Entry, Plain
+from . import resume
+from .student import distillation_of
 
 
 class StatefulHook(Hook):
@@ -65,6 +34,10 @@ class StatefulHook(Hook):
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Takes what :meth:`state_dict` returned; called when a run is resumed, before ``before_train``."""
         raise NotImplementedError
+
+    def state_entry(self) -> Entry:
+        """What :meth:`load_state_dict` accepts; a state of a checkpoint that is anything else is refused before."""
+        return Plain()
 
 
 def stateful_hooks(runner: Runner) -> Dict[str, StatefulHook]:
@@ -84,10 +57,10 @@ class DistillationHook(Hook):
     """Keeps the state of distillation in checkpoints, under the top-level key ``mmkd``.
 
     ``Runner.train`` adds it by itself. What is kept: every distiller's ``state_dict`` and description, the states of
-    :class:`StatefulHook` s, the teacher's config and the hash of its weights, and the states of the random generators, so
-    that a resumed run draws what an uninterrupted one would have drawn. The generators are those of rank 0; mmengine seeds
-    all ranks alike. Where ``diff_rank_seed`` is set they are not put back. Under DDP it also lets the optimiser leave
-    weights that the last forward did not reach as they are.
+    :class:`StatefulHook` s, the teacher's config and the hash of its weights, and for each rank what it alone has: random
+    generators, those of loader workers that live on, buffers that differ, accumulated gradients. So a run that is resumed
+    is the uninterrupted one, bit for bit. Under DDP it also lets the optimiser leave weights that the last forward did not
+    reach as they are, and refuses epochs that are longer on one rank.
 
     Args:
         given: see ``Options``.
@@ -103,80 +76,62 @@ class DistillationHook(Hook):
     def __init__(self, **given: Any):
         with under('DistillationHook'):
             self.options = self.Options.read(given)
-        self._rng: Optional[Dict[str, Any]] = None
+        self.generators = resume.Generators()
+        self._workers: Optional[resume.LoaderWorkers] = None
+        self._ranks: Optional[List[Mapping[str, Any]]] = None
+        self._own: Mapping[str, Any] = {}
+
+    def before_saving_on_every_rank(self, runner: Runner) -> None:
+        """Brings to rank 0 what every rank has of its own; ``CheckpointHook`` calls for it."""
+        self._ranks = resume.gathered(self._own_state(runner, resume.own_buffers(runner)))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
-        distillation = distillation_of(runner)
-        checkpoint[CHECKPOINT_KEY] = dict(
-            version=CHECKPOINT_VERSION,
+        # A checkpoint that others save, on rank 0 alone, has the state of that rank only.
+        ranks, self._ranks = self._ranks or [self._own_state(runner, {})], None
+        distillation, meta = distillation_of(runner), checkpoint['meta']
+        checkpoint[resume.KEY] = resume.Section(
             distillers={name: {key: value.detach().cpu().clone() for key, value in distiller.state_dict().items()}
                         for name, distiller in distillation.distillers.items()},
-            descriptions={name: _description(distiller) for name, distiller in distillation.distillers.items()},
+            descriptions={name: resume.describe(distiller) for name, distiller in distillation.distillers.items()},
             hooks={key: hook.state_dict() for key, hook in stateful_hooks(runner).items()},
-            teacher=distillation.teacher.identity,
-            rng=get_rng_state())
+            teacher=distillation.teacher.identity, position=resume.position_of(meta),
+            validated=not resume.is_before_validation(runner, meta), ranks=ranks).content()
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
-        if not runner._resume:
-            return
-        saved = checkpoint.get(CHECKPOINT_KEY)
-        if saved is None:
-            raise _refused('the checkpoint holds no distillation state (key "mmkd"): it is not from a distillation run',
-                           'To start from its weights, use load_from without resume.')
-        distillation = distillation_of(runner)
-        self._check(saved, distillation)
-        for name, distiller in distillation.distillers.items():
-            try:
-                distiller.load_state_dict(saved['distillers'][name])
-            except RuntimeError as error:
-                raise _refused(f'{distiller.path} is not the one of the checkpoint (pairs, reducer, norm or widths have '
-                               f'changed): {str(error).splitlines()[-1].strip()}') from None
-        hooks, saved_hooks = stateful_hooks(runner), saved.get('hooks', {})
-        if set(hooks) != set(saved_hooks):
-            raise _refused(f'the checkpoint has the state of the hooks {sorted(saved_hooks)}, the config has '
-                           f'{sorted(hooks)}')
-        for key, hook in hooks.items():
-            hook.load_state_dict(saved_hooks[key])
-        if not runner._randomness_cfg.get('diff_rank_seed', False):
-            self._rng = saved['rng']
+    def _own_state(self, runner: Runner, buffers: Dict[str, Any]) -> Dict[str, Any]:
+        return dict(rng=get_rng_state(), workers=self._workers.states() if self._workers is not None else {},
+                    buffers=buffers, gradients=resume.accumulated_gradients(runner))
 
-    @staticmethod
-    def _check(saved: Dict[str, Any], distillation: Distillation) -> None:
-        if saved['version'] != CHECKPOINT_VERSION:
-            raise _refused(f'the checkpoint has distillation state of version {saved["version"]}, this package goes on from '
-                           f'version {CHECKPOINT_VERSION}', 'Finish the run with the mmkd_plugin it was begun with (version '
-                           '1: 0.1), or start from its weights with load_from without resume.')
-        ours, theirs = list(distillation.distillers), list(saved['distillers'])
-        if ours != theirs:
-            raise _refused(f'the checkpoint has the distillers {theirs}, the config {ours}')
-        for name, distiller in distillation.distillers.items():
-            if _description(distiller) != saved['descriptions'][name]:
-                raise _refused(f'{distiller.path} is not the one of the checkpoint. Checkpoint: '
-                               f'{saved["descriptions"][name]}. Config: {_description(distiller)}')
-        here, there = distillation.teacher.identity, saved['teacher']
-        if here.get('sha256') != there.get('sha256'):
-            raise _refused('the checkpoint was distilled from a teacher with other weights (sha256 '
-                           f'{there.get("sha256", "")[:12]}..., now {here.get("sha256", "")[:12]}...)')
+    def go_on_from(self, runner: Runner, section: resume.Section) -> None:
+        """Puts a checked section of a checkpoint in place, as far as that is possible before training.
+
+        Args:
+            runner: the runner that is resumed.
+            section: what its checkpoint keeps of distillation.
+        """
+        self._own = resume.own_part(runner, section.ranks)
+        for name, distiller in distillation_of(runner).distillers.items():
+            distiller.load_state_dict(resume.state_on_this_rank(name, section.distillers[name],
+                                                                self._own.get('buffers', {})))
+        for key, hook in stateful_hooks(runner).items():
+            hook.load_state_dict(section.hooks[key])
+        if 'rng' in self._own:
+            self.generators.hold(self._own['rng'])
 
     def before_train(self, runner: Runner) -> None:
+        resume.check_even_epochs(runner)
+        self._workers = resume.LoaderWorkers(runner)
+        if self._own:
+            self._workers.begin_with(self._own.get('workers', {}))
+            resume.give_back_buffers(runner, self._own.get('buffers', {}))
+            resume.give_back_gradients(runner, self._own.get('gradients', {}))
+            self._own = {}
         if is_distributed():
             distillation, wrapper = distillation_of(runner), runner.optim_wrapper
             for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
                 each.optimizer.register_step_pre_hook(lambda *_: distillation.idle.forget_gradients())
 
     def before_train_epoch(self, runner: Runner) -> None:
-        if isinstance(runner.train_loop, EpochBasedTrainLoop):
-            self._restore_rng()
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        # An iteration-based loop has replayed the data of the iterations before, and with it what transforms drew from
-        # Python's and numpy's generators in this process: those stand where they should.
-        self._restore_rng(only=('torch', 'cuda'))
-
-    def _restore_rng(self, only: Optional[Sequence[str]] = None) -> None:
-        if self._rng is not None:
-            set_rng_state(self._rng, only)
-            self._rng = None
+        self.generators.epoch_begins(runner)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if self.every_n_train_iters(runner, self.options.interval):
@@ -193,11 +148,34 @@ class DistillationHook(Hook):
                           runner.logger, level=logging.WARNING)
 
 
-def _description(distiller: Distiller) -> str:
-    """What has to be the same in a run that is resumed."""
-    calibration = distiller.strength.calibration
-    return distiller.describe() + ('' if calibration is None else f", loss_scale 'auto' {calibration.describe()}")
+class ResumeHook(Hook):
+    """Checks the checkpoint a distilled run is resumed from, all of it, before anything takes something from it.
 
+    Args:
+        keeper: the hook that goes on from what is kept of distillation.
+        validates_first: the hook that catches up on a validation.
+    """
+    priority = 'HIGHEST'  # before hooks such as EMAHook take what is theirs
 
-def _refused(problem: str, hint: str = '') -> DistillationError:
-    return DistillationError(problem, path='resume', hint=hint)
+    def __init__(self, keeper: DistillationHook, validates_first: resume.ValidatesFirst):
+        self._keeper, self._validates_first = keeper, validates_first
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
+        if not runner._resume:
+            return
+        resume.check_outline(checkpoint)
+        entries = {key: hook.state_entry() for key, hook in stateful_hooks(runner).items()}
+        section = resume.read_section(checkpoint, distillation_of(runner), entries)
+        resume.check_own(runner, section.ranks)
+        resume.check_parts(runner, checkpoint)
+        self._warn(runner, checkpoint['meta'])
+        self._keeper.go_on_from(runner, section)
+        self._validates_first.is_due = section.validated is False
+
+    def _warn(self, runner: Runner, meta: Mapping[str, Any]) -> None:
+        loop = runner.train_loop
+        if isinstance(loop, EpochBasedTrainLoop) and meta['iter'] != meta['epoch'] * len(loop.dataloader):
+            print_log(f'resume: the checkpoint was saved after {meta["iter"]} iterations, which are not {meta["epoch"]} '
+                      f'epochs of {len(loop.dataloader)}: within an epoch, or with another data set or batch size. The '
+                      'epoch begins with its first batch; the run is not bit-equal to one that was not interrupted.',
+                      runner.logger, level=logging.WARNING)

@@ -10,7 +10,17 @@ from mmengine.model import BaseModel
 from mmengine.model.utils import revert_sync_batchnorm
 from torch import Tensor, nn
 
-from ..distiller import Batch, Distiller, IdleInPart, SumsTeacherFeatures, Surroundings, WrapsForward, build_distiller
+from ..distiller import (
+    Batch,
+    Distiller,
+    IdleInPart,
+    PairedDistiller,
+    SumsTeacherFeatures,
+    Surroundings,
+    WrapsForward,
+    build_distiller,
+)
+from ..distiller.pairs import check_pair_order
 from ..taps import FeatureTaps, Recording, Replacements, TapError, dry_run
 from ..utils.errors import DistillationError, under
 from .ddp import IdleParameters
@@ -47,12 +57,13 @@ class Distillation(nn.Module):
         super().__init__()
         self.teacher = teacher
         self.student_taps = FeatureTaps(student, 'student')
-        self.idle, self.non_finite = IdleParameters(), NonFiniteWatch()
+        self.idle, self.non_finite = IdleParameters(), NonFiniteWatch(lambda: self.distillers)
         self.is_suspended = False
         for name, cfg in distillers.items():
             distiller = build_distiller(name, cfg)
-            if hasattr(self, name):
-                raise DistillationError('is taken', path=f'model.distillers.{name}', given=name, accepted='any other name')
+            if hasattr(self, name) or name.startswith('_'):
+                raise DistillationError('is taken', path=f'model.distillers.{name}', given=name,
+                                        accepted='any other name that begins with a letter')
             self.add_module(name, distiller)
         self._check_that_a_wrapping_one_is_alone()
         self._find_taps(student, work_dir)
@@ -62,6 +73,9 @@ class Distillation(nn.Module):
             teacher.settle(student, image)
         for distiller in self.distillers.values():
             with under(distiller.path):
+                if isinstance(distiller, PairedDistiller):
+                    with under('pairs'):
+                        check_pair_order(distiller.pairs, self.student_taps.info, teacher.taps.info)
                 distiller.prepare(self.student_taps.info, teacher.taps.info)
             print_log(f'{distiller.path}: {distiller.describe()}', 'current')
         if not is_distributed() or image.device.type == 'cpu':

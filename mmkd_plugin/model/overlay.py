@@ -14,9 +14,9 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from ..utils.errors import DistillationError, under
+from ..utils.errors import DistillationError, building, under
 from ..utils.isolation import preserved_rng
-from ..utils.options import Block, Either, ListOf, Number, Options, option
+from ..utils.options import Block, Either, ListOf, Number, Options, Typed, option
 from .distillation import Distillation
 from .teacher import build_teacher
 
@@ -30,7 +30,7 @@ else:
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(Options):
     """The ``model`` of a distilled config."""
-    student: Dict[str, Any] = option(Block('a dict: the config of any mmengine BaseModel'),
+    student: Dict[str, Any] = option(Typed('a dict with a type: the config of any mmengine BaseModel'),
                                      doc="the student's own config, untouched")
     teacher: Dict[str, Any] = option(Block('a dict'), doc='see the table of its own keys')
     distillers: Dict[str, Any] = option(Block('a dict with at least one distiller'), doc='config of each distiller by name')
@@ -68,9 +68,12 @@ def build_distilled_model(**options: Any) -> BaseModel:
     student_cfg = {**read.student, **others}
     if read.data_preprocessor is not None:
         student_cfg.setdefault('data_preprocessor', read.data_preprocessor)
-    model = MMENGINE_MODELS.build(student_cfg)
+    with building('model.student'):
+        model = MMENGINE_MODELS.build(student_cfg)
     if not isinstance(model, BaseModel):
-        raise DistillationError(f'{type(model).__name__} is not an mmengine BaseModel', path='model.student.type')
+        raise DistillationError(f'{type(model).__name__} is not an mmengine BaseModel', path='model.student.type',
+                                given=read.student['type'], accepted='the type of a whole model: a detector, a segmentor, '
+                                'a classifier')
     if hasattr(model, 'distillation'):
         raise DistillationError(f'{type(model).__name__} has an attribute named distillation already', path='model.student')
     student_class: type = type(model)

@@ -130,14 +130,13 @@ class Step:
         self._distillation.non_finite.look(dict(student=student, teacher=teacher), batch.iteration)
         device = batch.inputs.device.type
         half = uses_float16(device)
-        losses: Dict[str, Tensor] = {}
         with torch.autocast(device, enabled=False):
             unweighted = {name: self._losses_of(name, student, teacher, batch) for name in self.weights}
             logged = self._compare_gradients(unweighted, task, batch.iteration, half)
-            for name, weight in self.weights.items():
-                factor = weight * self._all[name].strength.scale
-                for key, value in unweighted[name].items():
-                    losses[f'{name}.{key}'] = value * factor
+            weighted = {name: {key: value * (weight * self._all[name].strength.scale)
+                               for key, value in unweighted[name].items()} for name, weight in self.weights.items()}
+        self._distillation.non_finite.look_at_losses(weighted, batch.iteration)
+        losses = {f'{name}.{key}': value for name, found in weighted.items() for key, value in found.items()}
         return {**losses, **logged}
 
     def _losses_of(self, name: str, student: Dict[str, Tensor], teacher: Dict[str, Tensor],

@@ -1,4 +1,5 @@
 """The teacher: built from its own config, complete weights, always in eval mode, never part of the student."""
+import inspect
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 from ..taps import FeatureSum, FeatureTaps, dry_run
 from ..utils.config import load_config
-from ..utils.errors import DistillationError, under, unknown_name
-from ..utils.options import Block, Either, Flag, Kind, Options, Text, option
+from ..utils.errors import DistillationError, building, under, unknown_name
+from ..utils.launch import override
+from ..utils.options import Block, Either, Flag, Kind, Options, Text, Typed, option
 from .default_checkpoint import default_checkpoint
 from .teacher_input import Renormalise, renormalisation
 from .teacher_weights import hash_weights, load_teacher_weights
@@ -93,6 +95,8 @@ class TeacherConfig(Kind):
 @dataclass(frozen=True, kw_only=True)
 class TeacherOptions(Options):
     """The ``teacher`` block of a distilled model."""
+    renamed = dict(type="The model's config stands under config: teacher=dict(config=dict(type=...), checkpoint=...).",
+                   model="The whole config stands under config: teacher=dict(config=dict(model=...), checkpoint=...).")
     config: Union[str, Dict[str, Any]] = option(
         TeacherConfig(), doc='a path (relative to the working directory), `package::path` (`mmseg::`, `mmdet::`, '
         '`mmpretrain::`, `mmkd_plugin::`), or a dict: a whole config or a model\'s')
@@ -123,6 +127,7 @@ def build_teacher(cfg: Mapping[str, Any]) -> Teacher:
                 raise DistillationError("has neither `model` (a whole config) nor `type` (a model's config)", path='config',
                                         given=str(options.config)[:200])
             config = Config(dict(model=config._cfg_dict))
+        _check_model(config)
         checkpoint = options.checkpoint
         if checkpoint is None and not options.allow_random_weights:
             checkpoint = default_checkpoint(options.config, config)
@@ -140,17 +145,24 @@ def build_teacher(cfg: Mapping[str, Any]) -> Teacher:
     return Teacher(model, identity, own_input)
 
 
+def _check_model(config: Config) -> None:
+    with under('config.model'):
+        Typed("a dict with a type: a model's config").read(config.model)
+
+
 def _apply_overrides(config: Config, overrides: Dict[str, Any]) -> None:
     for name in overrides:
-        node = config
+        node: Any = config._cfg_dict
         for part in name.split('.')[:-1]:
-            if part not in node:
-                raise unknown_name('overrides', part, node, "Keys start at the config: 'model....'.",
+            known = list(map(str, node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()))
+            if part not in known:
+                raise unknown_name('overrides', part, known, "Keys start at the config: 'model....'.",
                                    f'is no key of the config (in {name!r})')
-            node = node[part]
+            node = node[part] if isinstance(node, dict) else node[int(part)]
         if '.' not in name and name not in config:
             raise unknown_name('overrides', name, config, problem='is no key of the config')
-    config.merge_from_dict(dict(overrides))
+    override(config, overrides, 'overrides')
+    _check_model(config)
 
 
 def _build_model(config: Config) -> nn.Module:
@@ -172,10 +184,12 @@ def _build_model(config: Config) -> nn.Module:
 
 
 def _build(model_cfg: Dict[str, Any]) -> nn.Module:
-    try:
-        model: nn.Module = MODELS.build(model_cfg)
-    except (TypeError, KeyError) as error:
-        raise DistillationError(f'cannot be built (with its overrides): {error}', path='config') from error
+    with building('config', 'Is it one for the installed packages? What overrides change is part of it.'):
+        model = MODELS.build(model_cfg)
+    if not isinstance(model, nn.Module) or 'mode' not in inspect.signature(model.forward).parameters:
+        raise DistillationError(f'builds a {type(model).__name__}, which is no model', path='config.model.type',
+                                given=model_cfg.get('type'), accepted='the type of a whole model: a detector, a segmentor, a '
+                                'classifier')
     return model
 
 

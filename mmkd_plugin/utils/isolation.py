@@ -1,12 +1,14 @@
-"""Context managers that keep side work (dry runs, matching updates) from leaving traces in a training run."""
+"""Random generators and buffers: their states, and contexts that keep side work from leaving traces in a training run."""
 import random
+import struct
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+PYTHON_WORDS, NUMPY_WORDS = 625, 624
 
 def get_rng_state() -> Dict[str, Any]:
     """The states of Python's, numpy's and torch's global generators, as tensors and plain numbers only.
@@ -40,6 +42,34 @@ def set_rng_state(state: Dict[str, Any], only: Optional[Sequence[str]] = None) -
         torch.set_rng_state(state['torch'].cpu())
     if 'cuda' in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state['cuda'].cpu())
+
+
+def pack_rng_state() -> Tensor:
+    """The states of Python's, numpy's and torch's CPU generators in whole numbers, (N,) of int64, for shared memory."""
+    _, python_state, gauss = random.getstate()
+    _, keys, position, has_gauss, cached = cast(Tuple[str, Any, int, int, float], np.random.get_state())  # noqa: NPY002
+    python = [*python_state, int(gauss is not None), _bits(gauss or 0.0)]
+    numpy = [int(position), int(has_gauss), _bits(cached)]
+    return torch.cat([torch.tensor(python + numpy), torch.from_numpy(keys.astype(np.int64)),
+                      torch.get_rng_state().view(torch.int64)])
+
+
+def unpack_rng_state(packed: Tensor) -> Dict[str, Any]:
+    """What :func:`pack_rng_state` has packed, in the form of :func:`get_rng_state`."""
+    python, rest = packed[:PYTHON_WORDS + 2].tolist(), packed[PYTHON_WORDS + 2:]
+    position, has_gauss, cached = rest[:3].tolist()
+    gauss = _number(python[-1]) if python[-2] else None
+    return dict(python=[random.getstate()[0], python[:PYTHON_WORDS], gauss],
+                numpy=['MT19937', rest[3:3 + NUMPY_WORDS].clone(), position, has_gauss, _number(cached)],
+                torch=rest[3 + NUMPY_WORDS:].clone().view(torch.uint8))
+
+
+def _bits(number: float) -> int:
+    return int(struct.unpack('<q', struct.pack('<d', number))[0])
+
+
+def _number(bits: int) -> float:
+    return float(struct.unpack('<d', struct.pack('<q', bits))[0])
 
 
 @contextmanager

@@ -14,7 +14,7 @@ if 'RANK' in os.environ:
 
 from zoo import classifier, dfa, distilled, loader, run, run_cfg  # noqa: E402
 
-from mmkd_plugin.model.checkpoint import unwrap  # noqa: E402
+from mmkd_plugin.model import unwrap  # noqa: E402
 
 
 def frozen_norms(cfg):

@@ -77,7 +77,7 @@ def test_a_checkpoint_of_version_0_1_is_refused_with_what_to_do_and_works_as_loa
     content = open_checkpoint(path)
     content['mmkd']['version'] = 1
     torch.save(content, path)
-    with pytest.raises(DistillationError, match=r'resume: .*version 1.*version 2\. Finish the run with .*0\.1.*load_from'):
+    with pytest.raises(DistillationError, match=r'mmkd.version: 1 .*version 2 or 3\. Finish the run with .*0\.1.*load_from'):
         run(run_cfg(cfg, tmp_path, epochs=2, length=2, resume=True))
     _, losses = run(run_cfg(cfg, tmp_path / 'new', length=2, load_from=str(path)))
     assert len(losses) == 1, 'a run that begins'

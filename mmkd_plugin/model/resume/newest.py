@@ -1,0 +1,146 @@
+"""Which checkpoint a run is resumed from: the newest that is whole."""
+import logging
+import re
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from ...utils.errors import DistillationError
+from ...utils.torch_files import why_spoiled
+from .ranks import decided_by_the_first
+from .saving import LAST
+
+TEMPLATES = ('epoch_{}.pth', 'iter_{}.pth')
+
+
+def choose_checkpoint(runner: Runner) -> None:
+    """Has a run that is to be resumed go on from a checkpoint that is whole; every rank from the same.
+
+    Without a path that is the newest of the work dir, with one line that says which files were passed over and why. Where
+    there is none, the run begins, as mmengine has it. This goes for every run, distilled or not.
+
+    Raises:
+        DistillationError: if a checkpoint that is named is spoiled, or there are some and none is whole.
+    """
+    if runner._resume and not runner._has_loaded:
+        runner._load_from = decided_by_the_first(lambda: _chosen(runner))
+
+
+def checkpoint_folders(runner: Runner) -> List[Path]:
+    """Where the checkpoints of a run are: its work dir, and what its ``CheckpointHook`` has as ``out_dir``."""
+    work_dir = Path(runner.work_dir)
+    others = [Path(hook.out_dir) / work_dir.name for hook in _hooks(runner)
+              if hook.out_dir is not None and '://' not in str(hook.out_dir) and str(hook.out_dir) != runner.work_dir]
+    return [work_dir, *others]
+
+
+def _hooks(runner: Runner) -> List[CheckpointHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+
+
+def _chosen(runner: Runner) -> Optional[str]:
+    folders = checkpoint_folders(runner)
+    templates = list(dict.fromkeys([*TEMPLATES, *(hook.filename_tmpl for hook in _hooks(runner))]))
+    if runner._load_from is None:
+        return newest_whole(folders, templates)
+    given = str(runner._load_from)
+    path = Path(given).expanduser()
+    if '://' not in given and not path.is_dir():
+        spoiled = why_spoiled(path)
+        if spoiled is not None:
+            beside = next((file for file in _numbered([path.parent], templates)
+                           if file != path and why_spoiled(file) is None), None)
+            raise DistillationError(spoiled, path='resume', given=given, accepted='a checkpoint that is whole',
+                                    nearest=[str(beside)] if beside else [])
+    return given
+
+
+def newest_whole(folders: Sequence[Path], templates: Sequence[str] = TEMPLATES) -> Optional[str]:
+    """The newest checkpoint that is whole: what ``last_checkpoint`` names, or what was saved before; None if there is none.
+
+    Args:
+        folders: where checkpoints are; ``last_checkpoint`` is in the first.
+        templates: names of checkpoints, ``{}`` for their number.
+
+    Raises:
+        DistillationError: if there are some and none is whole; lists them.
+    """
+    named, passed = _last(folders[0])
+    if named is not None and '://' in named:
+        return named  # mmengine fetches it
+    last = Path(named) if named is not None else None
+    for path in _candidates(last, folders, templates):
+        spoiled = why_spoiled(path)
+        if spoiled is None:
+            if passed:
+                found = '; '.join(f'{name} {reason}' for name, reason in passed.items())
+                print_log(f'resume: passed over: {found}. {path} is used instead.', 'current', level=logging.WARNING)
+            print_log(f'resume: from {path}', 'current')
+            return str(path)
+        passed[str(path)] = spoiled
+    if passed:
+        raise DistillationError('finds no checkpoint that is whole: '
+                                + '; '.join(f'{name} {reason}' for name, reason in passed.items()), path='resume',
+                                given=True, hint='To begin anew, remove them, or leave resume out.')
+    return None
+
+
+def _last(folder: Path) -> Tuple[Optional[str], Dict[str, str]]:
+    """What ``last_checkpoint`` names, and what is wrong with it, by its path."""
+    file = folder / LAST
+    if not file.is_file():
+        return None, {}
+    text = file.read_bytes().decode('utf-8', 'replace').strip()
+    if not text or '\0' in text or '\n' in text or len(text) > 4096:
+        return None, {str(file): 'is empty' if not text.strip('\0') else 'does not hold the name of a file'}
+    return text, {}
+
+
+def _candidates(last: Optional[Path], folders: Sequence[Path], templates: Sequence[str]) -> Iterator[Path]:
+    """The best first: what was saved after ``last`` (its text is written after the checkpoint), then it, then the others.
+
+    A larger number that was written before it is of another run that has been in this folder.
+    """
+    places = list(dict.fromkeys([*folders, *([last.parent] if last is not None and last.parent.is_dir() else [])]))
+    numbered = _numbered(places, templates)
+    if last is None or not last.is_file():
+        yield from ([last] if last is not None and last not in numbered else [])
+        yield from numbered
+        return
+    written = last.stat().st_mtime_ns
+    others = [path for path in numbered if path.resolve() != last.resolve()]
+    larger = [path for path in others if _is_larger(path, last, templates)]
+    yield from (path for path in larger if path.stat().st_mtime_ns > written)
+    yield last
+    yield from (path for path in others if path not in larger)
+
+
+def _is_larger(path: Path, last: Path, templates: Sequence[str]) -> bool:
+    """Whether a checkpoint has a larger number than another of its kind."""
+    one, other = _number(path, templates), _number(last, templates)
+    return one is not None and other is not None and one[0] == other[0] and one[1] > other[1]
+
+
+def _numbered(folders: Sequence[Path], templates: Sequence[str]) -> List[Path]:
+    """The checkpoints in some folders by number, the largest first; the kind that was written last before the others."""
+    kinds: Dict[int, List[Tuple[int, Path]]] = {}
+    for folder in folders:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            found = _number(path, templates)
+            if found is not None and path.is_file():
+                kinds.setdefault(found[0], []).append((found[1], path))
+    latest = sorted(kinds.values(), key=lambda files: max(path.stat().st_mtime_ns for _, path in files), reverse=True)
+    return [path for files in latest for _, path in sorted(files, reverse=True)]
+
+
+def _number(path: Path, templates: Sequence[str]) -> Optional[Tuple[int, int]]:
+    """Which template a file's name follows, and its number."""
+    for kind, template in enumerate(templates):
+        before, _, after = template.partition('{}')
+        found = re.fullmatch(f'{re.escape(before)}([0-9]{{1,12}}){re.escape(after)}', path.name)
+        if found:
+            return kind, int(found[1])
+    return None

@@ -1,0 +1,138 @@
+"""What is looked at when a distilled run is built and before it loads anything: by its keys, not by what breaks later."""
+import functools
+import traceback
+from typing import Any, Callable, Optional
+
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import BaseLoop, Runner
+
+from ..utils.errors import DistillationError, building, under
+from ..utils.launch import check_types
+from ..utils.options import Number, OptimizerConfig
+from .checkpoint import DistillationHook
+from .overlay import DistilledMixin
+
+TYPES = ('mmkd.DistilledModel', 'DistilledModel')
+BUILT = dict(build_model='model', build_optim_wrapper='optim_wrapper', build_param_scheduler='param_scheduler',
+             build_visualizer='visualizer', build_log_processor='log_processor')
+"""By a method of the Runner, the key of what it builds."""
+LOOPS = dict(build_train_loop='train', build_val_loop='val', build_test_loop='test')
+
+
+def extend_builders() -> None:
+    """Makes what a Runner builds for a distilled run one error where that fails, with its key; and looks at the run at its
+    start, before a checkpoint is loaded or a hook acts. Runs of other models are not affected.
+    """
+    if getattr(Runner.load_or_resume, 'checks_distillation', False):
+        return
+    for method, key in BUILT.items():
+        _extend(method, lambda runner, what, key=key: key)
+    for method, side in LOOPS.items():
+        _extend(method, lambda runner, what, side=side: functools.partial(_key_of_loop, side))
+    _extend('register_hook', _key_of_hook)
+    load = Runner.load_or_resume
+
+    @functools.wraps(load)
+    def load_or_resume(self: Runner) -> None:
+        check_run(self)
+        load(self)
+
+    load_or_resume.checks_distillation = True  # type: ignore[attr-defined]  # a mark that no function has
+    Runner.load_or_resume = load_or_resume
+
+
+def _extend(method: str, key_of: Callable[[Runner, Any], Any]) -> None:
+    build = getattr(Runner, method)
+
+    @functools.wraps(build)
+    def extended(self: Runner, *args: Any, **kwargs: Any) -> Any:
+        if not is_distilled(self):
+            return build(self, *args, **kwargs)
+        what = args[0] if args else next(iter(kwargs.values()), None)
+        key = key_of(self, what)
+        if isinstance(key, str):
+            check_types(what, f'{key}.')
+        if method == 'build_optim_wrapper':
+            check_optimizers(what)
+        with building(key):
+            return build(self, *args, **kwargs)
+
+    setattr(Runner, method, extended)
+
+
+def is_distilled(runner: Runner) -> bool:
+    """Whether the model of a runner, built or not, is a distilled one."""
+    built, cfg = getattr(runner, 'model', None), runner.cfg.get('model')
+    return _distilled_model(built) is not None or (isinstance(cfg, dict) and cfg.get('type') in TYPES)
+
+
+def _distilled_model(model: Any) -> Optional[DistilledMixin]:
+    inner = model.module if is_model_wrapper(model) else model
+    return inner if isinstance(inner, DistilledMixin) else None
+
+
+def _key_of_loop(side: str, error: BaseException) -> str:
+    """A loop builds its loader and its evaluator: the error comes from one of them, or from the loop itself."""
+    called = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
+    part = next((part for part in ('dataloader', 'evaluator') if f'build_{part}' in called), 'cfg')
+    return f'{side}_{part}'
+
+
+def _key_of_hook(runner: Runner, hook: Any) -> str:
+    hooks = runner.cfg.get('custom_hooks')
+    numbers = [number for number, one in enumerate(hooks if isinstance(hooks, (list, tuple)) else ()) if one == hook]
+    return f'custom_hooks[{numbers[0]}]' if numbers else 'default_hooks'
+
+
+def check_optimizers(cfg: Any, path: str = 'optim_wrapper') -> None:
+    """Looks at the numbers of a run's optimisers, which torch takes as they come (nan as a learning rate).
+
+    Args:
+        cfg: the config of an optimiser's wrapper, or a dict of several; anything else is left to who builds it.
+        path: where it stands.
+
+    Raises:
+        DistillationError: for a number that is none, negative or not finite; the path is its key.
+    """
+    if not isinstance(cfg, dict):
+        return
+    if isinstance(cfg.get('optimizer'), dict):
+        with under(f'{path}.optimizer'):
+            OptimizerConfig().read(dict(cfg['optimizer']))
+        return
+    for name, part in cfg.items():
+        if isinstance(part, dict) and 'optimizer' in part:
+            check_optimizers(part, f'{path}.{name}')
+
+
+def check_run(runner: Runner) -> None:
+    """Looks at a distilled training that is about to begin.
+
+    Args:
+        runner: a runner; nothing is looked at where it does not train, or its model is not distilled.
+
+    Raises:
+        DistillationError: for two hooks that both keep the state of distillation, a learning rate that is no number, or a
+            distiller that would never act in a run of that length.
+    """
+    model, loop = _distilled_model(runner.model), runner._train_loop
+    if model is None or model.distillation is None or not isinstance(loop, BaseLoop):
+        return
+    if sum(isinstance(hook, DistillationHook) for hook in runner.hooks) > 1:
+        raise DistillationError('has DistillationHook twice', path='custom_hooks', accepted="one, or none: Runner.train adds "
+                                'it by itself')
+    _check_rates(runner.optim_wrapper)
+    for distiller in model.distillation.distillers.values():
+        with under(distiller.path):
+            distiller.check_run(runner.max_iters)
+
+
+def _check_rates(wrapper: Any) -> None:
+    for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+        groups = each.optimizer.param_groups if isinstance(each, OptimWrapper) else []
+        for name in ('lr', 'weight_decay'):
+            for group in groups:
+                if isinstance(group.get(name), (int, float)) and not Number(least=0).fits(group[name]):
+                    raise DistillationError(f'makes the {name} of a group of weights {group[name]}', accepted='finite numbers '
+                                            '>= 0, as factors and in optimizer', path='optim_wrapper.paramwise_cfg')
