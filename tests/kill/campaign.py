@@ -106,7 +106,7 @@ class Campaign:
         self.reference.mkdir(parents=True)
         if self.case.needs is not None:
             needs, record, log = self.case.needs, Record(self.folder / 'needs.jsonl'), self.folder / 'needs.txt'
-            process = fork(lambda: train(needs(self.inputs), record, self.folder / 'needs.pt'), log)
+            process = fork(lambda: train(needs(self.inputs), record), log)
             if os.waitpid(process, 0)[1]:
                 self._say(f'what it needs could not be made: {log}')
                 return False

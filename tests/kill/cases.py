@@ -294,9 +294,12 @@ def dfa_distillation(folder: Path, inputs: Path) -> Config:
     return made(model, folder)
 
 
-@case('two processes: MGD, epochs, each with random numbers of its own', UPDATE, ranks=2)
+@case('two processes: MGD, epochs, each with random numbers of its own', UPDATE, ranks=2,
+      needs=lambda inputs: made(classifier(16), inputs, epochs=1))
 def ranks_epochs(folder: Path, inputs: Path) -> Config:
-    return ranked(made(matching(classifier()), folder, length=8, hooks=[matched()]), diff_rank_seed=True)
+    # The weights of a teacher without a checkpoint would be other ones in each process, too.
+    model = matching(classifier(), teacher_options=dict(checkpoint=str(inputs / 'epoch_1.pth')))
+    return ranked(made(model, folder, length=8, hooks=[matched()]), diff_rank_seed=True)
 
 
 @case('two processes: features, iterations; dropout', ranks=2)

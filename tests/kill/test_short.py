@@ -1,4 +1,4 @@
-"""A short form of the kill suite for every day, and that the suite sees what it is there to see. The long form: `make kill`."""
+"""A short form of the kill suite for every day, and that it sees what it is there to see. The long form: `make kill`."""
 import json
 import math
 import signal
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from kill.cases import CASES
 from kill.compare import differences
 
@@ -67,8 +68,8 @@ def test_dates_do_not_count():
 
 def test_the_cases_cover_every_method_and_circumstance():
     about = ' '.join(case.about for case in CASES.values() if not case.planted)
-    for word in ('MGD', 'search of DistPro', 'DistPro replays', 'search of DFA', 'DFA distils', 'features', 'logits', 'scale',
-                 'epochs', 'iterations', 'loader workers', 'persistent', 'moving average', 'added up', 'validation',
+    for word in ('MGD', 'search of DistPro', 'DistPro replays', 'search of DFA', 'DFA distils', 'features', 'logits',
+                 'scale', 'epochs', 'iterations', 'loader workers', 'persistent', 'moving average', 'added up', 'validation',
                  'dropout', 'one checkpoint is kept', 'two processes'):
         assert word in about, word
 

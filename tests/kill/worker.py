@@ -49,14 +49,14 @@ def fork(task: Callable[[], None], log: Path) -> int:
         os._exit(code)
 
 
-def train(cfg: Config, record: Record, final: Path, rank: Tuple[int, int] = (0, 1), meeting: Optional[Path] = None,
-          moment: Optional[Tuple[Moment, int]] = None) -> None:
+def train(cfg: Config, record: Record, final: Optional[Path] = None, rank: Tuple[int, int] = (0, 1),
+          meeting: Optional[Path] = None, moment: Optional[Tuple[Moment, int]] = None) -> None:
     """Trains, and keeps what came of it.
 
     Args:
         cfg: of the run.
         record: told when training begins and ends, and the losses of each iteration.
-        final: where the state at the end is saved.
+        final: where the state at the end is saved, if it is wanted.
         rank: of this process, and how many there are.
         meeting: the file over which several processes find each other.
         moment: a moment to die in, and in which of its calls.
@@ -70,7 +70,8 @@ def train(cfg: Config, record: Record, final: Path, rank: Tuple[int, int] = (0, 
         runner = Runner.from_cfg(cfg)
         runner.register_hook(RecordingHook(record))
         runner.train()
-        torch.save(state(runner), final)
+        if final is not None:
+            torch.save(state(runner), final)
     except Exception as error:
         record.write(FAILED, error=f'{type(error).__name__}: {error}')
         raise
