@@ -23,11 +23,13 @@ from . import backbones, baselines, datasets, dfa, distpro, losses, mgd  # noqa:
 from .distiller import Batch, Distiller, Pairs, ParsedPair  # noqa: E402
 from .losses import DISTANCES  # noqa: E402
 from .model import extend_runner  # noqa: E402
+from .model.run_checks import extend_builders  # noqa: E402
 from .utils.checkpoint_files import extend_checkpoint_loader  # noqa: E402
 from .utils.errors import DistillationError  # noqa: E402
 
 extend_checkpoint_loader()
 extend_runner()
+extend_builders()
 
 __all__ = ['DISTANCES', 'Batch', 'DistillationError', 'Distiller', 'Pairs', 'ParsedPair', '__version__', 'backbones',
            'baselines', 'datasets', 'dfa', 'distpro', 'losses', 'mgd']

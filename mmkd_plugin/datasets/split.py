@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from ..registry import DATASETS
 from ..utils import options
-from ..utils.errors import DistillationError, under
+from ..utils.errors import DistillationError, building, under
 from ..utils.options import Choice, Kind, Number, option
 
 PARTS = ('train', 'val')
@@ -51,7 +51,8 @@ class SplitDataset(Dataset[Any]):
         with under('SplitDataset'):
             read = self.Options.read(given)
         dataset = read.dataset
-        self.dataset = MMENGINE_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        with building('SplitDataset.dataset'):
+            self.dataset = MMENGINE_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         if not isinstance(self.dataset, BaseDataset):
             raise DistillationError(f'{type(self.dataset).__name__} is not a BaseDataset', path='SplitDataset.dataset',
                                     hint='Put wrappers around SplitDataset.')

@@ -18,7 +18,7 @@ from ..search import SearchOptions, SearchRun, seed_generators
 from ..search.run import FileName
 from ..utils.errors import DistillationError, under
 from ..utils.isolation import preserved_buffers, preserved_rng
-from ..utils.options import Block, Either, Flag, ListOf, Number, option
+from ..utils.options import Either, Flag, ListOf, Number, OptimizerConfig, option
 from .artefact import write_aggregation
 from .bilevel import virtual_steps
 from .bridge import BALANCE_RANGE
@@ -71,7 +71,7 @@ class AggregationSearchHook(StatefulHook):
             Either(Lengths(WHOLE, 'whole numbers > 0, or one for all'), (None,)), None, 'I_s of every group, or a list for '
             'the groups with more than one layer; by default the run in equal parts')
         optimizer: Dict[str, Any] = option(
-            Block("a config, e.g. dict(type='Adam', lr=3e-3)", needs=('type',)), OPTIMIZER, 'of beta; each group has a new '
+            OptimizerConfig(needs=('type',)), OPTIMIZER, 'of beta; each group has a new '
             'one. lr * I_s should be 2 to 10: Adam moves each beta by at most lr a step')
         regularisation: float = option(Number(least=0), 1e-3, 'lambda; lambda / 2 * |beta|^2 is added to the loss of beta')
         weights_first: float = option(Number(least=0, below=1), 0.0,

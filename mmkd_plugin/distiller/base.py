@@ -107,6 +107,19 @@ class Distiller(nn.Module):
         """The factor of its losses at a global iteration; at 0 it does not act, and costs nothing."""
         return self.strength.weight_at(iteration)
 
+    def check_run(self, iterations: int) -> None:
+        """Looks at a run before it begins.
+
+        Args:
+            iterations: its length.
+
+        Raises:
+            DistillationError: if the distiller would never act in it; at ``loss_weight=0`` that is meant.
+        """
+        if self.options.loss_weight > 0 and self.options.begin >= iterations:
+            raise DistillationError(f'is beyond the end of the run, which has {iterations} iterations: it would never act',
+                                    path='begin', given=self.options.begin, accepted=f'a whole number < {iterations}')
+
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         """Losses by name, each containing ``loss``, without the weight.
 

@@ -6,9 +6,9 @@ both models have::
     pairs=['backbone.layer4@preact', ('neck[0]', 'neck[1]')]
 """
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
-from ..taps import TapText
+from ..taps import TapInfo, TapText
 from ..utils.errors import DistillationError, check_known_keys
 from ..utils.options import Kind, ListOf
 
@@ -71,6 +71,9 @@ class Pairs(Kind):
         """The pairs. Raises :class:`DistillationError` for anything else; its path says which one."""
         if not isinstance(value, (list, tuple)) or not value or (self.length and len(value) != self.length):
             raise DistillationError('is no list of pairs', given=value, accepted=self.accepted)
+        if isinstance(value, tuple) and len(value) == 2 and all(isinstance(item, str) for item in value):
+            raise DistillationError('may be one pair or two', given=value, accepted=f'{[value]!r} for one pair, '
+                                    f'{list(value)!r} for two, each the same tap on both sides')
         return [self._read(pair, f'[{number}]') for number, pair in enumerate(value)]
 
     def _read(self, pair: Any, path: str) -> ParsedPair:
@@ -95,6 +98,25 @@ class Pairs(Kind):
                 except DistillationError as error:
                     raise error.at(f'{path}.{name}') from None
         return ParsedPair(found.pop('student'), found.pop('teacher'), found)
+
+
+def check_pair_order(pairs: Sequence[ParsedPair], student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo]) -> None:
+    """Raises :class:`DistillationError` unless the pairs stand in the order of the forward, on both sides.
+
+    The deeper tap of one side belongs to the deeper tap of the other; and what weighs stages counts them in this order.
+
+    Args:
+        pairs: the pairs of a distiller.
+        student, teacher: what the dry run found out about the taps, by address.
+    """
+    for number, (before, after) in enumerate(zip(pairs, pairs[1:])):
+        if (before.student, before.teacher) in [(pair.student, pair.teacher) for pair in pairs[number + 1:]]:
+            raise DistillationError('is there twice', path=f'[{number}]', given=before, accepted='each pair once')
+        for side, infos in (('student', student), ('teacher', teacher)):
+            first, second = (getattr(pair, side) for pair in (before, after))
+            if infos[first].position > infos[second].position:
+                raise DistillationError(f'stands before {second!r}, but comes after it in the {side}', given=first,
+                                        path=f'[{number}].{side}', accepted='pairs from shallow to deep, on both sides')
 
 
 def pair_names(pairs: Sequence[ParsedPair]) -> List[str]:

@@ -217,6 +217,13 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         weight = super().weight_at(iteration)
         return weight if weight and self.importance.weights(iteration) else 0.0
 
+    def check_run(self, iterations: int) -> None:
+        super().check_run(iterations)
+        acting = range(self.options.begin, min(iterations, self.options.end or iterations))
+        if self.options.loss_weight > 0 and not self.importance.is_live(acting, iterations):
+            raise DistillationError('prunes every pathway in every iteration of the run: it would never act', path='tau',
+                                    given=self.importance.tau, accepted='None, or a number below the largest importance')
+
     def taps_at(self, iteration: int) -> TapNames:
         live = [self.pathways[index] for index in self.importance.weights(iteration)]
         return TapNames([pathway.student for pathway in live], [pathway.teacher for pathway in live])

@@ -1,5 +1,5 @@
 """The importance of pathways over a training, and the weights it comes to: searched, replayed, or fixed."""
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Optional, Sequence, Tuple
 
 import torch
 from mmengine.logging import print_log
@@ -78,6 +78,18 @@ class Importance(nn.Module):
         # The normaliser sums over all pathways, the pruned ones too: the others' weights do not jump.
         weights = NORMALISATIONS[self.normalisation](importance, self.bias).tolist()
         return {index: weights[index] for index in live_pathways(importance, None if self.mode == 'search' else self.tau)}
+
+    def is_live(self, iterations: Iterable[int], steps: int) -> bool:
+        """Whether a pathway is not pruned in one of some iterations, of a run of ``steps``."""
+        if self.mode in ('equal', 'search'):
+            return True
+        if self.mode != 'process' or self.process is None:
+            return bool(live_pathways(self.at(0), self.tau))
+        # What lies between records is not above both.
+        if not any(live_pathways(record, self.tau) for record in self.process.importance.amax(0, keepdim=True)):
+            return False
+        stretched = self.length or steps
+        return any(live_pathways(self.process.at(iteration, stretched), self.tau) for iteration in iterations)
 
     def forget(self) -> None:
         """To be called when ``value`` has been moved."""

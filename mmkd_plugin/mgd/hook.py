@@ -1,5 +1,6 @@
 """``mmkd.MatchingUpdateHook``: when and on which images the matching of MGD is found."""
 import copy
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Union
@@ -7,14 +8,14 @@ from typing import Any, Dict, List, Optional, Union
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from ..distiller import Batch
 from ..model import DistilledMixin, distillation_of, distilled
 from ..registry import HOOKS
 from ..utils import options
-from ..utils.errors import DistillationError, under, unknown_name
+from ..utils.errors import DistillationError, building, under, unknown_name
 from ..utils.isolation import evaluation_mode, preserved_rng
 from ..utils.options import SEED, Block, Either, Flag, Kind, ListOf, Number, Text, option
 from .distiller import MatchingGuidedDistiller, StageStatistics
@@ -82,6 +83,29 @@ class MatchingUpdateHook(Hook):
         """Whether an update is due after ``done`` epochs (iterations) have been finished."""
         interval = self.options.interval
         return done in interval if isinstance(interval, list) else done % interval == 0
+
+    def before_run(self, runner: Runner) -> None:
+        if isinstance(runner._train_loop, BaseLoop) and distilled(runner).distillation is not None:
+            self._check_alone(runner)
+            self._warn_of_what_never_comes(runner)
+
+    def _check_alone(self, runner: Runner) -> None:
+        """Raises :class:`DistillationError` where another hook updates one of the distillers too."""
+        for hook in runner.hooks:
+            twice = set(self._chosen(runner)) & set(hook._chosen(runner)) if isinstance(hook, MatchingUpdateHook) else ()
+            if hook is not self and twice:
+                raise DistillationError(f'two of them update {sorted(twice)[0]!r}', path=f'{KEY}.distillers',
+                                        accepted='other distillers for each hook')
+
+    def _warn_of_what_never_comes(self, runner: Runner) -> None:
+        interval = self.options.interval
+        length, unit = (runner.max_epochs, 'epochs') if self.options.by_epoch else (runner.max_iters, 'iterations')
+        if self.options.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
+            length = runner.max_iters // iterations_per_epoch(runner)
+        late = [point for point in (interval if isinstance(interval, list) else [interval]) if point > max(1, length)]
+        if late:
+            print_log(f'{KEY}.interval: {late} never comes in a run of {length} {unit}: there the matching stays as it is',
+                      runner.logger, level=logging.WARNING)
 
     def before_train(self, runner: Runner) -> None:
         matched = [all(stage.matched for stage in distiller.matched_stages()) for distiller in self._chosen(runner).values()]
@@ -157,7 +181,8 @@ class MatchingUpdateHook(Hook):
         if self._built is None:
             with under(KEY):
                 cfg = self.options.dataloader or evaluation_view_of_training_data(runner.cfg)
-            self._built = Runner.build_dataloader(copy.deepcopy(cfg), seed=self.options.seed)
+            with building(f'{KEY}.dataloader'):
+                self._built = Runner.build_dataloader(copy.deepcopy(cfg), seed=self.options.seed)
         images: Any = self._built.dataset  # torch's type has no length: not every data set has one, those of mm do
         if len(images) == 0:
             raise DistillationError('the data set is empty', path=f'{KEY}.dataloader')

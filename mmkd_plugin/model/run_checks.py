@@ -1,7 +1,7 @@
 """What is looked at when a distilled run is built and before it loads anything: by its keys, not by what breaks later."""
 import functools
 import traceback
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -26,11 +26,8 @@ def extend_builders() -> None:
     """
     if getattr(Runner.load_or_resume, 'checks_distillation', False):
         return
-    for method, key in BUILT.items():
-        _extend(method, lambda runner, what, key=key: key)
-    for method, side in LOOPS.items():
-        _extend(method, lambda runner, what, side=side: functools.partial(_key_of_loop, side))
-    _extend('register_hook', _key_of_hook)
+    for method in (*BUILT, *LOOPS, 'register_hook'):
+        _extend(method)
     load = Runner.load_or_resume
 
     @functools.wraps(load)
@@ -42,7 +39,7 @@ def extend_builders() -> None:
     Runner.load_or_resume = load_or_resume
 
 
-def _extend(method: str, key_of: Callable[[Runner, Any], Any]) -> None:
+def _extend(method: str) -> None:
     build = getattr(Runner, method)
 
     @functools.wraps(build)
@@ -50,12 +47,12 @@ def _extend(method: str, key_of: Callable[[Runner, Any], Any]) -> None:
         if not is_distilled(self):
             return build(self, *args, **kwargs)
         what = args[0] if args else next(iter(kwargs.values()), None)
-        key = key_of(self, what)
-        if isinstance(key, str):
+        key = _key_of_hook(self, what) if method == 'register_hook' else BUILT.get(method, '')
+        if key:
             check_types(what, f'{key}.')
         if method == 'build_optim_wrapper':
             check_optimizers(what)
-        with building(key):
+        with building(key or functools.partial(_key_of_loop, LOOPS[method])):
             return build(self, *args, **kwargs)
 
     setattr(Runner, method, extended)
@@ -120,8 +117,8 @@ def check_run(runner: Runner) -> None:
     if model is None or model.distillation is None or not isinstance(loop, BaseLoop):
         return
     if sum(isinstance(hook, DistillationHook) for hook in runner.hooks) > 1:
-        raise DistillationError('has DistillationHook twice', path='custom_hooks', accepted="one, or none: Runner.train adds "
-                                'it by itself')
+        raise DistillationError('has DistillationHook twice', path='custom_hooks',
+                                accepted='one, or none: Runner.train adds it by itself')
     _check_rates(runner.optim_wrapper)
     for distiller in model.distillation.distillers.values():
         with under(distiller.path):
@@ -134,5 +131,5 @@ def _check_rates(wrapper: Any) -> None:
         for name in ('lr', 'weight_decay'):
             for group in groups:
                 if isinstance(group.get(name), (int, float)) and not Number(least=0).fits(group[name]):
-                    raise DistillationError(f'makes the {name} of a group of weights {group[name]}', accepted='finite numbers '
-                                            '>= 0, as factors and in optimizer', path='optim_wrapper.paramwise_cfg')
+                    raise DistillationError(f'makes the {name} of a group of weights {group[name]}',
+                                            accepted='finite numbers >= 0', path='optim_wrapper.paramwise_cfg')

@@ -188,8 +188,8 @@ def _build(model_cfg: Dict[str, Any]) -> nn.Module:
         model = MODELS.build(model_cfg)
     if not isinstance(model, nn.Module) or 'mode' not in inspect.signature(model.forward).parameters:
         raise DistillationError(f'builds a {type(model).__name__}, which is no model', path='config.model.type',
-                                given=model_cfg.get('type'), accepted='the type of a whole model: a detector, a segmentor, a '
-                                'classifier')
+                                given=model_cfg.get('type'), accepted='the type of a whole model: a detector, a '
+                                'segmentor, a classifier')
     return model
 
 

@@ -10,7 +10,7 @@ from mmengine.dist import get_rank
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
-from ..utils.errors import DistillationError
+from ..utils.errors import DistillationError, building
 from ..utils.isolation import preserved_rng
 
 
@@ -37,7 +37,8 @@ class BatchStream:
         if cfg.get('batch_sampler') is None:
             cfg.setdefault('drop_last', True)
         with preserved_rng():
-            loader = Runner.build_dataloader(cfg, seed=seed)
+            with building(key):
+                loader = Runner.build_dataloader(cfg, seed=seed)
             self._batches = self._from(loader, seed, _ItemsFrom(_index_lists(loader.batch_sampler, key), start))
 
     def __iter__(self) -> 'BatchStream':

@@ -1,7 +1,7 @@
 """One exception for everything a user can get wrong, as data: where, what was given, what is accepted, what is near."""
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 _NOT_SAID = object()
 MOST_LISTED = 30
@@ -92,11 +92,11 @@ def under(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def building(path: str, hint: str = '') -> Iterator[None]:
+def building(path: Union[str, Callable[[BaseException], str]], hint: str = '') -> Iterator[None]:
     """What classes of others raise while they are built inside becomes one error with this key; its cause stays with it.
 
     Args:
-        path: the key of the config that is built.
+        path: the key of the config that is built, or a function that tells it from what was raised.
         hint: what to do; where an argument is unknown, that is said anyway.
 
     Raises:
@@ -105,14 +105,17 @@ def building(path: str, hint: str = '') -> Iterator[None]:
     try:
         yield
     except DistillationError as error:
-        raise (error if error.path else error.at(path)) from error.__cause__
+        if not error.path:
+            error.at(path if isinstance(path, str) else path(error))
+        raise
     except BUILD_ERRORS as error:
         reason = error.args[0] if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str) else error
         text = shortened(str(reason).split('. Please check whether')[0] or 'no reason is given')
         if 'unexpected keyword argument' in text:
             hint = ('A config that inherits another merges dicts: with _delete_=True a dict replaces the inherited one. '
                     f'{hint}').strip()
-        raise DistillationError(f'cannot be built ({type(error).__name__}: {text})', path=path, hint=hint) from error
+        raise DistillationError(f'cannot be built ({type(error).__name__}: {text})', hint=hint,
+                                path=path if isinstance(path, str) else path(error)) from error
 
 
 def nearest_names(value: Any, names: Iterable[str], count: int = 2) -> Sequence[str]:

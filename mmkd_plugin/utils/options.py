@@ -86,8 +86,8 @@ class Number(Kind):
 
     def _is_held(self, value: Any) -> bool:
         if self.whole:
-            return -INT64_MOST - 1 <= value <= INT64_MOST
-        return value == 0 or FLOAT32_LEAST <= abs(value) <= FLOAT32_MOST
+            return bool(-INT64_MOST - 1 <= value <= INT64_MOST)
+        return bool(value == 0 or FLOAT32_LEAST <= abs(value) <= FLOAT32_MOST)
 
 
 SEED = Number(least=0, below=2 ** 32, whole=True)
@@ -230,6 +230,32 @@ class Block(Kind):
     def fits(self, value: Any) -> bool:
         return isinstance(value, dict) and all(isinstance(key, str) for key in value) and all(
             isinstance(value.get(key), str) and value[key] for key in self.needs)
+
+
+@dataclass(frozen=True)
+class Typed(Block):
+    """A config with a type: a name of a registry, or the class itself."""
+    what: str = 'a dict with a type'
+
+    def fits(self, value: Any) -> bool:
+        kind = value.get('type') if isinstance(value, dict) else None
+        return super().fits(value) and (callable(kind) or (isinstance(kind, str) and bool(kind)))
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Block):
+    """The config of an optimiser; torch takes its numbers as they come, nan among them."""
+    what: str = "a config, e.g. dict(type='Adam', lr=3e-3)"
+
+    def read(self, value: Any) -> Any:
+        read = super().read(value)
+        for name in ('lr', 'weight_decay', 'momentum'):
+            if name in read:
+                try:
+                    Number(least=0).read(read[name])
+                except DistillationError as error:
+                    raise error.at(name) from None
+        return read
 
 
 def option(kind: Kind, default: Any = dataclasses.MISSING, doc: str = '',
