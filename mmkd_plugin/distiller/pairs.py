@@ -100,7 +100,8 @@ class Pairs(Kind):
         return ParsedPair(found.pop('student'), found.pop('teacher'), found)
 
 
-def check_pair_order(pairs: Sequence[ParsedPair], student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo]) -> None:
+def check_pair_order(pairs: Sequence[ParsedPair], student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo],
+                     accepted: str = 'pairs from shallow to deep, on both sides') -> None:
     """Raises :class:`DistillationError` unless the pairs stand in the order of the forward, on both sides.
 
     The deeper tap of one side belongs to the deeper tap of the other; and what weighs stages counts them in this order.
@@ -108,6 +109,7 @@ def check_pair_order(pairs: Sequence[ParsedPair], student: Mapping[str, TapInfo]
     Args:
         pairs: the pairs of a distiller.
         student, teacher: what the dry run found out about the taps, by address.
+        accepted: what may be given instead, in words.
     """
     for number, (before, after) in enumerate(zip(pairs, pairs[1:])):
         if (before.student, before.teacher) in [(pair.student, pair.teacher) for pair in pairs[number + 1:]]:
@@ -116,7 +118,7 @@ def check_pair_order(pairs: Sequence[ParsedPair], student: Mapping[str, TapInfo]
             first, second = (getattr(pair, side) for pair in (before, after))
             if infos[first].position > infos[second].position:
                 raise DistillationError(f'stands before {second!r}, but comes after it in the {side}', given=first,
-                                        path=f'[{number}].{side}', accepted='pairs from shallow to deep, on both sides')
+                                        path=f'[{number}].{side}', accepted=accepted)
 
 
 def pair_names(pairs: Sequence[ParsedPair]) -> List[str]:

@@ -16,6 +16,7 @@ from ..distiller import (
     Surroundings,
     TapNames,
 )
+from ..distiller.pairs import check_pair_order
 from ..losses import DISTANCES, KNOWN_DISTANCE, ValidArea, mask_padding_option, measure
 from ..registry import MODELS
 from ..taps import TapInfo
@@ -198,6 +199,10 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         self.importance.settle(**settled)
 
     def prepare(self, student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo]) -> None:
+        if isinstance(self.options.connections, str) and self.options.connections != 'all':
+            with under('levels'):
+                check_pair_order(self.options.levels, student, teacher,
+                                 "levels from low (early) to high (late), on both sides, or connections='all'")
         self.transforms.extend(build_transform(pathway.transform, student[pathway.student].channels,
                                                teacher[pathway.teacher].channels) for pathway in self.pathways)
 

@@ -1,34 +1,49 @@
 """What is looked at when a distilled run is built and before it loads anything: by its keys, not by what breaks later."""
 import functools
+import inspect
 import traceback
 from typing import Any, Optional
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop, Runner
 
-from ..utils.errors import DistillationError, building, under
-from ..utils.launch import check_types
+from ..utils.errors import DistillationError, building, under, unknown_name
+from ..utils.launch import check_environment, check_types, make_work_dir
 from ..utils.options import Number, OptimizerConfig
 from .checkpoint import DistillationHook
 from .overlay import DistilledMixin
 
 TYPES = ('mmkd.DistilledModel', 'DistilledModel')
 BUILT = dict(build_model='model', build_optim_wrapper='optim_wrapper', build_param_scheduler='param_scheduler',
-             build_visualizer='visualizer', build_log_processor='log_processor')
+             build_visualizer='visualizer', build_log_processor='log_processor', call_hook='custom_hooks')
 """By a method of the Runner, the key of what it builds."""
 LOOPS = dict(build_train_loop='train', build_val_loop='val', build_test_loop='test')
 
 
 def extend_builders() -> None:
-    """Makes what a Runner builds for a distilled run one error where that fails, with its key; and looks at the run at its
-    start, before a checkpoint is loaded or a hook acts. Runs of other models are not affected.
+    """Makes what a Runner builds for a distilled run one error where that fails, with its key.
+
+    And looks at the run before anything is built (work dir, seed), and at its start, before a checkpoint is loaded or a hook
+    acts. Runs of other models are not affected.
     """
     if getattr(Runner.load_or_resume, 'checks_distillation', False):
         return
-    for method in (*BUILT, *LOOPS, 'register_hook'):
+    for method in (*BUILT, *LOOPS, 'register_hook', 'call_hook'):
         _extend(method)
-    load = Runner.load_or_resume
+    init, load = Runner.__init__, Runner.load_or_resume
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def __init__(self: Runner, *args: Any, **kwargs: Any) -> None:
+        given = signature.bind_partial(self, *args, **kwargs).arguments
+        if is_distilled_config(given.get('model')):
+            make_work_dir(given.get('work_dir'))
+            check_environment(given)
+        init(self, *args, **kwargs)
+
+    Runner.__init__ = __init__
 
     @functools.wraps(load)
     def load_or_resume(self: Runner) -> None:
@@ -47,6 +62,8 @@ def _extend(method: str) -> None:
         if not is_distilled(self):
             return build(self, *args, **kwargs)
         what = args[0] if args else next(iter(kwargs.values()), None)
+        if method == 'call_hook' and what != 'before_run':  # in that some hooks build what they are made of
+            return build(self, *args, **kwargs)
         key = _key_of_hook(self, what) if method == 'register_hook' else BUILT.get(method, '')
         if key:
             check_types(what, f'{key}.')
@@ -60,8 +77,13 @@ def _extend(method: str) -> None:
 
 def is_distilled(runner: Runner) -> bool:
     """Whether the model of a runner, built or not, is a distilled one."""
-    built, cfg = getattr(runner, 'model', None), runner.cfg.get('model')
-    return _distilled_model(built) is not None or (isinstance(cfg, dict) and cfg.get('type') in TYPES)
+    built = getattr(runner, 'model', None)
+    return _distilled_model(built) is not None or is_distilled_config(runner.cfg.get('model'))
+
+
+def is_distilled_config(model: Any) -> bool:
+    """Whether this is the config of a distilled model."""
+    return isinstance(model, dict) and model.get('type') in TYPES
 
 
 def _distilled_model(model: Any) -> Optional[DistilledMixin]:
@@ -96,7 +118,10 @@ def check_optimizers(cfg: Any, path: str = 'optim_wrapper') -> None:
         return
     if isinstance(cfg.get('optimizer'), dict):
         with under(f'{path}.optimizer'):
-            OptimizerConfig().read(dict(cfg['optimizer']))
+            kind = OptimizerConfig().read(dict(cfg['optimizer'])).get('type')
+            with OPTIMIZERS.switch_scope_and_registry(None) as registry:
+                if isinstance(kind, str) and registry.get(kind) is None:
+                    raise unknown_name('type', kind, OPTIMIZERS.module_dict)
         return
     for name, part in cfg.items():
         if isinstance(part, dict) and 'optimizer' in part:
