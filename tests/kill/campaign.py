@@ -19,7 +19,7 @@ EQUAL, OTHER, UNEQUAL, NOT_RESUMABLE, UNSAID, HANGS, MISSED = (
     'equal', 'equal, from another checkpoint', 'UNEQUAL', 'NOT RESUMABLE', 'WITHOUT A WORD', 'HANGS', 'MISSED')
 GOOD = (EQUAL, OTHER)
 AT_ONCE = (1, 1, 2, 3)  # kills in a row, before a run is let finish
-PATIENCE = 5  # how often kills of one kind may come too late
+PATIENCE = 5  # how often in a row kills of one kind may come too late
 SAYS = re.compile(r'resume: (from|passed over)')  # what the package prints about the checkpoint it takes
 
 
@@ -70,6 +70,11 @@ class Result:
     def data(self) -> Dict[str, Any]:
         """For a file."""
         return asdict(self)
+
+
+def kind_of(kill: Kill) -> str:
+    """What a kill is called if when it comes does not matter."""
+    return kill.moment.name if isinstance(kill, AtMoment) else 'at random'
 
 
 class Campaign:
@@ -141,14 +146,14 @@ class Campaign:
     def _again(self, kill: Kill, plan: List[Kill]) -> None:
         """Plans another kill in place of one that came too late, unless none of its kind ever comes."""
         self.result.late += 1
-        kind = str(getattr(kill, 'moment', 'at random'))
+        kind = kind_of(kill)
         self.missed[kind] = self.missed.get(kind, 0) + 1
         if self.missed[kind] > PATIENCE:
             self._say(f'{MISSED}: {kill} never came')
             self.result.add(MISSED)
         else:
             plan.insert(0, AtMoment(kill.moment, 1) if isinstance(kill, AtMoment) else
-                        draw(self.case, self.generator, self.length, self.gap))
+                        draw(self.case, self.generator, self.length // 2, self.gap / 2))
 
     def _say(self, text: str) -> None:
         print(f'{self.case.name}: {text}', flush=True)
@@ -210,6 +215,7 @@ class Trial:
             self.problems.append(f'attempt {number}: ranks {ending.hangs} had to be ended')
         elif kill is not None and ending.killed:
             campaign.result.count(kill)
+            campaign.missed.pop(kind_of(kill), None)
             self._say(f'killed {kill}, iteration {ending.last or 0} of {campaign.length} finished, status {ending.codes}'
                       + (f', the other process after {ending.lasted:.1f} s' if campaign.case.ranks > 1 else ''))
         elif not ending.finished:
