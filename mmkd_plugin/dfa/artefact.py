@@ -2,7 +2,7 @@
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
-from ..search import ArtefactFormat, is_number, require
+from ..search import ArtefactFormat, is_name, is_number, require
 from ..utils.errors import DistillationError
 from .aggregation import ABLATIONS
 from .groups import LayerGroup
@@ -45,6 +45,10 @@ def read_aggregation(path: Any) -> Dict[str, Any]:
             'a list of groups')
     for group in content['groups']:
         _check_group(group, path)
+    names = [group['name'] for group in content['groups']]
+    require(len(set(names)) == len(names), path, 'groups', ', '.join(names), 'names that differ')
+    require(isinstance(content['meta'], dict) and isinstance(content['search'], dict), path, 'meta or search', 'no object',
+            'objects')
     _check_course(content['course'], content['groups'], path)
     return content
 
@@ -59,17 +63,16 @@ def _check_course(course: Any, groups: List[Dict[str, Any]], path: Any) -> None:
 
 
 def _check_group(group: Any, path: Any) -> None:
-    texts = ('name', 'student')
-    require(isinstance(group, dict) and all(name in group for name in GROUP_KEYS)
-            and all(isinstance(group[name], str) for name in texts), path, 'a group', group, ', '.join(GROUP_KEYS))
+    named = isinstance(group, dict) and set(group) == set(GROUP_KEYS)
+    require(named and is_name(group['name']) and is_name(group['student']), path, 'a group', group, ', '.join(GROUP_KEYS))
     weights, layers, what = group['weights'], group['teacher'], f'group {group["name"]}'
-    require(isinstance(layers, list) and all(isinstance(layer, str) for layer in layers), path, f'{what}: teacher', layers,
+    require(isinstance(layers, list) and all(map(is_name, layers)), path, f'{what}: teacher', layers,
             'a list of taps')
     require(isinstance(weights, list) and 0 < len(weights) == len(layers) and all(map(is_number, weights))
             and min(weights) >= 0, path, f'{what}: weights', weights,
             f'a list of {len(layers)} numbers >= 0, one for each layer')
-    require(abs(sum(weights) - 1) <= SUM_TOLERANCE, path, f'{what}: sum of the weights {weights}', round(sum(weights), 6),
-            '1')
+    require(abs(sum(weights) - 1) <= SUM_TOLERANCE, path, f'{what}: sum of the weights {str(weights)[:200]}',
+            round(sum(weights), 6), '1')
 
 
 def matching_weights(content: Dict[str, Any], groups: Sequence[LayerGroup], teacher: Mapping[str, Any], transfer: bool,

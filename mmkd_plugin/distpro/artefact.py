@@ -14,8 +14,8 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 import torch
 
-from ..search import ArtefactFormat, is_number, require
-from ..utils.errors import DistillationError, check_known_keys
+from ..search import ArtefactFormat, is_name, is_number, require
+from ..utils.errors import MOST_LISTED, DistillationError, check_known_keys
 from .pathways import Pathway
 from .process import UNITS, Process
 from .weights import NORMALISATIONS
@@ -24,6 +24,8 @@ FORMAT = ArtefactFormat(
     'mmkd.process', 1, ('pathways', 'normalisation', 'bias', 'tau', 'unit', 'length', 'every', 'meta', 'importance'),
     'the process.json that `python tools/search.py CONFIG` writes; modes without one: equal, constant, search')
 SIDES = ('teacher', 'student', 'transform')
+LONGEST = 10 ** 12
+"""Iterations or epochs: positions beyond it are not told apart by the arithmetic of floats."""
 
 
 def write_process(path: Path, process: Process) -> None:
@@ -48,7 +50,7 @@ def read_process(path: Any) -> Process:
 
     pathways = content['pathways']
     check('pathways', isinstance(pathways, list) and bool(pathways) and all(
-        isinstance(pathway, dict) and set(pathway) == set(SIDES) and all(isinstance(name, str) for name in pathway.values())
+        isinstance(pathway, dict) and set(pathway) == set(SIDES) and all(map(is_name, pathway.values()))
         for pathway in pathways), f'a list of objects with {", ".join(SIDES)}')
     kind = content['normalisation']
     check('normalisation', isinstance(kind, str) and kind in NORMALISATIONS, ', '.join(NORMALISATIONS))
@@ -56,7 +58,7 @@ def read_process(path: Any) -> Process:
     check('tau', content['tau'] is None or is_number(content['tau']), 'a number or null')
     check('unit', isinstance(content['unit'], str) and content['unit'] in UNITS, ', '.join(UNITS))
     for name in ('length', 'every'):
-        check(name, type(content[name]) is int and content[name] > 0 and is_number(content[name]), 'a whole number > 0')
+        check(name, type(content[name]) is int and 0 < content[name] <= LONGEST, 'a whole number > 0, at most 10**12')
     check('meta', isinstance(content['meta'], dict), 'an object')
     _check_records(content, path)
     tau = content['tau'] if content['tau'] is None else float(content['tau'])
@@ -107,8 +109,12 @@ def check_pathways(path: Any, file: Sequence[Pathway], config: Sequence[Pathway]
         return
     reason = f'{len(file)} pathways in the file, {len(config)} in the config' if len(file) != len(config) else (
         'the same pathways in another order' if set(file) == set(config) else 'other taps or transforms')
-    show = '; '.join
     first = next((f'. The first that differ: {one}, and {other}' for one, other in zip(file, config) if one != other), '')
     raise DistillationError(
-        f'has {reason}. File: {show(map(str, file))}. Config: {show(map(str, config))}{first}', given=str(path),
+        f'has {reason}. File: {_show(file)}. Config: {_show(config)}{first}', given=str(path),
         hint='For other networks, pathway_map=dict(teacher={old: new}, student={old: new}) renames those of the file.')
+
+
+def _show(pathways: Sequence[Pathway]) -> str:
+    more = f' and {len(pathways) - MOST_LISTED} more' if len(pathways) > MOST_LISTED else ''
+    return '; '.join(map(str, pathways[:MOST_LISTED])) + more

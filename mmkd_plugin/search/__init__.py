@@ -1,8 +1,8 @@
 """What every search stands on: validation batches, resuming, course, log, provenance, and the file it writes."""
-from .artefact import ArtefactFormat, is_number, require
+from .artefact import ArtefactFormat, is_name, is_number, require
 from .course import Course
 from .run import SearchOptions, SearchRun
 from .stream import BatchStream, seed_generators
 
-__all__ = ['ArtefactFormat', 'BatchStream', 'Course', 'SearchOptions', 'SearchRun', 'is_number', 'require',
-           'seed_generators']
+__all__ = ['ArtefactFormat', 'BatchStream', 'Course', 'SearchOptions', 'SearchRun', 'is_name', 'is_number',
+           'require', 'seed_generators']

@@ -1,17 +1,19 @@
 """The files that searches write: JSON, readable, checked when they are read; nothing in them is executed."""
 import json
-import math
 import re
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NoReturn, Sequence, Tuple
 
 from ..utils.errors import DistillationError, nearest_names, unknown_name
 from ..utils.files import write_whole
+from ..utils.options import FLOAT32_MOST
 
 LARGEST = 64 * 2 ** 20
 """Bytes: a search writes less than a 60th of it."""
+DEEPEST = 50
+LONGEST_NAME = 1000
+"""Letters, of the name of a tap or a group."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class ArtefactFormat:
         if not isinstance(content, dict) or content.get('format') != self.name:
             given = content.get('format') if isinstance(content, dict) else type(content).__name__
             raise _unfit(path, f'has the format {given!r:.200}', f'format {self.name!r}')
-        if content.get('version') != self.version:
+        if content.get('version') != self.version or isinstance(content['version'], bool):
             raise _unfit(path, f'has version {content.get("version")!r:.200}', str(self.version))
         keys = ('format', 'version', *self.keys)
         for name in content:
@@ -73,9 +75,12 @@ class ArtefactFormat:
         try:
             if file is not None and file.is_file():
                 return file
+            if file is not None and file.exists() and not file.is_dir():  # a pipe would never end
+                raise _unfit(path, 'is no regular file', self.instead)
             beside = [] if file is None else [*map(str, file.parent.glob('*.json')), *map(str, file.glob('*.json'))]
-        except OSError:  # a name that is too long, a folder that may not be looked into
-            pass
+        except (OSError, ValueError) as error:  # a name that is too long, a folder that may not be looked into
+            if isinstance(error, DistillationError):
+                raise
         raise DistillationError(f'was not found (working directory {Path.cwd()})', given=str(path) if file else path,
                                 nearest=nearest_names(path, [*self.names, *beside], 1), accepted=self.instead)
 
@@ -85,15 +90,39 @@ def parsed(file: Path, path: Any) -> Any:
     def refuse(name: str) -> NoReturn:
         raise _unfit(path, f'holds {name}', 'finite numbers')
 
+    def once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise _unfit(path, f'has {twice[:200]!r} twice in one object', 'each key once')
+        return content
+
     try:
         if file.stat().st_size > LARGEST:
             raise _unfit(path, f'has {file.stat().st_size} bytes', f'up to {LARGEST}')
-        return json.loads(file.read_text(encoding='utf-8'), parse_constant=refuse)
+        content = json.loads(file.read_text(encoding='utf-8'), parse_constant=refuse, object_pairs_hook=once)
     except DistillationError:
         raise
-    except (ValueError, RecursionError, OSError) as error:  # no JSON, no text, too deep, digits without end
+    except (ValueError, RecursionError, OSError, MemoryError) as error:  # no JSON, no text, too deep, digits without end
         raise DistillationError(f'is no whole JSON file ({str(error)[:200]})', given=str(path),
                                 hint='Was its writing interrupted?') from None
+    _check_values(content, path)
+    return content
+
+
+def _check_values(content: Any, path: Any) -> None:
+    """Refuses what cannot be shown in a message or written again: halves of letters, lists in lists without end."""
+    waiting = [(content, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > DEEPEST:
+            raise _unfit(path, f'is nested more than {DEEPEST} deep', 'objects and lists as a search writes them')
+        if isinstance(value, str) and not value.isascii() and any('\ud800' <= letter <= '\udfff' for letter in value):
+            raise _unfit(path, f'holds half a letter in {value[:100]!r}', 'text')
+        if isinstance(value, (dict, list)):
+            inside = [*value, *value.values()] if isinstance(value, dict) else value
+            waiting.extend((each, depth + 1) for each in inside)
 
 
 def format_of(file: Path, formats: Sequence[ArtefactFormat]) -> ArtefactFormat:
@@ -107,11 +136,13 @@ def format_of(file: Path, formats: Sequence[ArtefactFormat]) -> ArtefactFormat:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value from a file is a finite number."""
-    try:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
-        return False
+    """Whether a value from a file is a finite number that float32 holds."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= FLOAT32_MOST
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value from a file is a name."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME
 
 
 def require(fits: bool, path: Any, what: str, given: Any, accepted: str) -> None:
@@ -125,7 +156,13 @@ def require(fits: bool, path: Any, what: str, given: Any, accepted: str) -> None
         accepted: what may stand there.
     """
     if not fits:
-        raise _unfit(path, f'{what} is {str(given)[:200] if not isinstance(given, str) else repr(given[:200])}', accepted)
+        raise _unfit(path, f'{what} is {_short(given)}', accepted)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, int) and abs(value) > 10 ** 20:  # Python refuses to write out more than 4300 digits
+        return 'a whole number of more than 20 digits'
+    return repr(value[:200]) if isinstance(value, str) else str(value)[:200]
 
 
 def readable_json(content: Mapping[str, Any]) -> str:

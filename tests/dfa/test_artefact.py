@@ -1,5 +1,6 @@
 """aggregation.json: what is written is read, and whatever is wrong with a file is one clear error."""
 import json
+import os
 
 import pytest
 import torch
@@ -87,6 +88,47 @@ def test_a_course_with_numbers_that_are_not_finite_is_refused(tmp_path, number, 
     path.write_text(path.read_text().replace('[4, 0.25, 0.75]', f'[4, {number}, 0.75]'))
     with pytest.raises(DistillationError, match=f"^'.*a.json' {message}"):
         read_aggregation(path)
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (lambda content: content['groups'].append(content['groups'][0]), "groups is 'layer3, layer3'. Accepted: names that"),
+    (lambda content: content['groups'][0].update(extra=1), 'a group is .*extra.*Accepted: name, student, teacher, weights'),
+    (lambda content: content['groups'][0].update(name=''), 'a group is .*Accepted: name, student, teacher, weights'),
+    (lambda content: content['groups'][0].update(teacher=['x' * 10 ** 6] * 2), 'group layer3: teacher is .*a list of taps'),
+    (lambda content: content['groups'][0].update(weights=[10 ** 400, 0]), 'group layer3: weights is .*numbers >= 0'),
+    (lambda content: content['groups'][0].update(weights=[3.5e38, 0]), 'group layer3: weights is .*numbers >= 0'),
+    (lambda content: content['groups'][0].update(weights=[.5] * 10 ** 5), 'group layer3: weights is .*numbers >= 0'),
+    (lambda content: content['course'].update(layer3=[[10 ** 400, .5, .5]]), 'course is .*Accepted: for each group a list'),
+    (lambda content: content.update(meta=[]), 'meta or search is .*no object'),
+    (lambda content: content.update(version=True), 'has version True. Accepted: 1')],
+    ids=['names-alike', 'extra-key', 'no-name', 'long-tap', 'digits', 'no-float32', 'many-weights', 'course', 'meta',
+         'version'])
+def test_what_a_search_does_not_write_is_one_short_error(tmp_path, change, message):
+    with pytest.raises(DistillationError, match=f"^'.*a.json' {message}") as error:
+        read_aggregation(edited(tmp_path / 'a.json', change))
+    assert len(str(error.value)) < 2000
+
+
+@pytest.mark.parametrize(('old', 'new', 'message'), [
+    ('"seed": 0', '"seed": 0, "seed": 0', "has 'seed' twice in one object. Accepted: each key once"),
+    ('"seed": 0', f'"seed": {"[" * 900}{"]" * 900}', 'is nested more than 50 deep'),
+    ('"seed": 0', f'"seed": {"[" * 100000}{"]" * 100000}', 'is no whole JSON file'),
+    ('"seed": 0', f'"seed": 1{"0" * 5000}', 'is no whole JSON file'),
+    ('"seed": 0', '"seed": "\\ud83d"', 'holds half a letter')],
+    ids=['a-key-twice', 'deep', 'deeper-than-Python-reads', 'digits', 'half-a-letter'])
+def test_a_hostile_text_is_one_error(tmp_path, old, new, message):
+    path = tmp_path / 'a.json'
+    written(path)
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(DistillationError, match=f"^'.*a.json' {message}"):
+        read_aggregation(path)
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'a.json')
+    with pytest.raises(DistillationError, match=r'is no regular file\. Accepted: the aggregation.json'):
+        read_aggregation(tmp_path / 'a.json')
 
 
 def test_a_file_that_is_not_there_has_a_near_one(tmp_path):

@@ -1,5 +1,6 @@
 """The process file: interpolation (T5), writing, reading, and every way in which a file can be wrong."""
 import json
+import os
 
 import pytest
 import torch
@@ -165,7 +166,17 @@ HOSTILE_TEXTS = {
     'a list of many lists': ('"version": 1', f'"version": [{"[]," * 10000}[]]'),
     'a record too long': ('0.125', '0.125, ' * 10000 + '0.125'),
     'a control character': ('biased_softmax', 'biased\nsoftmax'),
-    'half a surrogate': ('biased_softmax', '\\ud800')}
+    'half a surrogate': ('biased_softmax', '\\ud800'),
+    'half a surrogate in a tap': ('"student": "layer2"', '"student": "layer\\udc80"'),
+    'half a surrogate as a key': ('"meta": {}', '"meta": {"\\ud800": 1}'),
+    'a key twice': ('"tau": 0.5', '"tau": 0.5, "tau": null'),
+    'a key twice inside': ('"meta": {}', '"meta": {"a": 1, "a": 1}'),
+    'nesting that Python reads': ('"meta": {}', f'"meta": {{"a": {"[" * 900}{"]" * 900}}}'),
+    'nesting that Python reads, as a record': ('0.125', f'{"[" * 900}{"]" * 900}'),
+    'a record that no float32 holds': ('0.125', '1e39'), 'a bias that no float32 holds': ('"bias": 1.0', '"bias": -1e39'),
+    'a length beyond what floats tell apart': ('"length": 4,\n "every": 1', f'"length": {10 ** 17},\n "every": {10 ** 17}'),
+    'a tap without a name': ('"student": "layer2"', '"student": ""'),
+    'a tap of a million letters': ('"student": "layer2"', f'"student": "{"x" * 10 ** 6}"')}
 
 
 @pytest.mark.parametrize('name', HOSTILE_TEXTS)
@@ -174,7 +185,7 @@ def test_a_hostile_text_is_one_error(tmp_path, name):
     write_process(path, process())
     text, (old, new) = path.read_text(), HOSTILE_TEXTS[name]
     assert old in text
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new, 1))
     with pytest.raises(DistillationError, match=r'^model.distillers.distpro.process: ') as error:
         attached(path)
     assert 'process.json' in str(error.value)
@@ -182,7 +193,7 @@ def test_a_hostile_text_is_one_error(tmp_path, name):
 
 
 VALUES = [None, True, -1, 0, 1.5, 10 ** 30, 'x', [], [[]], {}, dict(a=1)]
-FITTING = dict(bias=[-1, 0, 1.5, 10 ** 30], tau=[None, -1, 0, 1.5, 10 ** 30], meta=[{}, dict(a=1)], version=[True])
+FITTING = dict(bias=[-1, 0, 1.5, 10 ** 30], tau=[None, -1, 0, 1.5, 10 ** 30], meta=[{}, dict(a=1)])
 
 
 @pytest.mark.parametrize('key', ['format', 'version', *process().content()])
@@ -204,7 +215,7 @@ def test_a_wrong_type_for_any_key_is_one_error_and_what_fits_can_be_used(tmp_pat
 
 def test_numbers_of_any_kind_that_fit_can_be_used(tmp_path):
     path = wrong(tmp_path, lambda content: content.update(
-        bias=10 ** 30, length=10 ** 300, every=10 ** 300, importance=[[1, 2, 10 ** 30], [3, -4, 5e-324]],
+        bias=10 ** 30, length=10 ** 12, every=10 ** 12, importance=[[1, 2, 10 ** 30], [3, -4, 5e-324]],
         pathways=[dict(teacher=one, student=two, transform='conv1') for one, two in zip(
             [LEVELS[0], *LEVELS], [*LEVELS, LEVELS[1]])]))
     distiller = attached(path, length=5)
@@ -226,6 +237,20 @@ def test_bytes_that_are_no_text_are_one_error(tmp_path):
     (tmp_path / 'process.json').write_bytes(b'\xff\xfe\x00{')
     with pytest.raises(DistillationError, match='^model.distillers.distpro.process: .*is no whole JSON file'):
         attached(tmp_path / 'process.json')
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'process.json')
+    for path in (tmp_path / 'process.json', '/dev/zero'):
+        with pytest.raises(DistillationError, match=r'is no regular file\. Accepted: the process.json'):
+            read_process(path)
+
+
+def test_many_pathways_that_differ_are_not_all_listed(tmp_path):
+    many = [Pathway(f't{number}', 's', 'conv1') for number in range(1000)]
+    with pytest.raises(DistillationError, match='1000 pathways in the file, 3 in the config.* and 970 more') as error:
+        check_pathways('p.json', many, PATHWAYS)
+    assert len(str(error.value)) < 3000
 
 
 def test_a_missing_file(tmp_path):
