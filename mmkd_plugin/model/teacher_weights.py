@@ -1,40 +1,96 @@
 """The teacher's weights: all of them, from a checkpoint that is read without executing anything."""
 import hashlib
-from typing import Sequence
+from typing import Container, Mapping, Sequence
 
 import torch
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from ..utils.errors import DistillationError
 from ..utils.files import load_weights
 
 KEY = 'checkpoint'
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_NEVER_WEIGHTS = (torch.bool, torch.int8, torch.uint8, torch.complex64, torch.complex128)
 
 
 def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
-    """Loads a checkpoint that must cover every weight of ``model``. Raises :class:`DistillationError` otherwise."""
+    """Loads a checkpoint that must cover every weight of ``model``, with finite numbers of a floating type.
+
+    Buffers that count or point are whole numbers. More than half of the matrices and kernels being all zero is refused too.
+
+    Args:
+        model: the teacher.
+        checkpoint: a path, or an http(s) address.
+
+    Raises:
+        DistillationError: otherwise; nothing of the model is to be used then.
+    """
     state = load_weights(checkpoint, KEY)
     wanted = model.state_dict()
+    infinite = {name for name, value in wanted.items() if not _is_finite(value)}  # a mask of -inf is meant to be one
+    kinds = {name: value.dtype for name, value in wanted.items()}
     try:
         # Through the modules' own hooks: they may rename keys and resize position embeddings.
         result = model.load_state_dict(dict(state), strict=False)
     except RuntimeError as error:
         wrong = [line.strip() for line in str(error).splitlines()[1:]]
         raise _not_covered(checkpoint, model, 'Of another shape', wrong, len(wanted)) from None
+    except Exception as error:  # a hook of a module that looks at weights before their shapes have been compared
+        raise DistillationError(f'cannot be loaded into the teacher ({type(error).__name__}: {str(error)[:200]})', path=KEY,
+                                given=str(checkpoint), hint='Is it the checkpoint of model.teacher.config?') from None
     missing = [name for name in result.missing_keys if not name.endswith('num_batches_tracked')]
     if missing:
         raise _not_covered(checkpoint, model, 'Missing', missing, len(wanted))
+    used = {name: value for name, value in state.items() if name not in result.unexpected_keys}
+    _check_kinds(used, kinds, checkpoint)
+    _check_values(model, infinite, checkpoint)
     if result.unexpected_keys:
         print_log(f'teacher: {len(result.unexpected_keys)} weights of the file are not in the teacher and are not used '
                   f'({", ".join(result.unexpected_keys[:3])}, ...)', 'current')
 
 
+def _check_kinds(used: Mapping[str, Tensor], kinds: Mapping[str, torch.dtype], checkpoint: str) -> None:
+    """Refuses numbers of a type that says something else than the teacher's: quantised, of bytes, truth values, complex."""
+    for name, value in used.items():
+        kind = kinds.get(name)  # None: renamed by a hook
+        if kind in FLOATS and value.dtype not in FLOATS or kind is None and value.dtype in _NEVER_WEIGHTS:
+            raise DistillationError(f'holds {name} as {_name(value.dtype)}', path=KEY, given=str(checkpoint),
+                                    accepted=', '.join(map(_name, FLOATS)))
+        if kind is not None and kind not in FLOATS and not torch.equal(value.to(kind).to(value.dtype), value):
+            raise DistillationError(f'holds {name} as {_name(value.dtype)}, with numbers that {_name(kind)} does not have',
+                                    path=KEY, given=str(checkpoint), accepted=_name(kind))
+
+
+def _check_values(model: nn.Module, infinite: Container[str], checkpoint: str) -> None:
+    """Refuses weights that are not finite, and a teacher that is nearly all zero."""
+    wrong = [name for name, value in model.state_dict().items() if name not in infinite and not _is_finite(value)]
+    if wrong:
+        raise DistillationError(f'holds NaN or infinity in {_listed(wrong)}', path=KEY, given=str(checkpoint),
+                                accepted='finite numbers')
+    matrices = {name: value for name, value in model.named_parameters() if value.dim() > 1}
+    zero = [name for name, value in matrices.items() if not value.any()]
+    if 2 * len(zero) > len(matrices):
+        raise DistillationError(f'holds nothing but zeros in {len(zero)} of the {len(matrices)} matrices and kernels of the '
+                                f'teacher ({_listed(zero)})', path=KEY, given=str(checkpoint), accepted='trained weights')
+
+
+def _is_finite(value: Tensor) -> bool:
+    return bool(torch.isfinite(value).all())
+
+
+def _name(kind: torch.dtype) -> str:
+    return str(kind).split('.')[-1]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
+
+
 def _not_covered(checkpoint: str, model: nn.Module, label: str, names: Sequence[str], wanted: int) -> DistillationError:
-    more = f' and {len(names) - 5} more' if len(names) > 5 else ''
     return DistillationError(
         f'covers {wanted - len(names)} of the {wanted} weights of the teacher ({type(model).__name__}); all are needed. '
-        f'{label}: {", ".join(names[:5])}{more}', path=KEY, given=str(checkpoint),
+        f'{label}: {_listed(names)}', path=KEY, given=str(checkpoint),
         hint='Is it the checkpoint of model.teacher.config?')
 
 

@@ -22,8 +22,8 @@ from .torch_files import Spoiled, opened, read_torch_file, why_spoiled
 __all__ = ['download', 'extend_checkpoint_loader', 'open_checkpoint', 'why_spoiled']
 
 _HINT_SPOILED = 'Was its writing, or its download, interrupted? Take another, or write it again.'
-_HINT_UNSAFE = ('It was written with more in it than weights and plain values, or somebody has changed it. If it is yours, save '
-                'dict(state_dict=model.state_dict()) in its place.')
+_HINT_UNSAFE = ('It was written with more in it than weights and plain values, or somebody has changed it. If it is yours, '
+                'write dict(state_dict=model.state_dict()) in its place.')
 
 
 def open_checkpoint(path: Union[str, Path, io.BytesIO], map_location: Any = 'cpu') -> Any:
