@@ -27,7 +27,7 @@ def build_distiller(name: str, cfg: Any) -> Distiller:
                                     accepted="a name without 'loss'")
         if not isinstance(cfg, dict) or 'type' not in cfg:
             raise DistillationError('is no distiller', given=cfg, accepted='a dict with a type')
-        options = {key: value for key, value in cfg.items() if key not in ('type', '_scope_')}
+        options = {key: value for key, value in cfg.items() if key != 'type'}
         distiller: Distiller = _distiller_class(cfg['type'])(**options)
     distiller.name = name
     return distiller

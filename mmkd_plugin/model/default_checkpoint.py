@@ -78,7 +78,9 @@ def _trained(reference: str, path: Path, config: Config) -> str:
 
 def _last_checkpoint(config: Config) -> Optional[str]:
     """What mmengine calls the checkpoint at the end of a training."""
-    loop = config.get('train_cfg') or {}
+    loop = config.get('train_cfg')
+    if not isinstance(loop, dict):
+        return None
     if loop.get('max_epochs'):
         return f'epoch_{loop["max_epochs"]}.pth'
     return f'iter_{loop["max_iters"]}.pth' if loop.get('max_iters') else None

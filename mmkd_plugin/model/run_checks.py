@@ -41,6 +41,7 @@ def extend_builders() -> None:
         if is_distilled_config(given.get('model')):
             make_work_dir(given.get('work_dir'))
             check_environment(given)
+            check_optimizers(given.get('optim_wrapper'))
         init(self, *args, **kwargs)
 
     Runner.__init__ = __init__
@@ -68,7 +69,7 @@ def _extend(method: str) -> None:
         if key:
             check_types(what, f'{key}.')
         if method == 'build_optim_wrapper':
-            check_optimizers(what)
+            check_optimizers(what, with_types=True)
         with building(key or functools.partial(_key_of_loop, LOOPS[method])):
             return build(self, *args, **kwargs)
 
@@ -104,15 +105,16 @@ def _key_of_hook(runner: Runner, hook: Any) -> str:
     return f'custom_hooks[{numbers[0]}]' if numbers else 'default_hooks'
 
 
-def check_optimizers(cfg: Any, path: str = 'optim_wrapper') -> None:
+def check_optimizers(cfg: Any, path: str = 'optim_wrapper', with_types: bool = False) -> None:
     """Looks at the numbers of a run's optimisers, which torch takes as they come (nan as a learning rate).
 
     Args:
         cfg: the config of an optimiser's wrapper, or a dict of several; anything else is left to who builds it.
         path: where it stands.
+        with_types: whether their types have to be registered, in the scope that the run has by then.
 
     Raises:
-        DistillationError: for a number that is none, negative or not finite; the path is its key.
+        DistillationError: for a number that is none, negative or not finite, or an unknown type; the path is its key.
     """
     if not isinstance(cfg, dict):
         return
@@ -120,12 +122,12 @@ def check_optimizers(cfg: Any, path: str = 'optim_wrapper') -> None:
         with under(f'{path}.optimizer'):
             kind = OptimizerConfig().read(dict(cfg['optimizer'])).get('type')
             with OPTIMIZERS.switch_scope_and_registry(None) as registry:
-                if isinstance(kind, str) and registry.get(kind) is None:
+                if with_types and isinstance(kind, str) and registry.get(kind) is None:
                     raise unknown_name('type', kind, OPTIMIZERS.module_dict)
         return
     for name, part in cfg.items():
         if isinstance(part, dict) and 'optimizer' in part:
-            check_optimizers(part, f'{path}.{name}')
+            check_optimizers(part, f'{path}.{name}', with_types)
 
 
 def check_run(runner: Runner) -> None:

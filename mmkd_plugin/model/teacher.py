@@ -168,7 +168,8 @@ def _apply_overrides(config: Config, overrides: Dict[str, Any]) -> None:
 def _build_model(config: Config) -> nn.Module:
     model_cfg = config.model
     if model_cfg.get('type') in ('mmkd.DistilledModel', 'DistilledModel'):
-        model_cfg = model_cfg.student  # a teacher that was itself distilled
+        with under('config.model.student'):  # a teacher that was itself distilled
+            model_cfg = Typed().read(model_cfg.get('student'))
     if config.get('data_preprocessor') is not None:
         model_cfg.setdefault('data_preprocessor', config.data_preprocessor)
     scope = config.get('default_scope') or model_cfg.get('_scope_')
@@ -176,7 +177,7 @@ def _build_model(config: Config) -> nn.Module:
         return _build(model_cfg)
     try:
         import_module(scope)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError, AttributeError) as error:  # it may be anything but the name of a module
         raise DistillationError(f'has the default_scope {scope!r}, which cannot be imported ({error})', path='config',
                                 hint=f'Install it with: pip install {scope}') from None
     with DefaultScope.overwrite_default_scope(scope):

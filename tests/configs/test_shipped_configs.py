@@ -13,6 +13,7 @@ from zoo import build
 
 from mmkd_plugin.dfa.hook import start_search
 from mmkd_plugin.distiller import Batch
+from mmkd_plugin.distpro import DistProDistiller
 from mmkd_plugin.distpro.search import ProcessSearch
 from mmkd_plugin.mgd.hook import MatchingUpdateHook
 from mmkd_plugin.mgd.update_data import evaluation_view_of_training_data
@@ -63,6 +64,8 @@ def without_downloads(cfg):
         cfg.model.teacher.allow_random_weights = True
         for distiller in cfg.model.distillers.values():
             if distiller.type == DISTPRO and distiller.get('mode', 'process') in ('process', 'final'):
+                for name in DistProDistiller.Options.without_meaning(mode='equal'):
+                    distiller.pop(name, None)
                 distiller.mode = 'equal'
             if distiller.type == DFA and distiller.get('mode') != 'search':
                 distiller.setdefault('aggregation', 'average')

@@ -233,6 +233,19 @@ def test_the_process_is_looked_for_where_a_search_leaves_it(tmp_path):
         run(run_cfg(cfg, tmp_path / 'elsewhere', length=2))
 
 
+@pytest.mark.parametrize(('mode', 'importance', 'acts'), [
+    ('process', [[.1, .5, .3], [.4, .5, 0]], False), ('process', [[.1, .5, .3], [.4, .6, 0]], True),
+    ('process', [[0, 0, 0], [9, 9, 9], [0, 0, 0]], False), ('final', [[9, 9, 9], [.5, .5, .5]], False),
+    ('final', [[0, 0, 0], [.5, .5, .51]], True)], ids=['all', 'not at the end', 'between the steps', 'last', 'not last'])
+def test_a_run_in_which_all_pathways_are_pruned_does_not_begin(mmpretrain_scope, tmp_path, mode, importance, acts):
+    _, distiller = built(process=write(tmp_path, importance), mode=mode)
+    if acts:
+        distiller.check_run(2)
+    else:
+        with pytest.raises(DistillationError, match='^tau: 0.5 prunes every pathway in every iteration of the run'):
+            distiller.check_run(2)
+
+
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(mode='replay'), r"mode: 'replay' is not known. Accepted: process, final, equal, constant, search"),
     (dict(mode='process'), r'process: is missing. Accepted: the process.json .*equal, constant, search'),

@@ -193,6 +193,8 @@ MODELS = [
     ('model.teacher.config', teacher(config=dict(classifier(16), depht=5)), '_delete_=True'),
     ('model.teacher.config.model.type', teacher(config=dict(type='LinearClsHead', _scope_='mmpretrain', num_classes=2,
                                                             in_channels=2)), "'LinearClsHead' builds a LinearClsHead"),
+    ('model.teacher.config.model.student', teacher(config=dict(type='mmkd.DistilledModel')), 'None. Accepted: a dict'),
+    ('model.teacher.config', teacher(config=dict(model=classifier(16), default_scope=5)), 'has the default_scope 5'),
     ('model.teacher.config', teacher(config='mmseg::../../setup.py'), "'mmseg::../../setup.py' leaves the configs of mmseg"),
     ('model.teacher.config', teacher(config='mmseg::x/../../../y.py'), 'leaves the configs of mmseg'),
     ('model.teacher.config', teacher(config='mmseg::/etc/x.py'), 'leaves the configs of mmseg'),

@@ -108,6 +108,25 @@ def test_a_mistyped_type_is_one_error_with_the_nearest(workplace):
         "error: custom_hooks[0].type: 'mmkd.MatchingUpdatHook' is not known. Did you mean 'mmkd.MatchingUpdateHook'")
 
 
+@pytest.mark.parametrize(('script', 'arguments', 'text'), [
+    ('train', ['none.py'], "error: config: 'none.py' was not found"),
+    ('test', ['none.py', 'x.pth'], "error: config: 'none.py' was not found"),
+    ('train', [CONFIG, '--work-dir', 'file'], "error: work_dir: 'file' cannot be made or written to"),
+    ('train', [CONFIG, '--cfg-options', 'model.type.x=1'], "error: --cfg-options: 'model.type.x=1' does not fit"),
+    ('train', [CONFIG, '--cfg-options', 'randomness.seed=x'], "error: randomness.seed: 'x'."),
+    ('train', [CONFIG, '--cfg-options', 'optim_wrapper.optimizer.lr=nan'], 'error: optim_wrapper.optimizer.lr: '),
+    ('train', [CONFIG, '--cfg-options', 'model.student.backbone.depht=3'], 'error: model.student: cannot be built'),
+    ('test', [CONFIG, 'no.pth'], 'error: checkpoint no.pth not found'),
+    ('plot', ['none.json'], 'error: '), ('plot', ['none.json', '--out', 'file'], 'error: --out: ')],
+    ids=['train', 'test', 'work dir', 'override', 'seed', 'rate', 'student', 'checkpoint', 'plot', 'out'])
+def test_a_mistake_ends_in_one_line_with_code_1(workplace, script, arguments, text):
+    (workplace / 'file').touch()
+    done = call(ROOT / f'tools/{script}.py', *arguments, cwd=workplace, check=False)
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith(text), done.stderr[-2000:]
+
+
 def test_camvid_converter(tmp_path):
     for split in ('train', 'val', 'test'):
         for kind in ('images', 'labels'):
