@@ -25,10 +25,12 @@ from zoo import ToyDataset
 
 from mmkd_plugin.utils.launch import prepare_for_cpu
 
-TIMEOUT = 10
+TIMEOUT = 15
 """Seconds after which a rank that waits for another gives up."""
 LIMIT = 60
 """Seconds after the first in which all ranks have to end."""
+UNTIL_THE_FAULT = 180
+"""Seconds in which something has to happen at all, on a machine that is busy."""
 LOST = r'Connection (closed|reset)|[Tt]imed? ?out|Broken pipe|pair closure|no longer reachable'
 """What gloo says of a rank that is gone, or does not answer."""
 
@@ -148,7 +150,7 @@ def faulty_run(case: Case, folder: Path) -> None:
     length = dict(short_batch=8 * case.ranks - 1, fewer_batches=6 * case.ranks + 1).get(case.fault, 8 * case.ranks)
     at = 4 * case.ranks + last  # the sampler deals the items out: the first of the third batch of the last rank
     data = faulty_loader('mmpretrain', case.fault, at if case.fault in FAULTS else -1, length)
-    cfg = method_cfg(case.method, 'mmpretrain', folder, 8, data)
+    cfg = method_cfg(case.method, 'mmpretrain', folder, 4, data)
     cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=False, round_up=False, _scope_='mmengine')
     cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2)
     cfg.log_processor.by_epoch = cfg.default_hooks.checkpoint.by_epoch = True
@@ -166,7 +168,7 @@ def run_ranks(case: Case, folder: Path) -> List[Rank]:
         pids = [_fork(lambda rank=rank: _work_of_rank(case, rank, port, folder)) for rank in range(case.ranks)]
         ended: Dict[int, float] = {}
         begun, first, told = time.monotonic(), 0., False
-        while len(ended) < case.ranks and time.monotonic() - (first or begun + LIMIT) < LIMIT:
+        while len(ended) < case.ranks and time.monotonic() < (first + LIMIT if first else begun + UNTIL_THE_FAULT):
             for rank, pid in enumerate(pids):
                 changed, status = (0, 0) if rank in ended else os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
                 if changed:

@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS
 from mmengine.structures import PixelData
-from zoo import STUDENTS, ToyDataset, dfa, distilled, loader, mgd, run_cfg
+from zoo import IMAGE, STUDENTS, ToyDataset, dfa, distilled, loader, mgd, run_cfg
 
 from mmkd_plugin.dfa.artefact import write_aggregation
 from mmkd_plugin.distpro import Process
@@ -45,10 +45,9 @@ class OddDataset(ToyDataset):
             labels = data.gt_sem_seg.data[:, :height, :width]
             data.gt_sem_seg = PixelData(data=torch.full_like(labels, 255) if self.empty else labels)
         if 'gt_instances' in data:
-            data.gt_instances.bboxes[:, 0::2].clamp_(max=width)
-            data.gt_instances.bboxes[:, 1::2].clamp_(max=height)
+            data.gt_instances.bboxes *= torch.tensor([width, height] * 2) / torch.tensor(IMAGE[::-1] * 2)
             if self.empty:
-                data.gt_instances = data.gt_instances[[]]
+                data.gt_instances = data.gt_instances[torch.arange(0)]
         return item
 
 
