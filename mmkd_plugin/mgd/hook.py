@@ -85,6 +85,7 @@ class MatchingUpdateHook(Hook):
         return done in interval if isinstance(interval, list) else done % interval == 0
 
     def before_run(self, runner: Runner) -> None:
+        """Looks at the training that is about to begin, before a checkpoint is loaded."""
         if isinstance(runner._train_loop, BaseLoop) and distilled(runner).distillation is not None:
             self._check_alone(runner)
             self._warn_of_what_never_comes(runner)
