@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from mmkd_plugin.losses import (
     activations,
     attention,
+    cells,
     channels,
     contrastive,
     correlations,
@@ -44,6 +45,13 @@ def call(*names):
     return register
 
 
+def levels(x):
+    """(student, teacher) of each level of a case."""
+    if 'student' in x:
+        return [(x['student'], x['teacher'])]
+    return [(x[name], x[name.replace('student', 'teacher')]) for name in sorted(x) if name.startswith('student')]
+
+
 def array(spec):
     if spec.get('rng') != 'RandomState':
         return np.array(spec['values'], spec['dtype']).reshape(spec['shape'])
@@ -53,7 +61,7 @@ def array(spec):
     return generator.standard_normal(spec['shape']) * spec.get('scale', 1.0) + spec.get('shift', 0.0)
 
 
-def load(module, weights, **names):
+def load(module, weights, training=True, **names):
     """Puts weights (which want gradients) into a module: by the path of its module or parameter."""
     values = {}
     for path, name in names.items():
@@ -61,16 +69,18 @@ def load(module, weights, **names):
         if name in weights:
             values[path] = weights[name]
         else:
-            values.update({f'{path}.{kind}': weights[f'{name}_{kind}'] for kind in ('weight', 'bias')
-                           if f'{name}_{kind}' in weights})
-    return lambda *args: torch.func.functional_call(module.double().train(), values, args)
+            values.update({f'{path}.{kind}': weights[f'{name}_{kind}']
+                           for kind in ('weight', 'bias', 'running_mean', 'running_var') if f'{name}_{kind}' in weights})
+    return lambda *args: torch.func.functional_call(module.double().train(training), values, args)
 
 
 @call('kd')
 def _(x, w, p, source):
     value = divergences.kl_divergence(x['student'], x['teacher'], p['T'])
-    # mmrazor adds up over the pixels and divides by the images: a loss_weight of H * W.
-    return value.sum() / len(value) if p.get('reduction') == 'batchmean' else value.mean()
+    # mmrazor adds up over the pixels, or divides by the classes too: a loss_weight of H * W, or of 1 / K.
+    if p.get('reduction') == 'batchmean':
+        return value.sum() / len(value)
+    return value.mean() / (x['student'].shape[1] if p.get('reduction') == 'mean' else 1)
 
 
 @call('kd_logit_standardization')
@@ -111,14 +121,14 @@ def _(x, w, p, source):
 
 
 @call('mlkd')
-def _(x, w, p, source, name):
+def _(x, w, p, source):
     def instance(student, teacher, temperature):
         return divergences.kl_divergence(student, teacher, temperature).mean()
 
     if 'student' in x:
         level = dict(instance=instance, batch=correlations.batch_level)
         level['class'] = correlations.class_level
-        return level[name.split('_')[0]](x['student'], x['teacher'], p['T'])
+        return level[p['case'].split('_')[0]](x['student'], x['teacher'], p['T'])
     # The authors' training step: two views; masks that only scale by the share of what is unsure; and, in the strong view,
     # the weak one's scores at the last two temperatures. The loss of this package has one view and no masks.
     weak, strong = (x['student_weak'], x['teacher_weak']), (x['student_strong'], x['teacher_strong'])
@@ -203,27 +213,27 @@ def _(x, w, p, source):
 def _(x, w, p, source):
     hidden, width = w['conv1_weight'].shape[:2]
     names = {'0__weight': 'conv1_weight', '2__weight': 'conv2_weight', '4__weight': 'conv3_weight'}
-    student, teacher = x['student'], x['teacher']
+    student, teacher = cells.to_smaller_size(x['student'], x['teacher'])
     regressor = load(variational.Regressor(width, hidden, teacher.shape[1]), w, **names)
     return variational.gaussian_log_likelihood(regressor(student), teacher, w['rho'], p['eps'])
 
 
 @call('hcl')
 def _(x, w, p, source):
-    return distances.hcl(x['student'], x['teacher'])
+    return sum(distances.hcl(student, teacher) for student, teacher in levels(x))
 
 
-def fusion(w, prefix=''):
+def fusion(w, prefix='', training=True):
     hidden, width = w[f'{prefix}conv1_weight'].shape[:2]
     module = review.AttentionFusion(width, hidden, len(w[f'{prefix}conv2_weight']), f'{prefix}attention_weight' not in w)
     names = dict(enter__0='conv1', enter__1='bn1', leave__0='conv2', leave__1='bn2', attention='attention')
-    return load(module, w, **{path: prefix + name for path, name in names.items()})
+    return load(module, w, training, **{path: prefix + name for path, name in names.items()})
 
 
 @call('abf')
 def _(x, w, p, source):
     size = (p['output_size'],) * 2 if 'output_size' in p else None
-    output, passed_on = fusion(w)(x['student'], x.get('residual'), size)
+    output, passed_on = fusion(w, training=p.get('training', True))(x['student'], x.get('residual'), size)
     loss = (output * x['probe']).sum()
     if 'probe_passed_on' in x:
         loss = loss + (passed_on * x['probe_passed_on']).sum()
@@ -232,10 +242,10 @@ def _(x, w, p, source):
 
 @call('reviewkd')
 def _(x, w, p, source):
-    levels = range(len(p['sizes']))
-    outputs = review.review([fusion(w, f'abf{level}_') for level in levels], [x[f'student_{level}'] for level in levels],
-                            [tuple(x[f'teacher_{level}'].shape[2:]) for level in levels])
-    loss = sum(distances.hcl(output, x[f'teacher_{level}']) for level, output in enumerate(outputs))
+    students, teachers = zip(*levels(x))
+    outputs = review.review([fusion(w, f'abf{level}_') for level in range(len(students))], students,
+                            [tuple(teacher.shape[2:]) for teacher in teachers])
+    loss = sum(distances.hcl(output, teacher) for output, teacher in zip(outputs, teachers))
     return loss, {}, {f'output_{level}': output for level, output in enumerate(outputs)}
 
 
@@ -246,7 +256,8 @@ def _(x, w, p, source):
     memories, indices = (w['memory_student'], w['memory_teacher']), x['contrast_index']
     scores = [contrastive.contrast_scores(embedding, memory, indices, p['tau'])
               for embedding, memory in ((ours, memories[1]), (theirs, memories[0]))]
-    z = [contrastive.normaliser(each, p['n']) for each in scores]
+    z = [p.get(f'Z_{side}', contrastive.normaliser(each, p['n'])) for side, each in zip(('student', 'teacher'), scores)]
+    z = [torch.as_tensor(each) for each in z]
     parts = contrastive.contrast(ours, theirs, memories, indices, z, p['tau'])
     after = [contrastive.updated_memory(memory, embedding, x['index'], p['momentum'])
              for memory, embedding in zip(memories, (ours, theirs))]
@@ -264,7 +275,8 @@ def _(x, w, p, source):
 
 @call('pkd')
 def _(x, w, p, source):
-    return p['weight'] * channels.pearson_distance(x['student'], x['teacher'], resize_student=p['resize_student'])
+    return p['weight'] * sum(channels.pearson_distance(student, teacher, resize_student=p['resize_student'])
+                             for student, teacher in levels(x))
 
 
 @call('mgd_masked_generative')
@@ -300,7 +312,13 @@ def _(x, w, p, source):
 
 @call('cirkd_channel')
 def _(x, w, p, source):
-    relation, squares = pixels.cross_image_channels(x['student'], x['teacher'], p['tau'])
+    student = x['student']
+    if w:  # a projection: convolution, batch norm, ReLU, convolution
+        first, last = (weight for weight in w.values() if weight.dim() == 4)
+        scale, shift = (next(value for name, value in w.items() if value.dim() == 1 and name.endswith(kind))
+                        for kind in ('weight', 'bias'))
+        student = F.conv2d(F.batch_norm(F.conv2d(student, first), None, None, scale, shift, training=True).relu(), last)
+    relation, squares = pixels.cross_image_channels(student, x['teacher'], p['tau'])
     return relation + squares, dict(batch_relation=relation, mse=squares)
 
 
@@ -324,7 +342,7 @@ def _(x, w, p, source):
         return cross_head.quality_focal(x['student'], x['teacher'], p['beta'], weights, p.get('avg_factor'))
     if source == 'reg':
         return p.get('weight', 1.0) * cross_head.box_divergence(x['student'], x['teacher'], p['T'], x.get('weights'),
-                                                               p.get('avg_factor'))
+                                                               p.get('avg_factor'), 'mean_over_bins' in p['case'])
     return crossed_head(x, w, p)
 
 
@@ -334,7 +352,7 @@ def crossed_head(x, w, p):
         hidden = F.conv2d(feature.relu(), w[f'{kind}_conv_weight'], w[f'{kind}_conv_bias'], padding=1).relu()
         return F.conv2d(hidden, w[f'{kind}_out_weight'], w[f'{kind}_out_bias'], padding=1)
 
-    def cells(scores, width):
+    def rows(scores, width):
         return scores.permute(0, 2, 3, 1).reshape(-1, width)
 
     crossed, theirs = {}, {}
@@ -344,10 +362,10 @@ def crossed_head(x, w, p):
         theirs[kind] = predict(teacher, kind)
     crossed['reg'], theirs['reg'] = crossed['reg'] * w['scale'], theirs['reg'] * w['scale']
     label_weights = x['label_weights'].reshape(-1)
-    quality = [cells(scores['cls'], p['classes']) for scores in (crossed, theirs)]
+    quality = [rows(scores['cls'], p['classes']) for scores in (crossed, theirs)]
     cls = p['weight_cls'] * cross_head.quality_focal(*quality, 1.0, label_weights[:, None], p['avg_factor'])
     weight = quality[1].sigmoid().max(1).values * (label_weights > 0)
-    bins = [cells(scores['reg'], p['reg_max'] + 1) for scores in (crossed, theirs)]
+    bins = [rows(scores['reg'], p['reg_max'] + 1) for scores in (crossed, theirs)]
     reg = p['weight_reg'] * cross_head.box_divergence(*bins, 1.0, weight.repeat_interleave(4), 4.0) / weight.sum()
     return (cls + reg, dict(cls=cls, reg=reg, reg_weight_sum=weight.sum()),
             dict(crossed_cls=crossed['cls'], crossed_reg=crossed['reg'], teacher_cls_logits=theirs['cls'],
@@ -376,8 +394,8 @@ def test_value_and_gradients_are_those_of_the_reference(loss, case):
         tensors['inputs'][name].requires_grad_()
     for name in case.get('grad_weights', ()):
         tensors['weights'][name].requires_grad_()
-    more = dict(name=case['name']) if loss == 'mlkd' else {}
-    found = CALLS[loss](tensors['inputs'], tensors['weights'], case.get('params', {}), case['source'], **more)
+    params = dict(case.get('params', {}), case=case['name'])
+    found = CALLS[loss](tensors['inputs'], tensors['weights'], params, case['source'])
     value, parts, outputs = (*found, {}, {})[:3] if isinstance(found, tuple) else (found, {}, {})
     assert value.item() == pytest.approx(case['loss'], rel=1e-9)
     value.backward()
@@ -396,4 +414,5 @@ def test_value_and_gradients_are_those_of_the_reference(loss, case):
 
 
 def test_every_loss_of_the_reference_has_a_call_and_cases():
-    assert set(CALLS) == {loss for loss, _ in CASES}
+    assert {loss for loss, _ in CASES} <= set(CALLS)
+    assert len(CALLS) == 32
