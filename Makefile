@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help env test test-fast lint style types layers demo kill clean
+.PHONY: help env test test-fast lint style types layers demo kill fuzz clean
 
 help:
 	@echo 'make env         the environment in $(VENV) (mmcv builds from source the first time: about 15 minutes on 2 cores)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make lint        style (ruff), types (mypy) and layers (import-linter); each is a target of its own, too'
 	@echo 'make demo        MGD on embedded data: teacher, student alone, student distilled; a table and a picture'
 	@echo 'make kill        kills trainings, resumes and compares them; SEED=, LIMIT=kills of each case, CASE=names or patterns'
+	@echo 'make fuzz        tries mutated configs, artefacts, checkpoints and parts of them; SEED=, NUMBER=of inputs, KIND=one kind'
 	@echo 'make clean       removes $(VENV), what the demo wrote, and caches'
 	@echo 'JOBS=N           test files at once (now $(JOBS))'
 
@@ -44,6 +45,10 @@ demo: env
 kill: env
 	$(BIN)/python tests/kill/run.py $(if $(SEED),--seed $(SEED)) $(if $(LIMIT),--limit $(LIMIT)) \
 		$(if $(CASE),--case $(CASE)) --jobs $(JOBS)
+
+fuzz: env
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --seed $(or $(SEED),1) --number $(or $(NUMBER),2000) \
+		$(if $(KIND),--kind $(KIND))
 
 clean:
 	rm -rf $(VENV) work_dirs/demo data/demo build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
