@@ -96,15 +96,15 @@ class ABLoss(FeatureLoss):
 class OFDLoss(FeatureLoss):
     """Overhaul (Heo et al., ICCV 2019): :func:`overhaul` with the :func:`margins` of the norm before the teacher's tap.
 
-    Divided by the number of images and by ``divisor``. The authors' adapter is ``'conv1x1_bn'``. The authors halve the weight from each stage to the one before it:
-    give each stage a distiller of its own with that ``loss_weight``.
+    Divided by the number of images and by ``divisor``. The authors' adapter is ``'conv1x1_bn'``; they halve the weight from
+    each stage to the one before it: give each stage a distiller of its own with that ``loss_weight``.
+
+    Raises:
+        DistillationError: when training starts, if no batch norm comes directly before the teacher's tap.
 
     In a config::
 
         ofd=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4@preact'], loss='ofd', adapter='conv1x1_bn')
-
-    Raises:
-        DistillationError: when training starts, if no batch norm comes directly before the teacher's tap.
     """
     short = 'ofd'
     margin: Tensor
