@@ -19,6 +19,7 @@ from ..search.run import FileName
 from ..utils.errors import DistillationError, under
 from ..utils.isolation import preserved_buffers, preserved_rng
 from ..utils.options import Either, Flag, ListOf, Number, OptimizerConfig, option
+from ..utils.records import Entry, Fields, Listing, Maybe, Named, Plain, Real, Whole
 from .artefact import write_aggregation
 from .bilevel import virtual_steps
 from .bridge import BALANCE_RANGE
@@ -118,6 +119,12 @@ class AggregationSearchHook(StatefulHook):
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         self.run.load(state)
+
+    def state_entry(self) -> Entry:
+        return self.run.state_entry(Fields(dict(
+            index=Maybe(Whole()), optimizer=Maybe(Named(Plain())),
+            gammas=Fields(dict(st=Real(), norms=Listing(Real(), 2), seen=Whole())),
+            used_gammas=Named(Fields(dict(st=Real(), ts=Real()))))))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         phase = self._phase(runner)

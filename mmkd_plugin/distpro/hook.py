@@ -15,6 +15,7 @@ from ..search import SearchOptions, SearchRun
 from ..search.run import FileName
 from ..utils.errors import DistillationError, under
 from ..utils.options import Choice, Either, ListOf, Number, option
+from ..utils.records import Entry, Fields, Named, Plain, Whole, Words
 from .artefact import write_process
 from .distiller import DistProDistiller
 from .process import UNITS, Process, choose_every, record_positions
@@ -145,6 +146,10 @@ class ProcessSearchHook(StatefulHook):
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         self.run.load(state)
+
+    def state_entry(self) -> Entry:
+        return self.run.state_entry(Fields(dict(optimiser=Named(Plain()), steps=Whole(), skipped=Whole(),
+                                                hypergradient=Words(HYPERGRADIENTS))))
 
     def _write(self, path: Path) -> None:
         write_process(path, self.process())

@@ -9,13 +9,14 @@ from mmengine.dist import all_reduce, broadcast, get_rank
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..distiller import Batch, Features, PairedDistiller
+from ..distiller import Batch, ChecksState, Features, PairedDistiller
 from ..losses import ValidArea, halving_weights, mask_padding_option, masked_mean, masked_norm
 from ..registry import MODELS
 from ..taps import TapInfo
 from ..taps.shapes import as_map, map_size, resize
 from ..utils.errors import DistillationError, unknown_name
 from ..utils.options import SEED, Choice, Either, Kind, ListOf, Number, option
+from ..utils.records import Array, Entry
 from . import margins as margin_maths
 from .loss import partial_l2
 from .matching import SURPLUS_CHOICES, assign, assignment_cost, cost_matrix, group_shape, similarity_sum
@@ -44,7 +45,7 @@ class NormConfig(Kind):
 
 
 @MODELS.register_module()
-class MatchingGuidedDistiller(PairedDistiller):
+class MatchingGuidedDistiller(PairedDistiller, ChecksState):
     """Compares student channels with the teacher channels that were matched to them.
 
     Which channels belong together is found by :class:`MatchingUpdateHook`, which a config needs beside this distiller.
@@ -118,6 +119,11 @@ class MatchingGuidedDistiller(PairedDistiller):
             if stage.margin_source == 'data':
                 print_log(f"{self.path}: no batch norm comes directly before the teacher's tap {teacher_tap!r}; its margins "
                           'are the mean negative responses, measured in the first matching update', 'current')
+
+    def state_entries(self) -> Dict[str, Entry]:
+        return {f'stages.{number}.assignment': Array(torch.long, tuple(stage.assignment.shape), least=0,
+                                                     below=len(stage.margins))
+                for number, stage in enumerate(self.matched_stages())}
 
     def describe(self) -> str:
         return f'{self.options.reducer}, {super().describe()}'

@@ -13,6 +13,7 @@ from ..distiller import Distiller
 from ..model import distillation_of
 from ..utils.errors import DistillationError
 from ..utils.options import SEED, Block, Either, Kind, Options, option
+from ..utils.records import Entry, Fields, Listing, Named, Plain, Real, Words
 from .course import Course
 from .provenance import provenance
 from .stream import BatchStream
@@ -145,6 +146,16 @@ class SearchRun:
             search: the search's own state.
         """
         return dict(search=dict(search), settings=self._settings, date=self.meta['date'], course=self.course.state())
+
+    @staticmethod
+    def state_entry(search: Entry) -> Entry:
+        """What :meth:`load` accepts.
+
+        Args:
+            search: what the search's own state has to be.
+        """
+        return Fields(dict(search=search, settings=Named(Plain()), date=Words(),
+                           course=Named(Listing(Listing(Real())))))
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes what :meth:`state` returned; comes before :meth:`begin` where a run is resumed."""

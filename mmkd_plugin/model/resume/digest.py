@@ -27,7 +27,7 @@ def _add(sha: Any, value: Any) -> None:
     if isinstance(value, Tensor):
         number = value.detach().cpu().contiguous()
         _mark(sha, 't', f'{number.dtype}{tuple(number.shape)}')
-        sha.update(memoryview(number.flatten().view(torch.uint8).numpy()))
+        sha.update(number.flatten().view(torch.uint8).numpy().tobytes())
     elif isinstance(value, dict):
         _mark(sha, 'd', str(len(value)))
         for key in sorted(value, key=lambda name: (type(name).__name__, str(name))):

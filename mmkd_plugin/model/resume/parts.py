@@ -19,7 +19,7 @@ SEEDS = Whole(most=2 ** 32 - 1)
 
 
 def check_outline(checkpoint: Any) -> None:
-    """Raises :class:`DistillationError` unless a checkpoint has the parts that training saves."""
+    """Raises :class:`DistillationError` unless a checkpoint has the parts that training saves, and says when."""
     if not isinstance(checkpoint, dict):
         raise DistillationError('is no training checkpoint', path='resume', given=Shown(checkpoint))
     for name in ('meta', 'state_dict', 'message_hub', 'optimizer'):
@@ -28,12 +28,12 @@ def check_outline(checkpoint: Any) -> None:
             raise DistillationError(problem, path=name, accepted='a dict, as training saves it',
                                     hint='A run can be resumed from a checkpoint of its training only; to start from its '
                                     'weights, use load_from without resume.')
+    with under('meta'):
+        _check_meta(checkpoint['meta'])
 
 
 def check_parts(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
     """Raises :class:`DistillationError` for the first part of a checkpoint that cannot be gone on from; it is named."""
-    with under('meta'):
-        _check_meta(checkpoint['meta'])
     with under('message_hub'):
         _check_message_hub(checkpoint['message_hub'])
     models = modules_of(runner)

@@ -114,7 +114,7 @@ def state_on_this_rank(name: str, state: Mapping[str, Tensor], own: Buffers) -> 
 def own_part(runner: Runner, ranks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """What this rank has of its own in a checkpoint; with another number of ranks, what rank 0 has, with a warning."""
     if len(ranks) == get_world_size():
-        return ranks[get_rank()]
+        return ranks[int(get_rank())]
     own, generators = dict(ranks[0]), 'its random generators go on as those of rank 0 did'
     if runner._randomness_cfg.get('diff_rank_seed', False):
         del own['rng']  # the ranks are to draw differently
