@@ -1,6 +1,7 @@
 """One process (or group of processes) of a run: started, killed at a moment, and waited for."""
 import os
 import random
+import re
 import signal
 import time
 from contextlib import suppress
@@ -16,6 +17,7 @@ from .worker import fork, train
 LONGEST, SURVIVORS = 180.0, 60.0
 """Seconds: a process that has not ended by then hangs; those of a group whose member was killed have less."""
 WORKER_GONE = 'DataLoader worker'
+ERROR = re.compile(r'[\w.]*(Error|Exception|Interrupt): ')
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,10 @@ class Ending:
 
     @property
     def error(self) -> str:
-        """The last line of its output."""
+        """The last error in its output, or the last line if there is none."""
         lines = [line for line in self.log.splitlines() if line.strip()]
-        return lines[-1][:300] if lines else ''
+        errors = [line for line in lines if ERROR.match(line)]
+        return ['', *lines[-1:], *errors][-1][:300]
 
 
 class Attempt:

@@ -220,7 +220,7 @@ class Trial:
                       + (f', the other process after {ending.lasted:.1f} s' if campaign.case.ranks > 1 else ''))
         elif not ending.finished:
             self.outcome = NOT_RESUMABLE
-            self.problems.append(f'attempt {number}: {ending.error}')
+            self.problems.append(f'attempt {number}: status {ending.codes}, {ending.error}')
         elif kill is not None:
             self._say(f'too late: {kill}')
         self._before = Disk.of(self.folder / 'run')

@@ -19,8 +19,7 @@ CHECKPOINT = (
     Moment('a checkpoint is whole and not yet under its name', 'os:replace', BEFORE, '.pth', calls=2),
     Moment('a checkpoint has its name, last_checkpoint names the one before', 'os:replace', AFTER, '.pth', calls=2),
     Moment('last_checkpoint is open and not yet written', OPEN, AFTER, 'last_checkpoint', calls=2))
-STEP = (Moment('in the optimiser\'s step', 'torch.optim.sgd:sgd', BEFORE, calls=4),
-        Moment('the weights have moved, nothing is saved', 'mmengine.optim:OptimWrapper.step', AFTER, calls=4))
+MOVED = Moment('the weights have moved, nothing is saved', 'mmengine.optim:OptimWrapper.step', AFTER, calls=4)
 UPDATE = (Moment('in a matching update', 'mmkd_plugin.mgd.distiller:MatchingGuidedDistiller.accumulate', AFTER, calls=3),
           Moment('a matching is new and not saved', 'mmkd_plugin.mgd.distiller:MatchingGuidedDistiller.finish_update', AFTER,
                  calls=2))
@@ -62,11 +61,13 @@ class Case:
 CASES: Dict[str, Case] = {}
 
 
-def case(about: str, *moments: Sequence[Moment], **options: Any) -> Callable[..., Any]:
-    """Makes a case of a function that makes a config; checkpoints and steps are moments of every case."""
+def case(about: str, *moments: Sequence[Moment], step: str = 'torch.optim.sgd:sgd', **options: Any) -> Callable[..., Any]:
+    """Makes a case of a function that makes a config; checkpoints and the optimiser's step are moments of every case."""
+    in_step = Moment("in the optimiser's step", step, BEFORE, calls=4)
+
     def register(config: Callable[[Path, Path], Config]) -> Callable[[Path, Path], Config]:
         name = config.__name__.replace('_', '-')
-        named = tuple(moment for group in (CHECKPOINT, *moments, STEP) for moment in group)
+        named = tuple(moment for group in (CHECKPOINT, *moments, (in_step, MOVED)) for moment in group)
         CASES[name] = Case(name, about, config, named, **options)
         return config
     return register
@@ -221,7 +222,7 @@ def best_epochs(folder: Path, inputs: Path) -> Config:
     return cfg
 
 
-@case('features and logits with a scale that is found; Adam')
+@case('features and logits with a scale that is found; Adam', step='torch.optim.adam:adam')
 def automatic_scale(folder: Path, inputs: Path) -> Config:
     model = distilled(classifier(), l2=dict(FEATURES, loss_scale='auto', calibration_iters=6),
                       logits=dict(LOGITS, loss_scale='auto'))

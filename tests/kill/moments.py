@@ -63,7 +63,7 @@ def dying(function: Callable[..., Any], moment: Moment, call: int, announce: Cal
     @functools.wraps(function)
     def traced(*args: Any, **kwargs: Any) -> Any:
         nonlocal seen
-        if not counts(moment, args):
+        if not counts(moment, args, kwargs):
             return function(*args, **kwargs)
         seen += 1
         if seen != call:
@@ -80,13 +80,13 @@ def dying(function: Callable[..., Any], moment: Moment, call: int, announce: Cal
     return traced
 
 
-def counts(moment: Moment, args: Tuple[Any, ...]) -> bool:
+def counts(moment: Moment, args: Tuple[Any, ...], kwargs: Any) -> bool:
     """Whether a call is one of a moment's."""
     if moment.in_worker and get_worker_info() is None:
         return False
     if not moment.file:
         return True
-    if moment.where == OPEN and 'r' in mode(args, {}):
+    if moment.where == OPEN and 'r' in mode(args, kwargs):
         return False
     return any(moment.file in Path(name).name for name in args[:2] if isinstance(name, (str, Path)))
 

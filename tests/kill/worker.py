@@ -1,5 +1,6 @@
 """One training of a case, in a process of its own: forked from one that has imported everything."""
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
@@ -39,6 +40,7 @@ def fork(task: Callable[[], None], log: Path) -> int:
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(output, 1)
             os.dup2(output, 2)
+            faulthandler.enable()
             task()
             code = 0
     except BaseException:  # whatever it is, it ends here: this is a copy of the parent
