@@ -1,6 +1,6 @@
 """The teacher's weights: all of them, from a checkpoint that is read without executing anything."""
 import hashlib
-from typing import Container, Mapping, Sequence
+from typing import Any, Container, Mapping, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -27,7 +27,7 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
         DistillationError: otherwise; nothing of the model is to be used then.
     """
     state = load_weights(checkpoint, KEY)
-    wanted = model.state_dict()
+    wanted = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     infinite = {name for name, value in wanted.items() if not _is_finite(value)}  # a mask of -inf is meant to be one
     kinds = {name: value.dtype for name, value in wanted.items()}
     try:
@@ -75,8 +75,8 @@ def _check_values(model: nn.Module, infinite: Container[str], checkpoint: str) -
                                 f'teacher ({_listed(zero)})', path=KEY, given=str(checkpoint), accepted='trained weights')
 
 
-def _is_finite(value: Tensor) -> bool:
-    return bool(torch.isfinite(value).all())
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, Tensor) or bool(torch.isfinite(value).all())
 
 
 def _name(kind: torch.dtype) -> str:

@@ -8,7 +8,7 @@ import struct
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from pickle import UnpicklingError
-from typing import Any, BinaryIO, Callable, Dict, List, Mapping, Set, Tuple
+from typing import Any, BinaryIO, Callable, Dict, List, Mapping, Set
 
 MOST_INSTRUCTIONS = 5_000_000
 """A checkpoint of 10,000 tensors has about 300,000."""
@@ -253,8 +253,8 @@ _INSTRUCTIONS: Dict[bytes, Callable[[Reader], Any]] = {
 def _check_tree(value: Any, size: int) -> None:
     """Refuses what is part of itself, is nested too deep, or far larger than the file if nothing in it were shared."""
     most = 16 * size + 100_000
-    measured: Dict[int, Tuple[int, int]] = {}  # by id: how much a container holds, and how deep it is
-    begun: Set[int] = set()
+    measured: Dict[int, int] = {}  # by id: how much a container holds
+    begun: Set[int] = set()  # those around the one that is looked at
     waiting = [value]
     while waiting:
         node = waiting[-1]
@@ -265,26 +265,26 @@ def _check_tree(value: Any, size: int) -> None:
         unknown = [child for child in inside if isinstance(child, _CONTAINERS) and id(child) not in measured]
         if unknown:
             begun.add(id(node))
+            if len(begun) > MOST_DEPTH:
+                raise Refused(f'it is nested more than {MOST_DEPTH} deep')
             if any(id(child) in begun for child in unknown):
                 raise Refused('a part of it holds itself')
             waiting.extend(unknown)
             continue
-        known = [measured.get(id(child)) or _measure_leaf(child) for child in inside]
-        weight, depth = 1 + sum(weight for weight, _ in known), 1 + max((depth for _, depth in known), default=0)
-        if depth > MOST_DEPTH:
-            raise Refused(f'it is nested more than {MOST_DEPTH} deep')
+        weight = 1 + sum(measured.get(id(child)) or _measure_leaf(child) for child in inside)
         if weight > most:
             raise Refused('it refers to its parts so often that a copy would be far larger')
-        measured[id(node)] = weight, depth
+        measured[id(node)] = weight
+        begun.discard(id(node))
 
 
 _CONTAINERS = (dict, list, tuple, set)
 
 
-def _measure_leaf(value: Any) -> Tuple[int, int]:
+def _measure_leaf(value: Any) -> int:
     if isinstance(value, Part):
         raise Refused(f'it holds {getattr(value, "name", "a storage")} by itself')
-    return 1 + (len(value) // 64 if isinstance(value, (str, bytes)) else 0), 0
+    return 1 + (len(value) // 64 if isinstance(value, (str, bytes)) else 0)
 
 
 def _inside(value: Any) -> List[Any]:
