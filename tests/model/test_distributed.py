@@ -11,8 +11,8 @@ pytestmark = pytest.mark.slow  # two processes are started
 WORKER = Path(__file__).parent / 'distributed_worker.py'
 
 
-def launch(processes, out):
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}', str(WORKER),
+def launch(processes, out, worker=WORKER):
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}', str(worker),
                str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -50,3 +50,22 @@ def test_losses_agree_with_one_process_on_the_same_global_batch(runs):
         for name, value in losses.items():
             mean = sum(rank[step][name] for rank in ranks) / 2
             assert mean == pytest.approx(value, rel=1e-4), (step, name)
+
+
+@pytest.fixture(scope='module')
+def resumed(tmp_path_factory):
+    return launch(2, tmp_path_factory.mktemp('resumed'), Path(__file__).parent / 'resume_worker.py')
+
+
+@pytest.mark.parametrize('kind', ['epochs', 'iterations'])
+def test_a_resumed_run_is_bit_equal_on_both_ranks(kind, resumed):
+    # Both draw differently; with loader workers that live on (epochs), with gradients that are accumulated (iterations).
+    assert [rank[kind]['losses'] for rank in resumed] == [True, True]
+    assert [rank[kind]['differences'] for rank in resumed] == [[], []]
+    first, second = (rank[kind]['statistics'] for rank in resumed)
+    assert not torch.equal(first, second), 'the ranks have batch statistics of their own'
+
+
+def test_epochs_of_different_lengths_are_refused_on_both_ranks(resumed):
+    for rank in resumed:
+        assert rank['uneven'].startswith('train_dataloader: gives the ranks epochs of different lengths: 3, 2 batches')
