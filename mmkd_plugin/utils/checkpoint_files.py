@@ -17,7 +17,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from .errors import DistillationError
 from .safe_pickle import Cut
-from .torch_files import Spoiled, opened, read_torch_file, why_spoiled
+from .torch_files import opened, read_torch_file, why_spoiled
 
 __all__ = ['download', 'extend_checkpoint_loader', 'open_checkpoint', 'why_spoiled']
 
@@ -42,7 +42,7 @@ def open_checkpoint(path: Union[str, Path, io.BytesIO], map_location: Any = 'cpu
             return read_torch_file(path, path.getbuffer().nbytes, map_location)
         with opened(path) as (stream, size):
             return read_torch_file(stream, size, map_location)
-    except (Spoiled, Cut) as error:
+    except Cut as error:
         raise DistillationError(f'is not a checkpoint that is whole: {error}', given=name, hint=_HINT_SPOILED) from None
     except OSError as error:
         raise DistillationError(f'cannot be read ({error.strerror or error})', given=name) from None

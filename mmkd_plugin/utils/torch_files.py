@@ -24,7 +24,7 @@ _CHUNK = 2 ** 24
 Place = Callable[[torch.UntypedStorage, str], torch.UntypedStorage]
 
 
-class Spoiled(Exception):
+class Spoiled(Cut):
     """A file that is not what was once written: empty, cut off, or with other contents."""
 
 
@@ -46,7 +46,7 @@ def why_spoiled(path: Union[str, Path]) -> Optional[str]:
                 _read_legacy(stream, size, lambda storage, location: storage)
     except OSError as error:
         return f'cannot be read ({error.strerror or error})'
-    except (Spoiled, Cut) as error:
+    except Cut as error:
         return str(error)
     except Refused:
         return None  # whole, and unfit to be used
