@@ -16,9 +16,10 @@ BASES = ('classification/cifar100-20/distpro_resnet14x2-resnet8_8e_cifar100-20.p
          'classification/cifar100-20/dfa_resnet26-resnet8_8e_cifar100-20.py',
          'segmentation/camvid/dfa_pspnet_r18-r18w16-d8_1k_camvid-128x176.py')
 TEXTS = [
-    '9' * 5000, '-' + '9' * 400, '1e999', '-1e999', 'NaN', 'Infinity', '-Infinity', '1e-400', '0x10', '1_000', '01', '+1', 'tru',
-    'None', "'x'", '[' * 5000 + ']' * 5000, '[' * 100_000, '{"a":' * 2000 + '1' + '}' * 2000, '"\\ud800"', '"\\u0000"', '1 , 1',
-    '', '"' + 'x' * 100_000 + '"', '[1e308, 1e308]', '1.0', '1E0', 'null', 'true', '{}', '[]', '[[]]', '-0', '-0.0']
+    '9' * 5000, '-' + '9' * 400, '1e999', '-1e999', 'NaN', 'Infinity', '-Infinity', '1e-400', '0x10', '1_000', '01', '+1',
+    'tru', 'None', "'x'", '[' * 5000 + ']' * 5000, '[' * 100_000, '{"a":' * 2000 + '1' + '}' * 2000, '"\\ud800"',
+    '"\\u0000"',
+    '1 , 1', '', '"' + 'x' * 100_000 + '"', '[1e308, 1e308]', '1.0', '1E0', 'null', 'true', '{}', '[]', '[[]]', '-0', '-0.0']
 """What a file holds in the place of a value."""
 RELATED = dict(importance=['record', 'records', 'importance'], length=['records', 'length'], every=['records', 'every'],
                pathways=['records', 'record', 'pathways', 'pathway'], weights=['weights', 'sum of the weights'],

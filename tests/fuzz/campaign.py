@@ -45,7 +45,7 @@ def tried(kind: Kind, seed: int, index: int) -> Tuple[Input, Report, str, List[s
     outcome, why = judged(one, report)
     if outcome in ('TRACEBACK', 'UNCLEAR') and not one.ours and one.plain is not None:
         plain = kind.run(one, one.plain)
-        if plain.kind != 'done' and (plain.error, plain.text[:80]) == (report.error, report.text[:80]):
+        if plain.kind != 'done' and ' '.join(plain.text.split())[:40] in ' '.join(report.text.split()):
             return one, report, 'MM_ERROR', []
         why.append(f'without this package: {plain.kind} {plain.error} {plain.text[:200]}')
     return one, report, outcome, why

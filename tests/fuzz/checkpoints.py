@@ -80,7 +80,7 @@ class Checkpoints(Kind):
             return Mutation('add', place, pickles.CALLS[what](), what)
         if how == 'delete':
             return Mutation('delete', chance.choice([path, ('state_dict',), ('meta',)]))
-        if how == 'rename':
+        if how == 'rename' and isinstance(value_at(content, path[:-1]), dict):
             names = [5, None, b'x', (1,), '', 'module.x', 'x' * 1000, f'module.{path[-1]}']
             return Mutation('rename', path, chance.choice(names))
         if how == 'all':
@@ -154,7 +154,9 @@ def leave_checkpoint(kind: Kind, configs: Configs, base: str, search: bool = Fal
 def longer(shipped: Shipped, epochs: int = 2) -> Shipped:
     """A shipped config, and its search, of so many epochs."""
     length = dict(max_epochs=epochs)
-    content = dict(shipped.content, train_cfg=dict(shipped.content['train_cfg'], **length))
+    hooks = shipped.content['default_hooks']
+    content = dict(shipped.content, train_cfg=dict(shipped.content['train_cfg'], **length),
+                   default_hooks=dict(hooks, checkpoint=dict(hooks['checkpoint'], interval=1, max_keep_ckpts=-1)))
     if shipped.searches:
         search = content['search']
         content['search'] = dict(search, config=dict(search.get('config') or {}, train_cfg=length))

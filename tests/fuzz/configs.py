@@ -34,8 +34,9 @@ class Configs(Kind):
         name = self._chosen(chance)
         one = self.small(name)
         search = one.searches and chance.random() < .4
-        mutation = self.mutation(one, search, number, chance)
-        return self.of(one, search, [mutation])
+        if chance.random() < .03:  # the judge is looked at, too: what is whole has to pass
+            return self.of(one, search, [Unchanged()])
+        return self.of(one, search, [self.mutation(one, search, number, chance)])
 
     def unchanged(self, name: str, search: bool = False) -> Input:
         """The input that a shipped config is as it stands."""
@@ -51,8 +52,8 @@ class Configs(Kind):
         return Input(one.name, mutations, lambda: training.train(content, search, teacher),
                      lambda folder: self.lay_out(one, search, folder),
                      lambda facts: rules.nonsense(content, one, search, facts, mutations),
-                     rules.naming(mutations, one.content), ours, lambda: training.train(rules.without_distillation(content)),
-                     'its search' if search else '')
+                     rules.naming(mutations, one.content), ours,
+                     lambda: training.train(rules.without_distillation(content, search)), 'its search' if search else '')
 
     def small(self, name: str) -> shipped.Shipped:
         """A shipped config made small, once."""

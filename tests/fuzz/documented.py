@@ -62,6 +62,7 @@ FLAG = Documented(lambda value: isinstance(value, bool), [True, False, 'True', '
 BLOCK = Documented(lambda value: isinstance(value, dict) and all(isinstance(key, str) for key in value), [{}, {5: 1}, []])
 TEXT = Documented(lambda value: isinstance(value, str) and bool(value), ['x', '', 5])
 PADDING = optional(FLAG)
+LOADER = Documented(lambda value: BLOCK.fits(value) and 'dataset' in value, [{}, dict(dataset=5), dict(batch_size=2)])
 
 
 def listed(kind: Documented, length: int = 0, different: bool = False, **more) -> Documented:
@@ -146,7 +147,7 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
     'mmkd.LogitsDistiller': dict(STRENGTH, pairs=pairs(length=1, required=True), temperature=number(above=0),
                                  ignore_index=number(least=0, whole=True)),
 }
-SEARCH_HOOK = dict(dataloader=optional(BLOCK), seed=number(least=0, whole=True),
+SEARCH_HOOK = dict(dataloader=optional(LOADER), seed=number(least=0, whole=True),
                    out=Documented(lambda value: isinstance(value, str) and bool(value) and '/' not in value
                                   and value not in ('.', '..') and '\0' not in value,
                                   ['x.json', '', '.', '..', '/tmp/mmkd-fuzz-out.json', '../x.json', 'a/b.json', 'x',
@@ -155,8 +156,8 @@ HOOKS: Dict[str, Dict[str, Documented]] = {
     'mmkd.MatchingUpdateHook': dict(
         interval=Documented(lambda value: number(above=0, whole=True).fits(value)
                             or listed(number(above=0, whole=True)).fits(value), [1, 2, [1], [1, 2], 0, [0], 1.0, True]),
-        by_epoch=FLAG, dataloader=optional(BLOCK), num_images=number(above=0, whole=True),
-        distillers=optional(Documented(listed(TEXT).fits, [['mgd'], ['mgd', 'mgd'], ['x'], 'mgd', []])),
+        by_epoch=FLAG, dataloader=optional(LOADER), num_images=number(above=0, whole=True),
+        distillers=optional(Documented(listed(TEXT, different=True).fits, [['mgd'], ['mgd', 'mgd'], ['x'], 'mgd', []])),
         seed=number(least=0, whole=True)),
     'mmkd.AggregationSearchHook': dict(
         SEARCH_HOOK, iterations=optional(Documented(lambda value: number(above=0, whole=True).fits(value)

@@ -4,14 +4,15 @@ from typing import List, Tuple
 
 from .child import Report
 from .inputs import Input
+from .mutations import Unchanged
 
 GOOD = ('REFUSED', 'MM_ERROR', 'ACCEPTED')
-BAD = ('NONSENSE', 'TRACEBACK', 'UNCLEAR', 'CRASH', 'HANG', 'MEMORY', 'EXECUTED')
+BAD = ('BROKEN', 'NONSENSE', 'TRACEBACK', 'UNCLEAR', 'CRASH', 'HANG', 'MEMORY', 'EXECUTED')
 OUTCOMES = (*GOOD, *BAD)
 """REFUSED: one DistillationError that names the key and says what to do. MM_ERROR: an error that mm raises for the same
-mistake without this package, or that names the key, for a key that is mm's own. ACCEPTED: trained, as the documentation
-allows. The others are defects: accepted against the documentation, another exception, an error that does not name the key or
-says nothing of what to do, a signal, more than 20 s, more than 2 GB, code of a file that was executed."""
+mistake without this package, or that names the key, for a key that is mm's own. ACCEPTED: trained, as documented.
+The others are defects: whole and refused, accepted against the documentation, another exception, an error that does
+not name the key or says nothing of what to do, a signal, more than 20 s, more than 2 GB, code of a file that ran."""
 
 MOST_MEGABYTES = 2048
 LONGEST_MESSAGE = 6000
@@ -27,6 +28,8 @@ def judged(one: Input, report: Report) -> Tuple[str, List[str]]:
         return 'MEMORY', [f'took {report.megabytes:.0f} MB']
     if report.text.startswith('EXECUTED'):
         return 'EXECUTED', ['code of the file ran']
+    if report.kind != 'done' and all(isinstance(mutation, Unchanged) for mutation in one.mutations):
+        return 'BROKEN', ['nothing was changed']
     if report.kind == 'crashed':
         return 'CRASH', [report.text]
     if report.kind == 'refused':

@@ -1,6 +1,8 @@
 """Of mutated configs: whose key it is, what names it, and what may not be accepted. Written from the documentation alone."""
 from typing import Any, Dict, List, Tuple
 
+from mmengine.config import Config
+
 from . import documented
 from .documented import Documented
 from .mutations import MISSING, Mutation, Path, dotted, value_at
@@ -34,13 +36,14 @@ RELATED = {
     'custom_hooks': ['MatchingUpdateHook', 'hook'], 'distillers': ['custom_hooks', 'MatchingUpdateHook', 'distiller'],
     'teacher': ['model.'], 'config': ['model.teacher', 'process', 'aggregation'], 'overrides': ['model.teacher'],
     'train_dataloader': ['dataloader'], 'split': ['dataloader', 'ratio'], 'dataloader': ['split'],
-    'image_shape': ['channels', 'image'], 'interval': ['loss_weight', 'begin'], 'search': ['hook', 'distiller', 'config']}
+    'default_scope': ['registry', 'scope'], 'image_shape': ['channels', 'image'],
+    'interval': ['loss_weight', 'begin'], 'search': ['hook', 'distiller', 'config', 'dataloader']}
 """Keys that belong together: a message about one may name the other."""
 
 
 def is_ours(mutation: Mutation) -> bool:
     """Whether what is changed is read by this package, not handed on to mm."""
-    return any(_is_ours(path) for path in _changed(mutation))
+    return all(_is_ours(path) for path in _changed(mutation))
 
 
 def _changed(mutation: Mutation) -> List[Path]:
@@ -65,7 +68,8 @@ def naming(mutations: List[Mutation], content: Dict[str, Any]) -> List[str]:
             found += keys[-1:] if isinstance(path[-1], str) else [dotted(path), *keys[-1:]]
             for key in keys:
                 found += RELATED.get(key, [])
-            found += [dotted(path[:depth]) for depth in range(len(path), 1, -1) if path[:depth] != ('model', 'distillers')]
+            parents = range(len(path), 1 if _is_ours(path) else 0, -1)
+            found += [dotted(path[:depth]) for depth in parents if path[:depth] != ('model', 'distillers')]
             kind = value_at(content, (*path[:2], 'type')) if path[:1] == ('custom_hooks',) else MISSING
             found += [kind.removeprefix('mmkd.')] if isinstance(kind, str) else []
             found += ['Hook.'] if path[:2] == ('search', 'hook') else []
@@ -78,10 +82,15 @@ def naming(mutations: List[Mutation], content: Dict[str, Any]) -> List[str]:
     return list(dict.fromkeys(name for name in found if name))
 
 
-def without_distillation(content: Any) -> Any:
-    """The student's own config of a distilled one."""
+def without_distillation(content: Any, search: bool) -> Any:
+    """The student's own config of a distilled one, or of the search that it describes."""
     if not isinstance(content, dict) or not isinstance(content.get('model'), dict):
         return content
+    changes = (content.get('search') or {}).get('config') if isinstance(content.get('search') or {}, dict) else None
+    if search and isinstance(changes, dict):
+        cfg = Config(content)
+        cfg.merge_from_dict(changes, allow_list_keys=False)
+        content = cfg.to_dict()
     plain = {key: value for key, value in content.items() if key not in ('search',)}
     hooks = content.get('custom_hooks')
     if isinstance(hooks, list):
@@ -122,7 +131,9 @@ def nonsense(content: Dict[str, Any], one: Any, search: bool, facts: Dict[str, A
         if same and not random and not teacher.get('overrides') and not facts.get('teacher_as_saved'):
             found.append('the teacher does not have the weights of its checkpoint')
     for name, block in (distillers.items() if isinstance(distillers, dict) else ()):
-        found += _distiller(name, _as_searched(block, content) if search else block, facts, search)
+        found += _distiller(name, block, facts if not search else {**facts, 'losses': [f'{name}.']})
+        if search:  # both have to be right: the training follows
+            found += _distiller(name, _as_searched(block, content), facts)
     if isinstance(distillers, dict) and list(distillers) != facts.get('distillers'):
         found.append(f'the distillers are {facts.get("distillers")}')
     if search:
@@ -155,7 +166,7 @@ def _fits(option: Documented, value: Any) -> bool:
         return False
 
 
-def _distiller(name: Any, block: Any, facts: Dict[str, Any], search: bool) -> List[str]:
+def _distiller(name: Any, block: Any, facts: Dict[str, Any]) -> List[str]:
     path = f'model.distillers.{name}'
     if not isinstance(name, str) or not name.isidentifier() or 'loss' in name or name.startswith('_'):
         return [f'{name!r} is no name of a distiller']
