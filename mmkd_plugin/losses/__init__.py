@@ -1,8 +1,27 @@
-"""What several methods measure with: distances, divergences, and which part of a batch counts. Pure functions."""
+"""What methods measure with: losses by name, distances, divergences, and which part of a batch counts."""
+from .activations import ABLoss, OFDLoss
+from .attention import ATLoss, FTLoss, NSTLoss
+from .base import FeatureLoss, LogitsLoss, Loss
 from .batch import Batch
+from .build import LossConfig, build_loss, loss_names
+from .channels import CWDLoss, PKDLoss
+from .correlations import DISTLoss, MLKDLoss
 from .distances import DISTANCES, KNOWN_DISTANCE, Distance, halving_weights, hcl, l1, l2, measure, takes_valid
 from .divergences import kl_divergence
+from .features import CosineLoss, HCLLoss, L1Loss, L2Loss
+from .focal_global import FGDLoss
+from .generative import MaskedGenerativeLoss
+from .logits import DKDLoss, KLLoss, NKDLoss, WSLDLoss
+from .pixels import CIRKDChannelLoss, CIRKDPixelLoss, IFVDLoss, SKDPairwiseLoss
+from .similarity import PKTLoss, RKDAngleLoss, RKDDistanceLoss, SPLoss
+from .truth import image_labels, labels_at
 from .valid_area import ValidArea, mask_padding_option, masked_mean, masked_norm, pixel_labels
+from .variational import VIDLoss
 
-__all__ = ['DISTANCES', 'KNOWN_DISTANCE', 'Batch', 'Distance', 'ValidArea', 'halving_weights', 'hcl', 'kl_divergence', 'l1',
-           'l2', 'mask_padding_option', 'masked_mean', 'masked_norm', 'measure', 'pixel_labels', 'takes_valid']
+__all__ = ['DISTANCES', 'KNOWN_DISTANCE', 'ABLoss', 'ATLoss', 'Batch', 'CIRKDChannelLoss', 'CIRKDPixelLoss', 'CWDLoss',
+           'CosineLoss', 'DISTLoss', 'DKDLoss', 'Distance', 'FGDLoss', 'FTLoss', 'FeatureLoss', 'HCLLoss', 'IFVDLoss',
+           'KLLoss', 'L1Loss', 'L2Loss', 'LogitsLoss', 'Loss', 'LossConfig', 'MLKDLoss', 'MaskedGenerativeLoss', 'NKDLoss',
+           'NSTLoss', 'OFDLoss', 'PKDLoss', 'PKTLoss', 'RKDAngleLoss', 'RKDDistanceLoss', 'SKDPairwiseLoss', 'SPLoss',
+           'VIDLoss', 'ValidArea', 'WSLDLoss', 'build_loss', 'halving_weights', 'hcl', 'image_labels', 'kl_divergence', 'l1',
+           'l2', 'labels_at', 'loss_names', 'mask_padding_option', 'masked_mean', 'masked_norm', 'measure', 'pixel_labels',
+           'takes_valid']

@@ -329,7 +329,8 @@ def _(x, w, p, source):
 
 @call('ifvd')
 def _(x, w, p, source):
-    return pixels.intra_class_variation(x['student'], x['teacher'], x['labels'], p['classes'])
+    labels = F.interpolate(x['labels'][:, None].double(), x['student'].shape[2:], mode='nearest').squeeze(1).long()
+    return pixels.intra_class_variation(x['student'], x['teacher'], labels, p['classes'])
 
 
 @call('crosskd')

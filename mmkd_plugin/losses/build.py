@@ -1,0 +1,81 @@
+"""From what a config says about a loss (a name, or a dict) to the loss."""
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Dict, Type, TypeVar
+
+from ..registry import MODELS
+from ..utils.errors import DistillationError, nearest_names
+from ..utils.options import Kind
+from .base import Loss
+
+Family = TypeVar('Family', bound=Loss)
+
+
+def loss_names(family: Type[Loss]) -> Dict[str, str]:
+    """The registered losses of a family: the name of each class, by its short name (by itself where it has none)."""
+    return {entry.short or name: name for name, entry in MODELS.module_dict.items()
+            if isinstance(entry, type) and issubclass(entry, family)}
+
+
+def build_loss(config: Any, family: Type[Family], **defaults: Any) -> Family:
+    """Builds a loss.
+
+    Args:
+        config: its short name (``'cwd'``), its registered name (``'mmkd.CWDLoss'``), or a dict with one of them as
+            ``type``, and options.
+        family: what it has to be: a loss between features, or between class scores.
+        defaults: options it has where the config does not say them, if it knows them.
+
+    Raises:
+        DistillationError: if there is none of that name, it is of another family, or its options do not fit.
+    """
+    if isinstance(config, dict):
+        if 'type' not in config:
+            raise DistillationError('has no type', given=config, accepted='a name, or a dict with a type and options')
+        options = {key: value for key, value in config.items() if key != 'type'}
+        try:
+            kind = _loss_class(config['type'], family)
+        except DistillationError as error:
+            raise error.at('type') from None
+    else:
+        kind, options = _loss_class(config, family), {}
+    known = {field.name for field in dataclasses.fields(kind.Options)}
+    return kind(**{**{name: value for name, value in defaults.items() if name in known}, **options})
+
+
+def _loss_class(name: Any, family: Type[Family]) -> Type[Family]:
+    names = loss_names(family)
+    found = MODELS.get(names.get(name, name)) if isinstance(name, str) and name else name
+    if isinstance(found, type) and issubclass(found, family):
+        return found
+    problem = 'is not known' if found is None else f'is no {family.__name__}'
+    raise DistillationError(problem, given=name, accepted=', '.join(map(repr, names)),
+                            nearest=nearest_names(name, [*names, *(f'mmkd.{each}' for each in names.values())]),
+                            hint='One of your own needs its scope, as registered.')
+
+
+@dataclass(frozen=True)
+class LossConfig(Kind):
+    """The kind of an option that says which loss.
+
+    Args:
+        family: what it has to be: a loss between features, or between class scores.
+    """
+    family: Type[Loss]
+
+    @property
+    def accepted(self) -> str:
+        names = ', '.join(map(repr, loss_names(self.family)))
+        return f'{names}; a registered one of your own; a dict with a type and its options'
+
+    def fits(self, value: Any) -> bool:
+        try:
+            self.read(value)
+        except DistillationError:
+            return False
+        return True
+
+    def read(self, value: Any) -> Any:
+        """The value as it is. Raises :class:`DistillationError` if no loss can be built of it."""
+        build_loss(value, self.family)
+        return value

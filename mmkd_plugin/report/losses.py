@@ -1,0 +1,92 @@
+"""``docs/losses.md``: every loss that a distiller takes by name, from the classes themselves.
+
+usage: python -m mmkd_plugin.report.losses > docs/losses.md
+"""
+import inspect
+import re
+import textwrap
+from typing import Iterator, List, Type
+
+from ..losses import FeatureLoss, LogitsLoss, Loss, loss_names
+from ..registry import MODELS
+from ..utils.options import reference_table
+
+INTRODUCTION = """# Losses
+
+Made from the code, by `python -m mmkd_plugin.report.losses > docs/losses.md`; a test holds the two together.
+
+`loss` of `mmkd.FeatureDistiller` and of `mmkd.LogitsDistiller` takes each of them by its short name, its registered name, or
+as a dict with options: `loss='cwd'`, `loss='mmkd.CWDLoss'`, `loss=dict(type='mmkd.CWDLoss', temperature=4.0)`. One of your
+own is a class that derives from `FeatureLoss` or `LogitsLoss` of `mmkd_plugin.losses`, registered in
+`mmkd_plugin.registry.MODELS`.
+
+Value and gradient of each are compared, in float64, with those of public reference implementations
+(`tests/losses/test_oracles.py`; not those of L1 and cosine, which have no paper). The gradient reaches the student only.
+Padding, ignored boxes and unlabelled pixels have no part in a loss where the distiller masks them (`mask_padding`).
+
+The fusion of ReviewKD is a distiller of its own, `mmkd.ReviewKDDistiller`. As functions only, with the same tests, there are
+the maths of CRD (`losses/contrastive.py`: it needs a memory of the whole data set) and of CrossKD (`losses/cross_head.py`:
+it needs part of the teacher's head)."""
+
+
+def page() -> str:
+    """The page as markdown."""
+    parts = [INTRODUCTION, '## Between features: `mmkd.FeatureDistiller`',
+             _table(FeatureLoss, 'takes maps of different widths')]
+    parts += [part for kind in _kinds(FeatureLoss) for part in _section(kind, [])]
+    parts += ['## Between class scores: `mmkd.LogitsDistiller`', 'Each of them has:', reference_table(LogitsLoss.Options),
+              _table(LogitsLoss, 'needs labels')]
+    parts += [part for kind in _kinds(LogitsLoss) for part in _section(kind, ['standardise'])]
+    return '\n\n'.join(parts) + '\n'
+
+
+def _table(family: Type[Loss], ability: str) -> str:
+    rows = [f'| `{kind.short}` | {_what(kind)[0]} | {_ability(kind)} |' for kind in _kinds(family)]
+    return '\n'.join([f'| name | what, and from which paper | {ability} |', '|---|---|---|', *rows])
+
+
+def _kinds(family: Type[Loss]) -> Iterator[Type[Loss]]:
+    for _, name in sorted(loss_names(family).items()):
+        kind = MODELS.get(name)
+        if kind.__module__.startswith('mmkd_plugin.'):
+            yield kind
+
+
+def _ability(kind: Type[Loss]) -> str:
+    if issubclass(kind, LogitsLoss):
+        return 'yes' if kind.needs_labels else ''
+    assert issubclass(kind, FeatureLoss), 'a loss is of one of the two families'
+    return {'any': 'yes', 'equal': 'with an adapter', 'adapted': 'with an adapter (always there)'}[kind.widths]
+
+
+def _section(kind: Type[Loss], shared: List[str]) -> List[str]:
+    what, block = _what(kind), _block(kind)
+    table = reference_table(kind.Options, shared)
+    return [f'### `{kind.short}`: `mmkd.{kind.__name__}`', *what, *([table] if table.count('\n') > 1 else []),
+            f'```python\n{block}\n```']
+
+
+def _paragraphs(kind: Type[Loss]) -> List[str]:
+    return (inspect.getdoc(kind) or '').split('\n\n')
+
+
+def _what(kind: Type[Loss]) -> List[str]:
+    """What the docstring says before the block of config, as markdown."""
+    found = []
+    for paragraph in _paragraphs(kind):
+        if paragraph.startswith('In a config::'):
+            break
+        if paragraph.startswith('Raises:'):
+            continue
+        text = ' '.join(paragraph.split())
+        found.append(re.sub(r':\w+:`[.~]*([^`]*)`', lambda match: f'`{match[1].split(".")[-1]}`', text).replace('``', '`'))
+    return found
+
+
+def _block(kind: Type[Loss]) -> str:
+    paragraphs = _paragraphs(kind)
+    return textwrap.dedent(paragraphs[paragraphs.index('In a config::') + 1])
+
+
+if __name__ == '__main__':
+    print(page(), end='')

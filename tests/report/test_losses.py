@@ -1,0 +1,20 @@
+"""docs/losses.md is what the losses say of themselves."""
+import subprocess
+import sys
+from pathlib import Path
+
+from mmkd_plugin.losses import FeatureLoss, LogitsLoss, loss_names
+
+PAGE = Path(__file__).resolve().parents[2] / 'docs/losses.md'
+
+
+def test_the_page_of_losses_is_that_of_the_code():
+    # In a process of its own, as a reader would call it: other tests register things of their own.
+    made = subprocess.run([sys.executable, '-m', 'mmkd_plugin.report.losses'], capture_output=True, text=True, check=True)
+    assert PAGE.read_text() == made.stdout, 'python -m mmkd_plugin.report.losses > docs/losses.md'
+
+
+def test_every_loss_of_the_package_is_on_it():
+    text = PAGE.read_text()
+    assert all(f'### `{short}`: `mmkd.{name}`' in text for family in (FeatureLoss, LogitsLoss)
+               for short, name in loss_names(family).items())
