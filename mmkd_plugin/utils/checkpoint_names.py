@@ -53,10 +53,10 @@ class Names:
     def _table(self) -> Dict[str, Any]:
         makers: Dict[str, Callable[..., Any]] = {
             'torch._utils._rebuild_tensor': self.tensor, 'torch._utils._rebuild_tensor_v2': self.tensor,
-            'torch._utils._rebuild_tensor_v3': self.typed_tensor, 'torch._utils._rebuild_parameter': parameter,
+            'torch._utils._rebuild_tensor_v3': self._typed_tensor, 'torch._utils._rebuild_parameter': parameter,
             'torch._utils._rebuild_parameter_with_state': parameter, 'torch._tensor._rebuild_from_type_v2': with_attributes,
             'torch.Tensor': _never, 'torch.nn.parameter.Parameter': _never, 'torch.Size': shape, 'torch.device': device,
-            'collections.OrderedDict': self.ordered_dict, 'collections.Counter': self.counter, 'builtins.set': self.set_of,
+            'collections.OrderedDict': self.ordered_dict, 'collections.Counter': self._counter, 'builtins.set': self.set_of,
             'mmengine.config.config.ConfigDict': self.plain_dict,
             _LOG: log, 'builtins.getattr': statistics,
             'numpy.ndarray': _never, 'numpy.dtype': self.array_type, '_codecs.encode': self.encode,
@@ -119,7 +119,7 @@ class Names:
         tensor.set_(storage.untyped, offset, tuple(sides), tuple(steps))
         return tensor.requires_grad_() if requires_grad else tensor
 
-    def typed_tensor(self, storage: Any, offset: Any, sides: Any, steps: Any, requires_grad: Any, hooks: Any, dtype: Any,
+    def _typed_tensor(self, storage: Any, offset: Any, sides: Any, steps: Any, requires_grad: Any, hooks: Any, dtype: Any,
                      metadata: Any = None) -> Tensor:
         """A tensor of a type that no storage has."""
         if not isinstance(dtype, torch.dtype):
@@ -132,7 +132,7 @@ class Names:
         """An ordered dict, empty or of [key, value] as Python 2 wrote it."""
         return OrderedDict(self.plain_dict(pairs))
 
-    def counter(self, counts: Any = ()) -> 'Counter[Any]':
+    def _counter(self, counts: Any = ()) -> 'Counter[Any]':
         """A dict of counts, as the milestones of a schedule are kept."""
         return Counter(self.plain_dict(counts))
 

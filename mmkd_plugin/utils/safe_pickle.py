@@ -115,7 +115,7 @@ class Reader:
         value: int = struct.unpack(kind, self.take(struct.calcsize(kind)))[0]
         return value
 
-    def line(self) -> str:
+    def _line(self) -> str:
         """The next line: a part of a name."""
         line = self.stream.readline(1000)
         if not line.endswith(b'\n'):
@@ -182,7 +182,7 @@ class Reader:
             raise Refused('it takes more from its stack than is there')
         self.stack[-count:] = [items]
 
-    def set_state(self) -> None:
+    def _set_state(self) -> None:
         """Gives the object on the stack a state."""
         state = self.stack.pop()
         self.build(self.stack[-1], state)
@@ -235,11 +235,11 @@ _INSTRUCTIONS: Dict[bytes, Callable[[Reader], Any]] = {
     b'u': lambda reader: reader.put_into(reader.items()),
     b'\x8f': lambda reader: reader.pushed(set()),
     b'\x90': lambda reader: reader.append(reader.items()),
-    b'c': lambda reader: reader.name(reader.line(), reader.line()),
+    b'c': lambda reader: reader.name(reader._line(), reader._line()),
     b'\x93': lambda reader: reader.name(*reversed((reader.stack.pop(), reader.stack.pop()))),
     b'R': Reader.call,
     b'\x81': Reader.call,
-    b'b': Reader.set_state,
+    b'b': Reader._set_state,
     b'q': lambda reader: reader.memo.update({reader.number('<B'): reader.stack[-1]}),
     b'r': lambda reader: reader.memo.update({reader.number('<I'): reader.stack[-1]}),
     b'\x94': lambda reader: reader.memo.update({len(reader.memo): reader.stack[-1]}),
