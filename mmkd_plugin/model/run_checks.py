@@ -4,10 +4,11 @@ import inspect
 import traceback
 from typing import Any, Optional
 
+from mmengine.dataset import DefaultSampler
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIMIZERS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from ..utils.errors import DistillationError, building, under, unknown_name
 from ..utils.launch import check_environment, check_types, make_work_dir
@@ -137,8 +138,8 @@ def check_run(runner: Runner) -> None:
         runner: a runner; nothing is looked at where it does not train, or its model is not distilled.
 
     Raises:
-        DistillationError: for two hooks that both keep the state of distillation, a learning rate that is no number, or a
-            distiller that would never act in a run of that length.
+        DistillationError: for training data without a batch, two hooks that both keep the state of distillation, a learning
+            rate that is no number, or a distiller that would never act in a run of that length.
     """
     model, loop = _distilled_model(runner.model), runner._train_loop
     if model is None or model.distillation is None or not isinstance(loop, BaseLoop):
@@ -146,10 +147,23 @@ def check_run(runner: Runner) -> None:
     if sum(isinstance(hook, DistillationHook) for hook in runner.hooks) > 1:
         raise DistillationError('has DistillationHook twice', path='custom_hooks',
                                 accepted='one, or none: Runner.train adds it by itself')
+    _check_batches(runner)
     _check_rates(runner.optim_wrapper)
     for distiller in model.distillation.distillers.values():
         with under(distiller.path):
             distiller.check_run(runner.max_iters)
+
+
+def _check_batches(runner: Runner) -> None:
+    """Raises :class:`DistillationError` for training data without a batch: the run would seem to have succeeded."""
+    loader = runner.train_dataloader
+    if len(loader.dataset) == 0:
+        raise DistillationError('is empty', path='train_dataloader.dataset', accepted='a data set with images')
+    ends = isinstance(loader.sampler, DefaultSampler) or isinstance(runner.train_loop, EpochBasedTrainLoop)
+    if ends and len(loader) == 0:
+        raise DistillationError(f'the data set has no whole batch, but {len(loader.dataset)} images over all ranks',
+                                path='train_dataloader', accepted='a batch_size up to the number of images on each rank, or '
+                                'drop_last=False')
 
 
 def _check_rates(wrapper: Any) -> None:
