@@ -1,5 +1,6 @@
 """The teacher: built from its own config, complete weights, always in eval mode, never part of the student."""
 import inspect
+import logging
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
@@ -44,7 +45,8 @@ class Teacher:
         self.taps = FeatureTaps(self.model, 'teacher')
         self._own_input = own_input
         self._renormalise: Optional[Renormalise] = None
-        self._device: Optional[torch.device] = None
+        weight = next(self.model.parameters(), None)
+        self._dtype = None if weight is None else weight.dtype
 
     def __copy__(self) -> 'Teacher':
         return self
@@ -78,9 +80,20 @@ class Teacher:
         return recording.features(inputs)
 
     def _move_to(self, device: torch.device) -> None:
-        if self._device != device:
+        """Puts the model on a device, in the precision it was built in, wherever somebody else has moved it."""
+        weight = next(self.model.parameters(), None)
+        if weight is None:
             self.model.to(device)
-            self._device = device
+            return
+        if weight.device == device and weight.dtype == self._dtype:
+            return
+        if weight.is_meta and device.type != 'meta':
+            raise DistillationError("has been moved to the device 'meta', where it has lost its weights",
+                                    path='model.teacher')
+        if weight.dtype != self._dtype:
+            print_log(f'teacher: somebody has made its weights {weight.dtype}; they are {self._dtype} again, with what is '
+                      'left of them', 'current', level=logging.WARNING)
+        self.model.to(device, self._dtype)
 
 
 @dataclass(frozen=True)
