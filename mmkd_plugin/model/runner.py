@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from ..utils.loading import naming_dead_workers
 from .checkpoint import DistillationHook, ResumeHook, stateful_hooks
 from .overlay import DistilledMixin
 from .resume import ValidatesFirst, checkpoint_folders, choose_checkpoint, extend_saving, remove_unfinished
@@ -63,7 +64,8 @@ def extend_runner() -> None:
         choose_checkpoint(self)
         remove_unfinished(checkpoint_folders(self))
         attach_to_runner(self)
-        return train(self)
+        with naming_dead_workers():
+            return train(self)
 
     train_with_distillation.attaches_distillation = True  # type: ignore[attr-defined]  # a mark that no function has
     Runner.train = train_with_distillation
