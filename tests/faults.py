@@ -33,6 +33,8 @@ UNTIL_THE_FAULT = 180
 """Seconds in which something has to happen at all, on a machine that is busy."""
 LOST = r'Connection (closed|reset)|[Tt]imed? ?out|Broken pipe|pair closure|no longer reachable'
 """What gloo says of a rank that is gone, or does not answer."""
+WORKER_GONE = 'DataLoader worker'
+"""What is said of a worker that is gone."""
 
 
 def _raise(item):
@@ -98,7 +100,7 @@ class FailingForward(Hook):
 
 @dataclass(frozen=True)
 class Case:
-    """A run of several ranks in which the last one fails.
+    """A run of several ranks of which one fails (the last, or the first where the fault says so), or of one.
 
     Attributes:
         ranks: how many.
@@ -120,6 +122,11 @@ class Case:
     def name(self) -> str:
         return f'{self.ranks}-{self.method}-{self.fault}'
 
+    @property
+    def failing(self) -> int:
+        """The number of the rank that fails."""
+        return 0 if self.fault.endswith('_first') else self.ranks - 1
+
 
 EXPECTED = {  # fault -> what the rank that fails says, and what the others say
     'none': ('finished', 'finished'),
@@ -129,7 +136,9 @@ EXPECTED = {  # fault -> what the rank that fails says, and what the others say
     'exception': ('OSError: the file of this image cannot be read', LOST),
     'forward': ('RuntimeError: the forward of this rank fails', LOST),
     'kill': ('ended by SIGKILL', LOST),
-    'stop': (LOST, LOST)}  # it is told to go on once the others have ended
+    'kill_first': ('ended by SIGKILL', LOST),  # which writes checkpoints and results
+    'stop': (LOST, LOST),  # it is told to go on once the others have ended
+    'worker_exit': (WORKER_GONE, ''), 'worker_kill': (WORKER_GONE, '')}  # of the hook's loader, or of the training's
 
 
 @dataclass
@@ -145,20 +154,27 @@ class Rank:
 
 
 def faulty_run(case: Case, folder: Path) -> None:
-    """What every rank of a case does: two epochs of four batches."""
-    last = case.ranks - 1
-    length = dict(short_batch=8 * case.ranks - 1, fewer_batches=6 * case.ranks + 1).get(case.fault, 8 * case.ranks)
-    at = 4 * case.ranks + last  # the sampler deals the items out: the first of the third batch of the last rank
-    data = faulty_loader('mmpretrain', case.fault, at if case.fault in FAULTS else -1, length)
-    cfg = method_cfg(case.method, 'mmpretrain', folder, 4, data)
-    cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=False, round_up=False, _scope_='mmengine')
-    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2)
-    cfg.log_processor.by_epoch = cfg.default_hooks.checkpoint.by_epoch = True
-    cfg.update(launcher='pytorch', env_cfg=dict(dist_cfg=dict(timeout=TIMEOUT)))
-    prepare_for_cpu(cfg)
+    """What every rank of a case does: two epochs of four batches; or one process, whose loader has a worker that dies."""
+    fault = case.fault.removesuffix('_first')
+    if case.ranks == 1:
+        which = 'data' if case.method == 'features' else 'validation'
+        data = faulty_loader('mmpretrain', fault.removeprefix('worker_'), 21, 64, workers=1)
+        cfg = method_cfg(case.method, 'mmpretrain', folder, 60, **{which: data})
+        for hook in cfg.custom_hooks if case.method == 'mgd' else ():
+            hook.update(num_images=64)
+    else:
+        length = dict(short_batch=8 * case.ranks - 1, fewer_batches=6 * case.ranks + 1).get(fault, 8 * case.ranks)
+        at = 4 * case.ranks + case.failing  # the sampler deals the items out: the first of the third batch of that rank
+        data = faulty_loader('mmpretrain', fault, at if fault in FAULTS else -1, length)
+        cfg = method_cfg(case.method, 'mmpretrain', folder, 4, data)
+        cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=False, round_up=False, _scope_='mmengine')
+        cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2)
+        cfg.log_processor.by_epoch = cfg.default_hooks.checkpoint.by_epoch = True
+        cfg.update(launcher='pytorch', env_cfg=dict(dist_cfg=dict(timeout=TIMEOUT)))
+        prepare_for_cpu(cfg)
     runner = Runner.from_cfg(cfg)
-    if case.fault == 'forward':
-        runner.register_hook(FailingForward(last))
+    if fault == 'forward':
+        runner.register_hook(FailingForward(case.failing))
     runner.train()
 
 
@@ -175,7 +191,7 @@ def run_ranks(case: Case, folder: Path) -> List[Rank]:
                     first = first or time.monotonic()
                 if changed and not os.WIFSTOPPED(status):
                     ended[rank] = time.monotonic() - first
-                    _note_signal(folder, rank, status)
+                    _note_end(folder / f'rank{rank}.txt', status)
             if case.fault == 'stop' and not told and set(ended) == set(range(case.ranks - 1)):
                 os.kill(pids[-1], signal.SIGCONT)
                 told = True
@@ -189,22 +205,27 @@ def run_ranks(case: Case, folder: Path) -> List[Rank]:
             for rank, path in enumerate(said)]
 
 
-def _note_signal(folder: Path, rank: int, status: int) -> None:
+def _note_end(path: Path, status: int) -> None:
     if os.WIFSIGNALED(status):
-        (folder / f'rank{rank}.txt').write_text(f'ended by {signal.Signals(os.WTERMSIG(status)).name}')
+        path.write_text(f'ended by {signal.Signals(os.WTERMSIG(status)).name}')
+    elif not path.exists():
+        path.write_text(f'ended with code {os.WEXITSTATUS(status)}, without a word')
 
 
 def _work_of_rank(case: Case, rank: int, port: int, folder: Path) -> None:
     log = os.open(folder / f'rank{rank}.log', os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    # As torchrun has it: a process of its own keeps the store through which the ranks find each other.
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(case.ranks), MASTER_ADDR='127.0.0.1',
-                      MASTER_PORT=str(port), TORCHELASTIC_USE_AGENT_STORE='True')
+    if case.ranks > 1:  # as torchrun has it: a process of its own keeps the store through which the ranks find each other
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(case.ranks), MASTER_ADDR='127.0.0.1',
+                          MASTER_PORT=str(port), TORCHELASTIC_USE_AGENT_STORE='True')
     torch.set_num_threads(1)
     said = 'finished'
     try:
-        faulty_run(case, folder)
+        try:
+            faulty_run(case, folder)
+        finally:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises wherever this process happens to be
     except BaseException as error:
         traceback.print_exc()
         said = f'{type(error).__name__}: {error}'
@@ -249,7 +270,7 @@ def wrong(case: Case, ranks: List[Rank]) -> List[str]:
     mine, others = EXPECTED[case.fault]
     found = []
     for number, rank in enumerate(ranks):
-        expected = mine if number == case.ranks - 1 else others
+        expected = mine if number == case.failing else others
         if not re.search(expected, rank.said, re.DOTALL):
             found.append(f'rank {number} says {rank.said[:300]!r}, not {expected!r}')
         if not 0 <= rank.seconds <= LIMIT:
