@@ -144,8 +144,10 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
     'mmkd.FeatureDistiller': dict(STRENGTH, pairs=pairs(required=True), mask_padding=PADDING),
     'mmkd.IFVDDistiller': dict(STRENGTH, pairs=ONE_PAIR, logits=ONE_PAIR, variation_weight=number(least=0),
                                logits_weight=number(least=0), ignore_index=number(least=0, whole=True)),
-    'mmkd.LogitsDistiller': dict(STRENGTH, pairs=pairs(length=1, required=True), temperature=number(above=0),
-                                 ignore_index=number(least=0, whole=True)),
+    'mmkd.LogitsDistiller': dict(
+        STRENGTH, pairs=pairs(length=1, required=True),
+        temperature=Documented(optional(number(above=0)).fits, number(above=0).near),
+        ignore_index=number(least=0, whole=True)),
 }
 SEARCH_HOOK = dict(dataloader=optional(LOADER), seed=number(least=0, whole=True),
                    out=Documented(lambda value: isinstance(value, str) and bool(value) and '/' not in value
