@@ -11,12 +11,11 @@ from typing import List, Optional, Tuple, Union
 
 from .cases import Case
 from .moments import Moment
-from .records import BEGUN, ENDED, ITERATION, MOMENT, Record
+from .records import BEGUN, ENDED, FAILED, ITERATION, MOMENT, Record
 from .worker import fork, train
 
 LONGEST, SURVIVORS = 180.0, 60.0
 """Seconds: a process that has not ended by then hangs; those of a group whose member was killed have less."""
-WORKER_GONE = 'DataLoader worker'
 ERROR = re.compile(r'[\w.]*(Error|Exception|Interrupt): ')
 
 
@@ -117,7 +116,7 @@ class Attempt:
                 os.killpg(process, signal.SIGKILL)
         log = '\n'.join(path.read_text(errors='replace') for path in self.logs if path.exists())
         done = sorted(self.records[0].losses())
-        killed = kill is not None and self._was_killed(kill, codes, log)
+        killed = kill is not None and self._was_killed(kill, codes)
         return Ending(codes, killed, hangs, done[0] if done else None, done[-1] if done else None,
                       lasted, log)
 
@@ -167,18 +166,18 @@ class Attempt:
             time.sleep(.005)
         return [code if code is not None else -1 for code in codes], hangs, time.monotonic() - (first or 0)
 
-    def _was_killed(self, kill: Kill, codes: List[int], log: str) -> bool:
-        for rank in range(len(codes)) if kill.rank is None else [kill.rank]:
-            record, expected = self.records[rank], -signal.SIGKILL
-            if not record.has(BEGUN) or record.has(ENDED):
-                return False
-            if isinstance(kill, AtMoment) and not record.has(MOMENT):
-                return False
-            if isinstance(kill, AtMoment) and kill.moment.in_worker:
-                expected = 1 if WORKER_GONE in log else None
-            if codes[rank] != expected:
-                return False
-        return True
+    def _was_killed(self, kill: Kill, codes: List[int]) -> bool:
+        """Whether a process that ran was ended; of several that were to be, one may have been faster."""
+        ranks = range(len(codes)) if kill.rank is None else [kill.rank]
+        return any(self._ended_one(self.records[rank], kill, codes[rank]) for rank in ranks)
+
+    @staticmethod
+    def _ended_one(record: Record, kill: Kill, code: int) -> bool:
+        if not record.has(BEGUN) or record.has(ENDED) or (isinstance(kill, AtMoment) and not record.has(MOMENT)):
+            return False
+        if isinstance(kill, AtMoment) and kill.moment.in_worker:
+            return code == 1 and record.has(FAILED)  # the worker has said that it dies; the training has ended with an error
+        return code == -signal.SIGKILL
 
 
 def ended(process: int) -> bool:
