@@ -47,7 +47,7 @@ class Budget:
 
     Args:
         most: how much in all, in bytes.
-        what: of what, for messages.
+        what: what is made, for messages.
     """
 
     def __init__(self, most: int, what: str):

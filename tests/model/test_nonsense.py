@@ -77,7 +77,7 @@ DISTILLERS = [
     ('scale_by_pathways', distpro(scale_by_pathways=1), '1', FLAG),
     ('mask_padding', dict(L2, mask_padding='no'), "'no'", FLAG),
     ('temperature', kd(temperature=INF), 'inf', 'a number > 0'),
-    ('temperature', kd(temperature=None), 'None', 'a number > 0'),
+    ('temperature', kd(temperature='hot'), "'hot'", 'a number > 0'),
     ('variation_weight', ifvd(variation_weight=NAN), 'nan', 'a number >= 0'),
     ('values', distpro('constant', values=[1, NAN, 1]), 'nan', 'finite numbers'),
     ('bias', distpro('constant', values=[1, 1, 1], normalisation='biased_l1', bias=-5), '-5', 'a number >= 0'),

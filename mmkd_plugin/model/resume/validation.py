@@ -13,7 +13,7 @@ def is_before_validation(runner: Runner, meta: Mapping[str, Any]) -> bool:
 
     Args:
         runner: the runner that saves it.
-        meta: of the checkpoint; its epoch and iteration.
+        meta: what the checkpoint holds as ``meta``: its epoch and iteration.
     """
     if isinstance(runner.train_loop, EpochBasedTrainLoop):
         return bool(meta['epoch'] == runner.epoch + 1)
