@@ -1,9 +1,7 @@
 """Losses of features before the activation: activation boundaries, and Overhaul's margin ReLU with a partial distance."""
-import math
 from dataclasses import dataclass
 from typing import Optional
 
-import torch
 from torch import Tensor
 
 from ..registry import MODELS
@@ -13,6 +11,7 @@ from ..utils.options import Number, option
 from .base import FeatureLoss
 from .batch import Batch
 from .cells import only_valid
+from .margins import margins_from_norm, partial_l2
 
 
 def activation_boundary(student: Tensor, teacher: Tensor, margin: float = 1.0, valid: Optional[Tensor] = None) -> Tensor:
@@ -32,42 +31,16 @@ def activation_boundary(student: Tensor, teacher: Tensor, margin: float = 1.0, v
     return only_valid(squares, valid).sum() / len(student) * 3 / 1000
 
 
-def margins(weight: Tensor, bias: Tensor) -> Tensor:
-    """E[x | x < 0] for x ~ N(bias, weight^2): the mean negative response of a batch norm, per channel (OFD).
-
-    ``m - s * phi(m / s) / Phi(-m / s)`` where ``Phi(-m / s) > 0.001``, else ``-3 s``; for s = 0 its limit min(m, 0).
-
-    Args:
-        weight, bias: (C,), the affine part of the batch norm; s is the absolute weight, m the bias.
-
-    Returns:
-        (C,), in the dtype of ``weight``; computed in float64.
-    """
-    mean, deviation = bias.detach().double(), weight.detach().double().abs()
-    positive = deviation > 0
-    ratio = mean / deviation.where(positive, torch.ones_like(deviation))
-    tail = 0.5 * torch.erfc(ratio / math.sqrt(2))
-    density = torch.exp(-0.5 * ratio ** 2) / math.sqrt(2 * math.pi)
-    expected = mean - deviation * density / tail.where(tail > 0, torch.ones_like(tail))
-    found = torch.where(tail > 0.001, expected, -3 * deviation)
-    return torch.where(positive, found, mean.clamp(max=0)).to(weight.dtype)
-
-
 def overhaul(student: Tensor, teacher: Tensor, margin: Optional[Tensor] = None, valid: Optional[Tensor] = None) -> Tensor:
-    """OFD (Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019), summed up over everything.
-
-    With ``y = max(t, margin)``: ``(s - y)^2`` where s > y or y > 0, else 0.
+    """OFD (Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019), summed up over everything:
+    :func:`~mmkd_plugin.losses.margins.partial_l2`.
 
     Args:
         student, teacher: (B, C, H, W) before the activation; the gradient reaches the student only.
-        margin: (C,), see :func:`margins`; the teacher's feature is taken as it is where None.
+        margin: (C,), see :func:`~mmkd_plugin.losses.margins.margins_from_norm`; none where None.
         valid: (B, 1, H, W) bool, the cells that count; all where None.
     """
-    target = teacher.detach()
-    if margin is not None:
-        target = torch.maximum(target, margin.view(1, -1, 1, 1))
-    counts = (student > target) | (target > 0)
-    return only_valid((student - target).square() * counts, valid).sum()
+    return only_valid(partial_l2(student, teacher, margin), valid).sum()
 
 
 @MODELS.register_module()
@@ -94,7 +67,7 @@ class ABLoss(FeatureLoss):
 
 @MODELS.register_module()
 class OFDLoss(FeatureLoss):
-    """Overhaul (Heo et al., ICCV 2019): :func:`overhaul` with the :func:`margins` of the norm before the teacher's tap.
+    """Overhaul (Heo et al., ICCV 2019): :func:`overhaul` with the margins of the batch norm before the teacher's tap.
 
     Divided by the number of images and by ``divisor``. The authors' adapter is ``'conv1x1_bn'``; they halve the weight from
     each stage to the one before it: give each stage a distiller of its own with that ``loss_weight``.
@@ -122,7 +95,7 @@ class OFDLoss(FeatureLoss):
             raise DistillationError(f"finds no batch norm directly before the teacher's tap {teacher.address!r}",
                                     path='loss', given='mmkd.OFDLoss',
                                     accepted="a tap '...@preact' behind a batch norm, or another loss")
-        self.register_buffer('margin', margins(teacher.norm.weight, teacher.norm.bias))
+        self.register_buffer('margin', margins_from_norm(teacher.norm.weight, teacher.norm.bias))
 
     def forward(self, student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None,
                 batch: Optional[Batch] = None) -> Tensor:

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from ..distiller import Batch, ChecksState, Features, PairedDistiller
 from ..losses import ValidArea, halving_weights, mask_padding_option, masked_mean, masked_norm
+from ..losses.margins import margins_from_norm, partial_l2
 from ..registry import MODELS
 from ..taps import TapInfo
 from ..taps.shapes import as_map, map_size, resize
 from ..utils.errors import DistillationError, unknown_name
 from ..utils.options import SEED, Choice, Either, Kind, ListOf, Number, option
 from ..utils.records import Array, Entry
-from . import margins as margin_maths
-from .loss import partial_l2
+from .margins import margins_from_sums, negative_sums
 from .matching import SURPLUS_CHOICES, assign, assignment_cost, cost_matrix, group_shape, similarity_sum
 from .reduction import RANDOM_REDUCERS, REDUCERS, gather_groups, only_member
 
@@ -234,7 +234,7 @@ class MatchedStage(nn.Module):
         self.margin_source = ('norm' if teacher.norm is not None else 'data') if margin == 'auto' else margin
         if self.margin_source == 'norm':
             assert teacher.norm is not None
-            self.margins.copy_(margin_maths.margins_from_norm(teacher.norm.weight, teacher.norm.bias))
+            self.margins.copy_(margins_from_norm(teacher.norm.weight, teacher.norm.bias))
         elif self.margin_source == 'none':
             self.margins.fill_(-math.inf)
 
@@ -256,7 +256,7 @@ class StageStatistics:
         """Negative responses of the teacher, (B, C_t, H, W), at valid cells, where margins are still to be measured."""
         if self._stage.margin_source == 'data' and not self._stage.matched:
             counting = teacher if valid is None else teacher * valid
-            self._negative = _add(self._negative, margin_maths.negative_sums(counting))
+            self._negative = _add(self._negative, negative_sums(counting))
 
     def add(self, student: Tensor, teacher: Tensor, valid: Optional[Tensor]) -> None:
         """Similarity of features (B, C, H, W) of one resolution, over valid cells (B, 1, H, W)."""
@@ -280,7 +280,7 @@ class StageStatistics:
         assert self._negative is not None, 'asked for where they are to be measured, after an image'
         sums = self._negative.clone()
         all_reduce(sums)
-        return margin_maths.margins_from_sums(sums)
+        return margins_from_sums(sums)
 
 
 def _add(total: Optional[Tensor], value: Tensor) -> Tensor:

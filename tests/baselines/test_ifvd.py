@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from zoo import batch, build, classifier, distilled, pspnet
 
-from mmkd_plugin.baselines.ifvd import class_similarity, variation_loss
 from mmkd_plugin.distiller import Batch
+from mmkd_plugin.losses.pixels import class_cosines, intra_class_variation
 from mmkd_plugin.utils.errors import DistillationError
 
 
@@ -17,25 +17,29 @@ def pixels(*values):
 def test_hand_check():
     labels = torch.zeros(1, 1, 2, dtype=torch.long)
     student = pixels([1., 0.], [0., 1.])
-    torch.testing.assert_close(class_similarity(student, labels, 1), torch.full((1, 1, 2), 0.7071067812))
-    assert variation_loss(student, pixels([2., 2.], [2., 2.]), labels, 1).item() == pytest.approx(0.0857864376, rel=1e-6)
+    torch.testing.assert_close(class_cosines(student, labels, 1), torch.full((1, 1, 2), 0.7071067812))
+    loss = intra_class_variation(student, pixels([2., 2.], [2., 2.]), labels, 1)
+    assert loss.item() == pytest.approx(0.0857864376, rel=1e-6)
 
 
-def test_prototypes_are_those_of_each_class_in_each_image():
+def test_prototypes_are_those_of_each_class_in_each_image_and_ignored_pixels_are_their_own():
     feature, labels = torch.randn(2, 5, 4, 6), torch.randint(0, 3, (2, 4, 6))
     labels[0, 0] = 255
     expected = torch.empty(2, 4, 6)
     for image in range(2):
         for label in labels[image].unique():
             mask = labels[image] == label
+            if label == 255:  # each ignored pixel is its own prototype
+                expected[image][mask] = 1
+                continue
             mean = feature[image][:, mask].mean(1, keepdim=True)
             expected[image][mask] = F.cosine_similarity(feature[image][:, mask], mean, dim=0)
-    torch.testing.assert_close(class_similarity(feature, labels, 256), expected)
+    torch.testing.assert_close(class_cosines(feature, labels, 3), expected)
 
 
 def test_the_gradient_reaches_the_student_only():
     student, teacher = torch.randn(1, 3, 4, 4, requires_grad=True), torch.randn(1, 6, 4, 4, requires_grad=True)
-    variation_loss(student, teacher, torch.randint(0, 2, (1, 4, 4)), 2).backward()
+    intra_class_variation(student, teacher, torch.randint(0, 2, (1, 4, 4)), 2).backward()
     assert student.grad.abs().sum() > 0
     assert teacher.grad is None
 
@@ -55,7 +59,7 @@ def test_both_losses_are_put_together_as_the_authors_do(mmseg_scope):
     student, teacher = distillation.features(model, Batch(data['inputs'], None, 0), ['ifvd'])
     labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']])
     small = F.interpolate(labels.float(), (8, 8), mode='nearest')[:, 0].long()
-    variation = 200 * variation_loss(student['decode_head.bottleneck'], teacher['decode_head.bottleneck'], small, 256)
+    variation = 200 * intra_class_variation(student['decode_head.bottleneck'], teacher['decode_head.bottleneck'], small, 5)
     torch.testing.assert_close(found['ifvd.loss_variation'], variation, rtol=1e-4, atol=1e-5)
     ours, theirs = (features['decode_head.conv_seg'].softmax(1) for features in (student, teacher))
     torch.testing.assert_close(found['ifvd.loss_logits'], 10 * (theirs * (theirs / ours).log()).mean(), rtol=1e-3, atol=1e-6)

@@ -30,6 +30,7 @@ from mmkd_plugin.losses import (
     similarity,
     variational,
 )
+from mmkd_plugin.losses.margins import margins_from_norm
 
 ORACLES = json.loads(Path(os.environ.get('MMKD_ORACLES', Path(__file__).with_name('oracles.json'))).read_text())
 ORACLES = ORACLES.get('losses', ORACLES)  # the file as published has a head
@@ -201,7 +202,7 @@ def _(x, w, p, source):
 @call('ofd')
 def _(x, w, p, source):
     student, teacher = x['student'], x['teacher']
-    margin = activations.margins(w['bn_weight'], w['bn_bias']) if 'bn_weight' in w else None
+    margin = margins_from_norm(w['bn_weight'], w['bn_bias']) if 'bn_weight' in w else None
     if source == 'mdistiller':
         teacher = F.adaptive_avg_pool2d(teacher, student.shape[2:])
     loss = activations.overhaul(student, teacher, margin)

@@ -5,8 +5,7 @@ from zoo import batch, build, classifier, distilled, mgd
 
 from mmkd_plugin.distiller import Batch
 from mmkd_plugin.losses import halving_weights
-from mmkd_plugin.mgd.loss import partial_l2
-from mmkd_plugin.mgd.margins import margins_from_norm
+from mmkd_plugin.losses.margins import margins_from_norm, partial_l2
 from mmkd_plugin.mgd.reduction import absolute_max, gather_groups
 
 TAPS = ['backbone.layer3@preact', 'backbone.layer4@preact']

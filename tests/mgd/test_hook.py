@@ -14,8 +14,8 @@ from PIL import Image
 from torch.utils.data import BatchSampler
 from zoo import build, classifier, distilled, loader, mgd, pspnet, retinanet, run, run_cfg, update_hook
 
+from mmkd_plugin.losses.margins import partial_l2
 from mmkd_plugin.mgd import MatchingGuidedDistiller, MatchingUpdateHook
-from mmkd_plugin.mgd.loss import partial_l2
 from mmkd_plugin.mgd.matching import assign, assign_groups, cost_matrix, similarity_sum
 from mmkd_plugin.mgd.reduction import absolute_max, gather_groups
 from mmkd_plugin.mgd.update_data import evaluation_view_of_training_data

@@ -2,7 +2,8 @@
 import pytest
 import torch
 
-from mmkd_plugin.mgd.margins import margins_from_norm, margins_from_sums, negative_sums
+from mmkd_plugin.losses.margins import margins_from_norm
+from mmkd_plugin.mgd.margins import margins_from_sums, negative_sums
 
 
 @pytest.mark.parametrize(('weight', 'bias', 'margin'), [

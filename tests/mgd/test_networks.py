@@ -4,8 +4,8 @@ import torch
 from zoo import batch, build, classifier, distilled, mgd, retinanet
 
 from mmkd_plugin.distiller import Batch
+from mmkd_plugin.losses.margins import margins_from_norm
 from mmkd_plugin.mgd import distiller as distiller_module
-from mmkd_plugin.mgd.margins import margins_from_norm
 
 
 def network(channels, head='LinearClsHead', neck='GlobalAveragePooling', **backbone):

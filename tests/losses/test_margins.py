@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mmkd_plugin.losses import halving_weights
-from mmkd_plugin.mgd.loss import partial_l2
+from mmkd_plugin.losses.margins import partial_l2
 from mmkd_plugin.utils.errors import DistillationError
 
 

@@ -1,0 +1,57 @@
+"""Margins and the partial distance of Overhaul ("A Comprehensive Overhaul of Feature Distillation", Heo et al., ICCV 2019).
+
+MGD builds on them: what a teacher keeps below zero does not count, as long as the student is there too.
+"""
+import math
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from ..utils.errors import DistillationError
+
+
+def margins_from_norm(weight: Tensor, bias: Tensor) -> Tensor:
+    """E[x | x < 0] for x ~ N(bias, weight^2), the response of a batch norm per channel.
+
+    ``m - s * phi(m / s) / Phi(-m / s)`` where ``Phi(-m / s) > 0.001``, else ``-3 s``. Where s = 0 the response is the
+    constant m: the margin is its limit, min(m, 0).
+
+    Args:
+        weight, bias: (C,), the affine part of the batch norm.
+
+    Returns:
+        (C,), in the dtype of ``weight``; computed in float64.
+    """
+    mean, deviation = bias.detach().double(), weight.detach().double().abs()
+    positive = deviation > 0
+    ratio = mean / deviation.where(positive, torch.ones_like(deviation))
+    tail = 0.5 * torch.erfc(ratio / math.sqrt(2))
+    density = torch.exp(-0.5 * ratio ** 2) / math.sqrt(2 * math.pi)
+    expected = mean - deviation * density / tail.where(tail > 0, torch.ones_like(tail))
+    margins = torch.where(tail > 0.001, expected, -3 * deviation)
+    return torch.where(positive, margins, mean.clamp(max=0)).to(weight.dtype)
+
+
+def partial_l2(student: Tensor, teacher: Tensor, margin: Optional[Tensor] = None) -> Tensor:
+    """Squared error, except where the teacher is not active and the student is at least as negative.
+
+    ``y = max(t, margin)``; ``(s - y)^2`` where ``s > y`` or ``y > 0``, else 0.
+
+    Args:
+        student, teacher: (B, C, H, W) before the activation; the gradient reaches the student only.
+        margin: (C,), see :func:`margins_from_norm`; the teacher's feature is taken as it is where None.
+
+    Returns:
+        (B, C, H, W), not reduced.
+
+    Raises:
+        DistillationError: if the shapes differ.
+    """
+    if student.shape != teacher.shape:
+        raise DistillationError(f'partial loss: student {tuple(student.shape)} and target {tuple(teacher.shape)} differ')
+    target = teacher.detach()
+    if margin is not None:
+        target = torch.maximum(target, margin.detach().view(1, -1, 1, 1))
+    counts = (student > target) | (target > 0)
+    return (student - target).square() * counts
