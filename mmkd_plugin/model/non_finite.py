@@ -1,5 +1,5 @@
 """Noticing the first feature or loss that is NaN or infinite, without waiting for the device."""
-from typing import Callable, Dict, Mapping, Tuple
+from typing import Callable, Dict, Mapping, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -56,14 +56,20 @@ class NonFiniteWatch:
         if _on_host(self._first_losses):
             self._report_losses()
 
+    @torch.no_grad()
     def report(self) -> None:
         """Raises :class:`DistillationError` if a feature, a loss or a weight of a distiller has been NaN or infinite.
 
         It names the tap or the loss and the iteration; for a weight, which is looked at here alone, the weight.
         """
+        distillers = self._distillers()
+        weights = [weight.isfinite().all() for module in distillers.values() for weight in module.parameters()]
+        seen = [first < 0 for first in (*self._first.values(), *self._first_losses.values())]
+        if _all(weights + seen):
+            return
         self._report_features()
         self._report_losses()
-        for name in self._distillers():
+        for name in distillers:
             found = self._weights(name)
             if found:
                 raise DistillationError(f'the weights {found} are NaN or infinite', path=f'model.distillers.{name}',
@@ -95,6 +101,13 @@ def _note(first: Dict[Tuple[str, str], Tensor], key: Tuple[str, str], bad: Tenso
     if before is None or before.device != bad.device:
         before = torch.full_like(bad, -1, dtype=torch.long)
     first[key] = torch.where((before < 0) & bad, iteration, before)
+
+
+@torch.no_grad()
+def _all(flags: Sequence[Tensor]) -> bool:
+    """Whether all hold: one sync, however many there are."""
+    devices = {flag.device for flag in flags}
+    return all(bool(torch.stack([flag for flag in flags if flag.device == device]).all()) for device in devices)
 
 
 def _on_host(first: Mapping[Tuple[str, str], Tensor]) -> bool:

@@ -2,7 +2,9 @@
 import functools
 import inspect
 import traceback
-from typing import Any, Optional
+from collections.abc import Sized
+from contextlib import contextmanager
+from typing import Any, Iterator, Optional, Set
 
 from mmengine.dataset import DefaultSampler
 from mmengine.model import is_model_wrapper
@@ -10,15 +12,15 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
-from ..utils.errors import DistillationError, building, under, unknown_name
+from ..utils.errors import BUILD_ERRORS, DistillationError, building, under, unknown_name
 from ..utils.launch import check_environment, check_types, make_work_dir
 from ..utils.options import Number, OptimizerConfig
 from .checkpoint import DistillationHook
-from .overlay import DistilledMixin
+from .overlay import DistilledMixin, build_distilled_model
 
-TYPES = ('mmkd.DistilledModel', 'DistilledModel')
+TYPES = ('mmkd.DistilledModel', 'DistilledModel', build_distilled_model)  # the function itself: configs in pure Python
 BUILT = dict(build_model='model', build_optim_wrapper='optim_wrapper', build_param_scheduler='param_scheduler',
-             build_visualizer='visualizer', build_log_processor='log_processor', call_hook='custom_hooks')
+             build_visualizer='visualizer', build_log_processor='log_processor')
 """By a method of the Runner, the key of what it builds."""
 LOOPS = dict(build_train_loop='train', build_val_loop='val', build_test_loop='test')
 
@@ -64,8 +66,9 @@ def _extend(method: str) -> None:
         if not is_distilled(self):
             return build(self, *args, **kwargs)
         what = args[0] if args else next(iter(kwargs.values()), None)
-        if method == 'call_hook' and what != 'before_run':  # in that some hooks build what they are made of
-            return build(self, *args, **kwargs)
+        if method == 'call_hook':
+            with _built_by_hooks():
+                return build(self, *args, **kwargs)
         key = _key_of_hook(self, what) if method == 'register_hook' else BUILT.get(method, '')
         if key:
             check_types(what, f'{key}.')
@@ -93,11 +96,35 @@ def _distilled_model(model: Any) -> Optional[DistilledMixin]:
     return inner if isinstance(inner, DistilledMixin) else None
 
 
+@contextmanager
+def _built_by_hooks() -> Iterator[None]:
+    """What a hook builds when the run begins (the averaged model of an ``EMAHook``) is an error of its config.
+
+    All else that a hook raises is left as it is: it may be about a network, a disk, a bug.
+    """
+    try:
+        yield
+    except BUILD_ERRORS as error:
+        if isinstance(error, DistillationError) or 'build_from_cfg' not in _called(error):
+            raise
+        with building('custom_hooks'):
+            raise
+
+
 def _key_of_loop(side: str, error: BaseException) -> str:
     """A loop builds its loader and its evaluator: the error comes from one of them, or from the loop itself."""
-    called = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
-    part = next((part for part in ('dataloader', 'evaluator') if f'build_{part}' in called), 'cfg')
+    part = next((part for part in ('dataloader', 'evaluator') if f'build_{part}' in _called(error)), 'cfg')
     return f'{side}_{part}'
+
+
+def _called(error: BaseException) -> Set[str]:
+    """Names of the functions in which an error was raised, or the one that it replaces (the Runner rewords TypeErrors)."""
+    called: Set[str] = set()
+    cause: Optional[BaseException] = error
+    while cause is not None:
+        called.update(frame.f_code.co_name for frame, _ in traceback.walk_tb(cause.__traceback__))
+        cause = cause.__context__
+    return called
 
 
 def _key_of_hook(runner: Runner, hook: Any) -> str:
@@ -157,6 +184,8 @@ def check_run(runner: Runner) -> None:
 def _check_batches(runner: Runner) -> None:
     """Raises :class:`DistillationError` for training data without a batch: the run would seem to have succeeded."""
     loader = runner.train_dataloader
+    if not isinstance(loader.dataset, Sized):
+        return  # a stream; how many images it has is not known
     if len(loader.dataset) == 0:
         raise DistillationError('is empty', path='train_dataloader.dataset', accepted='a data set with images')
     ends = isinstance(loader.sampler, DefaultSampler) or isinstance(runner.train_loop, EpochBasedTrainLoop)

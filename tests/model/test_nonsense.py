@@ -3,6 +3,7 @@ import math
 from copy import deepcopy
 
 import pytest
+from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from zoo import build, classifier, dfa, distilled, loader, mgd, run, run_cfg, update_hook
@@ -276,7 +277,7 @@ def started(tmp_path, model=None, **others):
     return cfg, start
 
 
-class NoIteration(DistillationHook.__base__):
+class NoIteration(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         raise AssertionError('training has begun')
 
@@ -309,6 +310,20 @@ RUNS = [
                          ids=ids(RUNS))
 def test_a_run(tmp_path, path, given, fragments):
     caught(started(tmp_path, **deepcopy(given))[1], path, *fragments)
+
+
+class Unreachable(Hook):
+    """A hook whose own work fails when the run begins."""
+
+    def before_run(self, runner):
+        raise ConnectionError('no network')
+
+
+def test_what_a_hook_itself_cannot_do_stays_its_own_error(tmp_path):
+    runner = Runner.from_cfg(run_cfg(distilled(classifier(), one=dict(L2)), tmp_path))
+    runner.register_hook(Unreachable())
+    with pytest.raises(ConnectionError, match='no network'):
+        runner.train()
 
 
 CHANGES = [
