@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from ..search.derive import derive_search, work_dir_of
 from ..utils.config import find_config, load_config
 from ..utils.errors import DistillationError
-from ..utils.launch import check_environment, check_types, make_work_dir, override
+from ..utils.launch import check_environment, check_text, check_types, make_work_dir, override
 
 FINISHED = 'finished'
 """A file in the work dir of a stage that has come to its end: its config."""
@@ -54,6 +54,7 @@ class Experiment:
         cfg = load_config(self.config, 'config')
         override(cfg, parsed_options('--cfg-options', self.cfg_options), '--cfg-options')
         check_types(cfg._cfg_dict)
+        check_text(cfg._cfg_dict)
         check_environment(cfg)
         cfg.work_dir = str(self.work_dir or work_dir_of(cfg))
         return cfg

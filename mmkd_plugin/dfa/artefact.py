@@ -13,6 +13,7 @@ FORMAT = ArtefactFormat(
     names=ABLATIONS)
 GROUP_KEYS = ('name', 'student', 'teacher', 'weights')
 SUM_TOLERANCE = 1e-4
+SEARCH_ANEW = "Give the search's taps, or search anew with those of the config."
 
 
 def write_aggregation(path: Path, groups: Sequence[Dict[str, Any]], teacher: Dict[str, Any], search: Dict[str, Any],
@@ -91,7 +92,8 @@ def matching_weights(content: Dict[str, Any], groups: Sequence[LayerGroup], teac
     """
     theirs, ours = content['groups'], list(groups)
     if len(theirs) != len(ours):
-        raise _unfit(path, f'has other groups. File: {_names(theirs)}. Config: {", ".join(group.name for group in ours)}')
+        raise _unfit(path, f'has other groups. File: {_names(theirs)}. Config: {", ".join(group.name for group in ours)}',
+                     SEARCH_ANEW)
     for there, here in zip(theirs, ours):
         _check_layers(there, here, transfer, path)
     there, here_sha = content['teacher'].get('sha256'), teacher.get('sha256')
@@ -110,7 +112,8 @@ def _check_layers(there: Dict[str, Any], here: LayerGroup, transfer: bool, path:
                      "Accepted: the same teacher, with the search's value of 'every'.")
     if layers != own:
         other = next(number for number, pair in enumerate(zip(layers, own)) if pair[0] != pair[1])
-        raise _unfit(path, f'has other layers in group {here.name}. File: {layers[other]}. Config: {own[other]}')
+        raise _unfit(path, f'has other layers in group {here.name}. File: {layers[other]}. Config: {own[other]}',
+                     SEARCH_ANEW)
     if there['student'] != here.student and not transfer:
         raise _unfit(path, f'was searched for another layer of the student in group {here.name}. File: {there["student"]}. '
                      f'Config: {here.student}', 'With transfer=True the weights are used all the same.')

@@ -34,11 +34,12 @@ def build_distiller(name: str, cfg: Any) -> Distiller:
 
 
 def _distiller_class(kind: Any) -> Any:
+    known = [f'mmkd.{known}' for known, entry in MODELS.module_dict.items()
+             if isinstance(entry, type) and issubclass(entry, Distiller)]
     if isinstance(kind, str) and MMENGINE_MODELS.get(kind) is None:
-        known = [f'mmkd.{known}' for known, entry in MODELS.module_dict.items()
-                 if isinstance(entry, type) and issubclass(entry, Distiller)]
         raise unknown_name('type', kind, known, 'One of your own needs its scope, as registered.')
     found = MMENGINE_MODELS.get(kind) if isinstance(kind, str) else kind
     if not (isinstance(found, type) and issubclass(found, Distiller)):
-        raise DistillationError('is not a distiller', path='type', given=kind)
+        raise DistillationError('is not a distiller', path='type', given=kind, accepted=', '.join(map(repr, known)),
+                                hint='Or one of your own.')
     return found

@@ -84,7 +84,8 @@ class ProcessSearchHook(StatefulHook):
         if not any(map(distiller.weight_at, range(options.interval - 1, runner.max_iters, options.interval))):
             raise DistillationError(
                 f'is too large: in {runner.max_iters} iterations no search step falls where {distiller.path} acts '
-                '(loss_weight, begin, end)', path=f'{KEY}.interval', given=options.interval)
+                '(loss_weight, begin, end)', path=f'{KEY}.interval', given=options.interval,
+                accepted='a number of iterations after which it acts')
         saved = self.run.resume(self._settings())
         if saved is not None:
             self.search.load(saved)

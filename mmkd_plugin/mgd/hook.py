@@ -70,7 +70,7 @@ class MatchingUpdateHook(Hook):
         num_images: int = option(Number(above=0, whole=True), 1000, 'how many images an update uses, over all ranks, '
                                  "rounded up to whole batches. The authors' ImageNet runs use 20480")
         distillers: Optional[List[str]] = option(
-            Either(ListOf(Text('a name'), 'names of distillers'), (None,)), None,
+            Either(ListOf(Text('a name'), 'names of distillers', different=True), (None,)), None,
             'names of the distillers to update; by default all that are matching guided')
         seed: int = option(SEED, 0, 'of the order of the images')
 
@@ -181,12 +181,14 @@ class MatchingUpdateHook(Hook):
     def _loader(self, runner: Runner) -> 'DataLoader[Any]':
         if self._built is None:
             with under(KEY):
-                cfg = self.options.dataloader or evaluation_view_of_training_data(runner.cfg)
+                own = self.options.dataloader
+                cfg = evaluation_view_of_training_data(runner.cfg) if own is None else own
             with building(f'{KEY}.dataloader'):
                 self._built = Runner.build_dataloader(copy.deepcopy(cfg), seed=self.options.seed)
-        images: Any = self._built.dataset  # torch's type has no length: not every data set has one, those of mm do
-        if len(images) == 0:
-            raise DistillationError('the data set is empty', path=f'{KEY}.dataloader')
+                images: Any = self._built.dataset  # torch's type has no length: not every data set has one, those of mm do
+                count = len(images)
+            if count == 0:
+                raise DistillationError('the data set is empty', path=f'{KEY}.dataloader', accepted='one with images')
         return self._built
 
 

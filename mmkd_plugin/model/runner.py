@@ -2,17 +2,19 @@
 import functools
 import gc
 from pathlib import Path
-from typing import Any
+from typing import Any, Container
 
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import Tensor
 
 from ..utils.loading import naming_dead_workers
 from .checkpoint import DistillationHook, ResumeHook, stateful_hooks
 from .overlay import DistilledMixin
 from .resume import ValidatesFirst, checkpoint_folders, choose_checkpoint, extend_saving, remove_unfinished
 from .student import unwrap
+from .teacher_weights import check_finite, check_kinds, is_finite
 
 
 def attach_to_runner(runner: Runner) -> None:
@@ -41,6 +43,27 @@ def _add_hooks(runner: Runner) -> None:
     validates_first = ValidatesFirst(keepers[0].generators)
     runner.register_hook(validates_first)
     runner.register_hook(ResumeHook(keepers[0], validates_first))
+
+
+def check_beginning(runner: Runner, checkpoint: Any, infinite: Container[str]) -> None:
+    """Looks at the weights that a distilled student begins with (``load_from``), or is tested with.
+
+    mmengine loads what it finds: the real part of complex numbers, truth values, NaN.
+
+    Args:
+        runner: the runner, whose model has loaded them.
+        checkpoint: what the file holds.
+        infinite: names of the weights that were not finite before.
+
+    Raises:
+        DistillationError: for weights of another kind than the student's, or that are not finite; the path is the key.
+    """
+    model, file = unwrap(runner.model), str(runner._load_from)
+    state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
+    kinds = {name: value.dtype for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    used = {name: state[name] for name in kinds if isinstance(state, dict) and isinstance(state.get(name), Tensor)}
+    check_kinds(used, kinds, 'load_from', file)
+    check_finite(model, infinite, 'load_from', file)
 
 
 def extend_runner() -> None:
@@ -72,7 +95,12 @@ def extend_runner() -> None:
 
     @functools.wraps(load)
     def load_checkpoint(self: Runner, *args: Any, **kwargs: Any) -> Any:
+        begins = not self._resume and isinstance(unwrap(self.model), DistilledMixin)
+        before = unwrap(self.model).state_dict() if begins else {}
+        infinite = {name for name, value in before.items() if not is_finite(value)}
         checkpoint = load(self, *args, **kwargs)
+        if begins:
+            check_beginning(self, checkpoint, infinite)
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
             checkpoint['meta'].pop('config', None)
         return checkpoint

@@ -138,7 +138,7 @@ def build_teacher(cfg: Mapping[str, Any]) -> Teacher:
         if 'model' not in config:
             if 'type' not in config:
                 raise DistillationError("has neither `model` (a whole config) nor `type` (a model's config)", path='config',
-                                        given=str(options.config)[:200])
+                                        given=str(options.config)[:200], accepted='a config that has one of them')
             config = Config(dict(model=config._cfg_dict))
         _check_model(config)
         checkpoint = options.checkpoint

@@ -4,6 +4,8 @@ from typing import Any, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
+from ..utils.errors import DistillationError
+
 
 class Renormalise:
     """x * scale + shift after an optional swap of the channel order."""
@@ -24,8 +26,15 @@ def renormalisation(student: Optional[nn.Module], teacher: Optional[nn.Module]) 
 
     The student's batch is the only one: geometry and augmentation happen once, in its preprocessor, and the teacher sees
     the result. ``x_t = (x_s * std_s + mean_s - mean_t) / std_t``, with the channel order swapped where the two differ.
+
+    Raises:
+        DistillationError: if their numbers of channels differ.
     """
     (mean_s, std_s, swaps_s), (mean_t, std_t, swaps_t) = _normalisation(student), _normalisation(teacher)
+    sizes = {number.numel() for number in (mean_s, std_s, mean_t, std_t)} - {1}
+    if len(sizes) > 1:
+        raise DistillationError(f'the mean and std of the student and the teacher have {sorted(sizes)} numbers',
+                                path='data_preprocessor', accepted='one number, or one for each channel of the images')
     flip = swaps_s != swaps_t
     if flip:
         mean_s, std_s = mean_s.flip(0), std_s.flip(0)

@@ -28,7 +28,7 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
     """
     state = load_weights(checkpoint, KEY)
     wanted = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    infinite = {name for name, value in wanted.items() if not _is_finite(value)}  # a mask of -inf is meant to be one
+    infinite = {name for name, value in wanted.items() if not is_finite(value)}  # a mask of -inf is meant to be one
     kinds = {name: value.dtype for name, value in wanted.items()}
     try:
         # Through the modules' own hooks: they may rename keys and resize position embeddings.
@@ -43,31 +43,56 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
     if missing:
         raise _not_covered(checkpoint, model, 'Missing', missing, len(wanted))
     used = {name: value for name, value in state.items() if name not in result.unexpected_keys}
-    _check_kinds(used, kinds, checkpoint)
-    _check_values(model, infinite, checkpoint)
+    check_kinds(used, kinds, KEY, checkpoint)
+    check_finite(model, infinite, KEY, checkpoint)
+    _check_not_zero(model, checkpoint)
     if result.unexpected_keys:
         print_log(f'teacher: {len(result.unexpected_keys)} weights of the file are not in the teacher and are not used '
                   f'({", ".join(result.unexpected_keys[:3])}, ...)', 'current')
 
 
-def _check_kinds(used: Mapping[str, Tensor], kinds: Mapping[str, torch.dtype], checkpoint: str) -> None:
-    """Refuses numbers of a type that says something else than the teacher's: quantised, of bytes, truth values, complex."""
+def check_kinds(used: Mapping[str, Tensor], kinds: Mapping[str, torch.dtype], path: str, checkpoint: str) -> None:
+    """Refuses numbers of a type that says something else than the model's: quantised, of bytes, truth values, complex.
+
+    Args:
+        used: the weights of a file, by name.
+        kinds: the types that the model has.
+        path: the key under which the file stands.
+        checkpoint: the file, for messages.
+
+    Raises:
+        DistillationError: for the first weight of such a type.
+    """
     for name, value in used.items():
         kind = kinds.get(name)  # None: renamed by a hook
         if kind in FLOATS and value.dtype not in FLOATS or kind is None and value.dtype in _NEVER_WEIGHTS:
-            raise DistillationError(f'holds {name} as {_name(value.dtype)}', path=KEY, given=str(checkpoint),
+            raise DistillationError(f'holds {name} as {_name(value.dtype)}', path=path, given=str(checkpoint),
                                     accepted=', '.join(map(_name, FLOATS)))
         if kind is not None and kind not in FLOATS and not torch.equal(value.to(kind).to(value.dtype), value):
             raise DistillationError(f'holds {name} as {_name(value.dtype)}, with numbers that {_name(kind)} does not have',
-                                    path=KEY, given=str(checkpoint), accepted=_name(kind))
+                                    path=path, given=str(checkpoint), accepted=_name(kind))
 
 
-def _check_values(model: nn.Module, infinite: Container[str], checkpoint: str) -> None:
-    """Refuses weights that are not finite, and a teacher that is nearly all zero."""
-    wrong = [name for name, value in model.state_dict().items() if name not in infinite and not _is_finite(value)]
+def check_finite(model: nn.Module, infinite: Container[str], path: str, checkpoint: str) -> None:
+    """Refuses weights that are not finite.
+
+    Args:
+        model: the model that has loaded them.
+        infinite: names of those that were not before: a mask of -inf is meant to be one.
+        path: the key under which the file stands.
+        checkpoint: the file, for messages.
+
+    Raises:
+        DistillationError: if there are some.
+    """
+    wrong = [name for name, value in model.state_dict().items() if name not in infinite and not is_finite(value)]
     if wrong:
-        raise DistillationError(f'holds NaN or infinity in {_listed(wrong)}', path=KEY, given=str(checkpoint),
+        raise DistillationError(f'holds NaN or infinity in {_listed(wrong)}', path=path, given=str(checkpoint),
                                 accepted='finite numbers')
+
+
+def _check_not_zero(model: nn.Module, checkpoint: str) -> None:
+    """Refuses a teacher that is nearly all zero."""
     matrices = {name: value for name, value in model.named_parameters() if value.dim() > 1}
     zero = [name for name, value in matrices.items() if not value.any()]
     if 2 * len(zero) > len(matrices):
@@ -75,7 +100,8 @@ def _check_values(model: nn.Module, infinite: Container[str], checkpoint: str) -
                                 f'teacher ({_listed(zero)})', path=KEY, given=str(checkpoint), accepted='trained weights')
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether a tensor has finite numbers only; anything else is taken for finite."""
     return not isinstance(value, Tensor) or bool(torch.isfinite(value).all())
 
 

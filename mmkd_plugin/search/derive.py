@@ -89,11 +89,14 @@ def derive_search(cfg: Config) -> Config:
     with under('search'):
         search = _read(content.pop('search', None))
         _check_keys(search.config or {}, content)
+        _check_form(search.config or {}, content, 'config')
         content = _merged(content, search.config, 'config')
         _check_unit(content)
     name, kind = _searched(content)
     distillers = content['model']['distillers']
     without = kind.Options.without_meaning(mode='search')
+    with under(f'model.distillers.{name}'):  # the training that follows needs them; a search leaves some out
+        kind.Options.read({key: value for key, value in distillers[name].items() if key != 'type'})
     kept = {key: value for key, value in distillers[name].items() if key not in without}
     with under('search'):
         distillers[name] = dict(_merged(kept, search.distiller, 'distiller'), mode='search')
@@ -137,6 +140,16 @@ def _check_keys(changes: Dict[str, Any], content: Dict[str, Any]) -> None:
     """Raises :class:`DistillationError` for a change of what neither the config nor the Runner knows."""
     known = dict.fromkeys([*content, *(name for name in inspect.signature(Runner).parameters if name != 'cfg')])
     check_known_keys('config', changes, known)
+
+
+def _check_form(changes: Any, content: Any, path: str) -> None:
+    """Raises :class:`DistillationError` for anything but a dict, or None, in place of a dict."""
+    for key, value in changes.items():
+        present = content.get(key)
+        if isinstance(present, dict) and isinstance(value, dict) and not value.get('_delete_'):
+            _check_form(value, present, f'{path}.{key}')
+        elif isinstance(present, dict) and not isinstance(value, dict) and value is not None:
+            raise DistillationError(path=f'{path}.{key}', given=value, accepted='a dict, as the training has there, or None')
 
 
 def _check_unit(content: Dict[str, Any]) -> None:
@@ -186,7 +199,8 @@ def _split(content: Dict[str, Any], search: SearchConfig) -> None:
             validation_part(loader, 'hook.dataloader')  # raises where training sees all images
         return
     if not isinstance(loader.get('dataset'), dict):
-        raise DistillationError('there is no train_dataloader.dataset that could be split', path='split', given=search.split)
+        raise DistillationError('finds no train_dataloader.dataset that could be split', path='split', given=search.split,
+                                accepted='None, with hook.dataloader for the validation images')
     if any(map(_is_split, innermost(loader['dataset'], _is_split))):
         raise DistillationError('train_dataloader.dataset is split already', path='split', given=search.split,
                                 accepted='None')
@@ -207,7 +221,10 @@ def _save_halfway(content: Dict[str, Any]) -> None:
     if checkpoint is None:
         return
     length = loop.get('max_epochs' if checkpoint.get('by_epoch', True) else 'max_iters')
-    if length and not 0 < checkpoint.get('interval', -1) <= length / 2:
+    interval = checkpoint.get('interval', -1)
+    if not isinstance(length, int) or not isinstance(interval, (int, float)):
+        return  # what is no number is refused by mmengine
+    if length and not 0 < interval <= length / 2:
         checkpoint['interval'] = max(1, length // 4)
 
 

@@ -101,7 +101,8 @@ class Tap:
     def _select(self, output: Any) -> Tensor:
         if self.index is not None:
             if not isinstance(output, (list, tuple)):
-                raise TapError(self, f'has index [{self.index}], but the output is one {type(output).__name__}')
+                raise TapError(self, f'has index [{self.index}], but the output is one {type(output).__name__}',
+                               hint='Leave the index out.')
             if not -len(output) <= self.index < len(output):
                 raise TapError(self, f'has index {self.index}, which is out of range: the output has {len(output)} items',
                                accepted=f'0 to {len(output) - 1}')
@@ -109,11 +110,11 @@ class Tap:
         elif isinstance(output, (list, tuple)):
             tensors = [number for number, item in enumerate(output) if isinstance(item, Tensor)]
             if len(tensors) != 1:
-                raise TapError(self, f'is a {type(output).__name__} of {len(output)} items; write which one, e.g. '
+                raise TapError(self, f'is a {type(output).__name__} of {len(output)} items', accepted='which of them, e.g. '
                                f'{self.address.split("@")[0]}[{tensors[0] if tensors else 0}]')
             output = output[tensors[0]]
         if not isinstance(output, Tensor):
-            raise TapError(self, f'is a {type(output).__name__}, not a tensor')
+            raise TapError(self, f'is a {type(output).__name__}, not a tensor', accepted='a module that gives a tensor')
         return output
 
     def _put(self, output: Any, replacement: Optional[Tensor]) -> Any:

@@ -31,7 +31,8 @@ def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
         state = state if isinstance(state, dict) else {}
         weights = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         if not weights:
-            raise DistillationError('is not a checkpoint: no weights under "state_dict" or at the top', given=str(reference))
+            raise DistillationError('is not a checkpoint: no weights under "state_dict" or at the top', given=str(reference),
+                                    accepted='a file with weights by name, as training or torch.save leaves it')
         for name in weights:
             if not isinstance(name, str):
                 raise DistillationError(f'has weights under {name!r:.100}', given=str(reference), accepted='names')

@@ -1,5 +1,6 @@
 """What the tools share: flags, reading the config, the work dir, running without a GPU, and ending in one line."""
 import argparse
+import ast
 import os
 import tempfile
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     override(cfg, args.cfg_options, '--cfg-options')
     check_types(cfg._cfg_dict)
+    check_text(cfg._cfg_dict)
     check_environment(cfg)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -133,6 +135,32 @@ def check_types(node: Any, key: str = '') -> None:
     elif isinstance(node, (list, tuple)):
         for number, value in enumerate(node):
             check_types(value, f'{key[:-1]}[{number}].')
+
+
+def check_text(node: Any, key: str = '') -> None:
+    """Raises :class:`DistillationError` for what has no place in a config's text, which mmengine writes into the work dir.
+
+    That is a value whose text is not Python (an array), or a key with quotes or line ends.
+    """
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if isinstance(name, str) and not name.isidentifier() and not _is_python(f"'{name}'"):
+                raise DistillationError(f'has the key {name!r}', path=key[:-1], accepted='keys without quotes and line ends')
+            check_text(value, f'{key}{name}.')
+    elif isinstance(node, (list, tuple)):
+        for number, value in enumerate(node):
+            check_text(value, f'{key[:-1]}[{number}].')
+    elif not isinstance(node, (str, int, float, type(None))) and not callable(node) and not _is_python(str(node)):
+        raise DistillationError(path=key[:-1], given=node,
+                                accepted='numbers, text, True, False, None, lists and dicts of them')
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text, mode='eval')
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def check_environment(cfg: Mapping[str, Any]) -> None:

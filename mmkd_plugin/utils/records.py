@@ -143,6 +143,7 @@ class Array(Entry):
         self._require(isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized, value)
         self._require(self.dtype in (None, value.dtype) and self.shape in (None, tuple(value.shape)), value)
         if value.is_floating_point() or value.is_complex():
+            self._require(value.element_size() > 1, value)  # torch does not say of numbers of 8 bits whether they are finite
             self._require(not bool(value.isnan().any()), value, 'holds NaN')
             self._require(not self.finite or bool(value.isfinite().all()), value, 'holds infinity')
         if value.numel() and (self.least is not None or self.below is not None):

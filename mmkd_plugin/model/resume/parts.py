@@ -16,6 +16,8 @@ from ...utils.records import Array, Entry, Listing, Named, Plain, Real, Shown, T
 from .ranks import modules_of
 
 SEEDS = Whole(most=2 ** 32 - 1)
+MOMENTS = ('momentum_buffer', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'square_avg', 'grad_avg', 'sum')
+"""What torch's optimisers keep for each weight, of its shape."""
 
 
 def check_outline(checkpoint: Any) -> None:
@@ -139,7 +141,7 @@ def _check_group(saved: Any, present: Mapping[str, Any], first: int) -> None:
     for name, value in present.items():
         if name != 'params':
             if name not in saved:
-                raise DistillationError('is missing', path=name)
+                raise DistillationError('is missing', path=name, accepted=f'as the optimiser has it, {Shown(value)!r}')
             with under(name):
                 _check_alike(saved[name], value)
 
@@ -149,6 +151,8 @@ def _check_moments(number: int, state: Mapping[str, Any], parameter: Tensor) -> 
         if isinstance(value, Tensor):
             with under(f'{number}.{name}'):
                 Array(shape=tuple(parameter.shape) if value.dim() else ()).check(value)
+        elif name in MOMENTS and value is not None:  # None: there is no momentum
+            raise DistillationError(path=f'{number}.{name}', given=Shown(value), accepted='a tensor')
 
 
 def _check_schedulers(saved: Any, present: Any) -> None:
@@ -165,12 +169,12 @@ def _check_schedulers(saved: Any, present: Any) -> None:
             own = ours.state_dict()
             for name, value in theirs.items():
                 if name not in own:
-                    raise DistillationError(f'is no entry of a {type(ours).__name__}', path=name)
+                    raise DistillationError(f'is no entry of a {type(ours).__name__}', path=name, accepted=', '.join(own))
                 with under(name):
                     _check_alike(value, own[name])
             missing: Sequence[str] = [name for name in own if name not in theirs]
             if missing:
-                raise DistillationError('is missing', path=missing[0])
+                raise DistillationError('is missing', path=missing[0], accepted='the entries that schedulers save')
 
 
 def _check_alike(value: Any, present: Any) -> None:

@@ -33,6 +33,8 @@ from .generators import check_rng_state
 KEY = 'mmkd'
 VERSION, READ = 3, (2, 3)
 POSITION = ('epoch', 'iter', 'seed')
+SAME_RUN = ('Resume with the config and the teacher that the run was begun with, or start from its weights with load_from '
+            'without resume.')
 
 
 @dataclass
@@ -200,7 +202,7 @@ def _check_that_it_is_unchanged(section: Section, saved: str, meta: Mapping[str,
                                         hint='Resume from another checkpoint of the run.')
 
 
-def refused(problem: str, hint: str = '') -> DistillationError:
+def refused(problem: str, hint: str = SAME_RUN) -> DistillationError:
     """An error about resuming as a whole."""
     return DistillationError(problem, path='resume', hint=hint)
 
