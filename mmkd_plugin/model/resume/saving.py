@@ -1,8 +1,11 @@
 """Saving: a checkpoint is whole or not there, and the one before goes only when it is."""
 import functools
 import inspect
+import os
+import re
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Sequence, Set
 
 import mmengine.runner.runner as runner_module
 import torch
@@ -14,6 +17,10 @@ from mmengine.runner import Runner
 from ...utils.files import UNFINISHED, whole_file, write_whole
 
 LAST = 'last_checkpoint'
+OUTDATED = 'outdated_ckpts'
+"""Under this name, the message hub of a checkpoint has the numbers of those that go once it is written, and their folder."""
+_UNFINISHED = re.compile(rf'(.+\.pth|{LAST})\.[0-9a-f]{{8}}{re.escape(UNFINISHED)}')
+"""What ``whole_file`` calls a checkpoint and the text beside it that are not whole yet."""
 EVENT = 'before_saving_on_every_rank'
 """What hooks are called for on every rank before a checkpoint is saved (``before_save_checkpoint`` runs on rank 0 only)."""
 
@@ -42,6 +49,15 @@ def extend_saving() -> None:
     save_checkpoint.writes_whole = True  # type: ignore[attr-defined]  # a mark that no function has
     runner_module.save_checkpoint = save_checkpoint
     CheckpointHook._save_checkpoint_with_step = _save_with_step
+    before_train = CheckpointHook.before_train
+
+    @functools.wraps(before_train)
+    def before_train_removing_outdated(self: CheckpointHook, runner: Runner) -> None:
+        before_train(self, runner)
+        if runner._resume and self.max_keep_ckpts > 0 and is_main_process():
+            _remove_left_over(self, runner)
+
+    CheckpointHook.before_train = before_train_removing_outdated
 
 
 def _is_local(filename: Any, file_client_args: Any, backend_args: Any) -> bool:
@@ -62,11 +78,30 @@ def _save_with_step(self: CheckpointHook, runner: Runner, step: int, meta: Any) 
         **self.args)
     if is_main_process():
         write_whole(Path(runner.work_dir) / LAST, self.last_ckpt)
-        for path in outdated:
-            if self.file_backend.isfile(path):
-                self.file_backend.remove(path)
-            elif self.file_backend.isdir(path):  # those of deepspeed are folders
-                self.file_backend.rmtree(path)
+        _remove(self, outdated)
+
+
+def _remove(hook: CheckpointHook, paths: Sequence[str]) -> None:
+    for path in paths:
+        if hook.file_backend.isfile(path):
+            hook.file_backend.remove(path)
+        elif hook.file_backend.isdir(path):  # those of deepspeed are folders
+            hook.file_backend.rmtree(path)
+
+
+def _remove_left_over(hook: CheckpointHook, runner: Runner) -> None:
+    """Removes what was outdated when the checkpoint was saved that a run is resumed from, and is still there.
+
+    The process was killed in between then. In a copied or moved work dir, which other files may have come into, they stay.
+    """
+    noted = runner.message_hub.runtime_info.get(OUTDATED)
+    if isinstance(noted, dict) and noted.get('folder') == str(hook.out_dir) and isinstance(noted.get('numbers'), list):
+        _remove(hook, [_path(hook, number) for number in noted['numbers'] if type(number) is int
+                       and hook.keep_ckpt_ids and number < hook.keep_ckpt_ids[0]])
+
+
+def _path(hook: CheckpointHook, number: int) -> str:
+    return str(hook.file_backend.join_path(hook.out_dir, hook.filename_tmpl.format(number)))
 
 
 def _outdated(hook: CheckpointHook, runner: Runner, step: int) -> List[str]:
@@ -77,13 +112,31 @@ def _outdated(hook: CheckpointHook, runner: Runner, step: int) -> List[str]:
     gone = [hook.keep_ckpt_ids.popleft()] if full else []
     hook.keep_ckpt_ids.append(step)
     runner.message_hub.update_info('keep_ckpt_ids', list(hook.keep_ckpt_ids))
-    return [hook.file_backend.join_path(hook.out_dir, hook.filename_tmpl.format(number)) for number in gone
-            if number != step]
+    gone = [number for number in gone if number != step]
+    runner.message_hub.update_info(OUTDATED, dict(folder=str(hook.out_dir), numbers=gone))
+    return [_path(hook, number) for number in gone]
 
 
 def remove_unfinished(folders: List[Path]) -> None:
-    """Removes, on rank 0, what a killed process has left of a checkpoint it was writing."""
-    if is_main_process():
-        for folder in folders:
-            for path in (*folder.glob(f'*.pth.*{UNFINISHED}'), *folder.glob(f'{LAST}.*{UNFINISHED}')):
-                path.unlink(missing_ok=True)
+    """Removes, on rank 0, what a killed process has left of a checkpoint it was writing.
+
+    What a living process of this machine has open, such as another run in the same folder, stays.
+    """
+    if not is_main_process():
+        return
+    found = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if _UNFINISHED.fullmatch(path.name)]
+    still_open = _open_files() if found else set()
+    for path in found:
+        if str(path.resolve()) not in still_open:
+            path.unlink(missing_ok=True)
+
+
+def _open_files() -> Set[str]:
+    """The paths of what processes have open, as far as the system says so (Linux) and this user may see it."""
+    found = set()
+    for process in Path('/proc').glob('[0-9]*'):
+        with suppress(OSError):  # of another user, or it has just ended
+            for number in os.listdir(process / 'fd'):
+                with suppress(OSError):
+                    found.add(os.readlink(process / 'fd' / number))
+    return found
