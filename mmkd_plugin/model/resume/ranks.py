@@ -20,15 +20,16 @@ Buffers = Dict[str, Dict[str, Tensor]]
 
 
 def decided_by_the_first(decide: Callable[[], Result]) -> Result:
-    """What rank 0 decides, on every rank; if it refuses, every rank raises its error."""
+    """What rank 0 decides, on every rank; if it fails, every rank raises an error: the others would wait for it."""
     outcome: List[Any] = [None, None]
     if get_rank() == 0:
         try:
             outcome[0] = decide()
         except DistillationError as error:
             outcome[1] = error
-        except OSError as error:
-            outcome[1] = DistillationError(f'cannot be looked at ({error})', path='resume')
+        except Exception as error:
+            outcome[1] = DistillationError(f'cannot be looked at ({type(error).__name__}: {error})', path='resume')
+            outcome[1].__cause__ = error
     broadcast_object_list(outcome)
     if outcome[1] is not None:
         raise outcome[1]
