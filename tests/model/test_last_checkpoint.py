@@ -11,7 +11,10 @@ from resume_runs import differences, epochs_cfg, with_drops
 from zoo import Stop, run
 
 from mmkd_plugin.model.resume.newest import newest_whole
+from mmkd_plugin.model.resume.ranks import decided_by_the_first
+from mmkd_plugin.model.resume.saving import remove_unfinished
 from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.files import whole_file
 from mmkd_plugin.utils.torch_files import why_spoiled
 
 
@@ -34,13 +37,18 @@ def half(trained, tmp_path):
 
 
 @pytest.fixture
-def told(caplog):
+def warned(caplog):
     """What warnings said."""
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)
-    yield lambda: [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
-                   and record.getMessage().startswith('resume: passed over')]
+    yield lambda: [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     logger.removeHandler(caplog.handler)
+
+
+@pytest.fixture
+def told(warned):
+    """What warnings said about spoiled files."""
+    return lambda: [message for message in warned() if message.startswith('resume: passed over')]
 
 
 def cut(path):
@@ -78,13 +86,63 @@ def test_without_last_checkpoint_the_newest_is_taken(half, told):
     assert told() == []
 
 
-def test_one_that_was_written_after_last_checkpoint_is_newer_and_one_of_another_run_is_not(half):
-    (half / 'last_checkpoint').write_text(str(half / 'epoch_2.pth'))
-    written = (half / 'epoch_2.pth').stat().st_mtime
-    os.utime(half / 'epoch_3.pth', (written + 10, written + 10))
-    assert newest_whole([half]) == str(half / 'epoch_3.pth')
-    os.utime(half / 'epoch_3.pth', (written - 10, written - 10))
-    assert newest_whole([half]) == str(half / 'epoch_2.pth')
+SPOILED = 'spoiled'
+LATER, COPIED = 'it was written later', 'copied or moved'
+
+
+@pytest.mark.parametrize(('named', 'files', 'chosen', 'reasons'), [
+    pytest.param('run/epoch_2.pth', {'run/epoch_1.pth': 1, 'run/epoch_2.pth': 2}, 'run/epoch_2.pth', [], id='the last'),
+    pytest.param('run/epoch_2.pth', {'run/epoch_2.pth': 2, 'run/epoch_3.pth': 3}, 'run/epoch_3.pth', [LATER],
+                 id='larger and later'),
+    pytest.param('run/epoch_2.pth', {'run/epoch_2.pth': 2, 'run/epoch_3.pth': 2}, 'run/epoch_2.pth', [],
+                 id='larger at the same time'),
+    pytest.param('run/epoch_2.pth', {'run/epoch_2.pth': 2, 'run/epoch_9.pth': 1}, 'run/epoch_2.pth', [],
+                 id='larger and earlier'),
+    pytest.param('run/epoch_2.pth', {'run/epoch_2.pth': 2, 'run/epoch_1.pth': 3}, 'run/epoch_2.pth', [],
+                 id='smaller and later'),
+    pytest.param('run/epoch_2.pth', {'run/epoch_2.pth': 2, 'run/iter_50.pth': 3}, 'run/epoch_2.pth', [], id='another kind'),
+    pytest.param('run/epoch_2.pth', {'run/epoch_2.pth': 2, 'out/epoch_3.pth': 3}, 'out/epoch_3.pth', [LATER],
+                 id='later in the second folder'),
+    pytest.param('out/epoch_2.pth', {'out/epoch_2.pth': 2, 'run/epoch_2.pth': 1}, 'out/epoch_2.pth', [],
+                 id='named in the second folder'),
+    pytest.param('run/epoch_2.pth', {'run/epoch_1.pth': 1, 'run/epoch_2.pth': (2, SPOILED)}, 'run/epoch_1.pth', ['holds'],
+                 id='spoiled'),
+    pytest.param('run/epoch_2.pth', {'run/epoch_2.pth': 2, 'run/epoch_3.pth': (3, SPOILED)}, 'run/epoch_2.pth', ['holds'],
+                 id='larger, later and spoiled'),
+    pytest.param('run/epoch_2.pth', {'run/epoch_1.pth': 1, 'run/epoch_2.pth': (2, SPOILED), 'run/epoch_9.pth': 0},
+                 'run/epoch_1.pth', ['holds'], id='spoiled, and larger and earlier'),
+    pytest.param('other/epoch_2.pth', {'other/epoch_2.pth': 1, 'other/epoch_9.pth': 8, 'run/epoch_2.pth': 4},
+                 'run/epoch_2.pth', [COPIED], id='copied, the other has gone on'),
+    pytest.param('other/epoch_2.pth', {'run/epoch_1.pth': 1, 'run/epoch_2.pth': 2, 'run/epoch_9.pth': 0}, 'run/epoch_2.pth',
+                 [COPIED], id='moved'),
+    pytest.param('other/epoch_2.pth', {'other/epoch_2.pth': 1, 'run/epoch_2.pth': 4, 'run/epoch_3.pth': 5},
+                 'run/epoch_3.pth', [LATER], id='copied and gone on'),
+    pytest.param('other/epoch_2.pth', {'other/epoch_2.pth': 1, 'other/epoch_9.pth': 8}, 'other/epoch_2.pth', [],
+                 id='another folder without its like here'),
+    pytest.param('other/epoch_2.pth', {'other/epoch_2.pth': 1, 'other/epoch_9.pth': 8, 'run/epoch_2.pth': (4, SPOILED)},
+                 'other/epoch_2.pth', ['holds'], id='another folder, spoiled here'),
+    pytest.param('other/epoch_2.pth', {'other/epoch_9.pth': 8, 'run/epoch_1.pth': 1}, 'run/epoch_1.pth', ['passed over'],
+                 id='another folder, where it is missing'),
+    pytest.param(None, {'run/epoch_1.pth': 2, 'run/epoch_2.pth': 1, 'other/epoch_9.pth': 8}, 'run/epoch_2.pth', [],
+                 id='none named'),
+    pytest.param(None, {'other/epoch_9.pth': 8}, None, [], id='none at all')])
+def test_which_checkpoint_is_taken(named, files, chosen, reasons, tmp_path, warned):
+    for folder in ('run', 'out', 'other'):
+        (tmp_path / folder).mkdir()
+    for name, what in files.items():
+        time, spoiled = what if isinstance(what, tuple) else (what, None)
+        torch.save(dict(name=name), tmp_path / name)
+        if spoiled:
+            (tmp_path / name).write_text('holds no checkpoint')
+        os.utime(tmp_path / name, (1000 + time, 1000 + time))
+    if named is not None:
+        (tmp_path / 'run/last_checkpoint').write_text(str(tmp_path / named))
+    assert newest_whole([tmp_path / 'run', tmp_path / 'out']) == (None if chosen is None else str(tmp_path / chosen))
+    messages = warned()
+    assert len(messages) == len(reasons)
+    for message, reason in zip(messages, reasons):
+        assert reason in message
+        assert f'{tmp_path / chosen} is used instead' in message
 
 
 def test_where_none_is_whole_all_are_listed_in_one_error(half):
@@ -117,6 +175,18 @@ def test_a_run_resumed_from_the_one_before_is_the_whole_run(half, trained):
     assert later == losses[4:]
     assert differences(whole, resumed) == []
     assert list(half.glob('*.tmp')) == []
+
+
+def test_of_unfinished_files_only_those_of_killed_processes_go(tmp_path):
+    gone = ['epoch_4.pth.0123abcd.tmp', 'best_score_epoch_4.pth.89abcdef.tmp', 'last_checkpoint.0123abcd.tmp']
+    left = ['epoch_4.pth.tmp', 'epoch_4.pth.mine.tmp', 'epoch_4.pth.0123ABCD.tmp', 'results.json.0123abcd.tmp',
+            'epoch_4.pth.0123abcd.tmp.zip']
+    for name in (*gone, *left):
+        (tmp_path / name).write_bytes(b'PK')
+    with whole_file(tmp_path / 'epoch_5.pth') as file:
+        remove_unfinished([tmp_path, tmp_path / 'missing'])
+        file.write(b'is being written')
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*left, 'epoch_5.pth'])
 
 
 class Killed(BaseException):
@@ -159,3 +229,49 @@ def test_outdated_checkpoints_go_as_in_mmengine(tmp_path):
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_4.pth')
     saved = torch.load(tmp_path / 'epoch_4.pth', weights_only=False)
     assert saved['message_hub']['runtime_info']['keep_ckpt_ids'] == [3, 4]
+
+
+@pytest.mark.parametrize(('place', 'keep', 'left'), [
+    pytest.param('half', 2, [3, 4], id='removed'), pytest.param('half', -1, [1, 2, 3, 4], id='all are kept now'),
+    pytest.param('moved', 2, [1, 3, 4], id='not in a moved folder')])
+def test_what_was_outdated_when_the_process_was_killed_goes_when_it_is_resumed(place, keep, left, tmp_path):
+    cfg = epochs_cfg(tmp_path / 'half', 4, 4)
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 2
+    run(cfg, lambda runner: runner.register_hook(Stop(epoch=3)))
+    assert sorted(path.name for path in (tmp_path / 'half').glob('epoch_*')) == ['epoch_2.pth', 'epoch_3.pth']
+    shutil.copy(tmp_path / 'half/epoch_2.pth', tmp_path / 'half/epoch_1.pth')  # it has not been removed yet
+    (tmp_path / 'half').rename(tmp_path / place)
+    cfg = epochs_cfg(tmp_path / place, 4, 4, resume=True)
+    cfg.default_hooks.checkpoint.max_keep_ckpts = keep
+    run(cfg)
+    assert sorted(path.name for path in (tmp_path / place).glob('epoch_*')) == [f'epoch_{number}.pth' for number in left]
+
+
+@pytest.mark.parametrize('noted', [
+    pytest.param(dict(folder='HERE', numbers=['../other/epoch_1', 9, True, None]), id='numbers'),
+    pytest.param(dict(folder='HERE', numbers='1'), id='text'), pytest.param([1], id='list'),
+    pytest.param(dict(folder='elsewhere', numbers=[1]), id='folder')])
+def test_nothing_else_is_removed_whatever_a_checkpoint_notes(noted, half):
+    saved = torch.load(half / 'epoch_3.pth', weights_only=False)
+    if isinstance(noted, dict) and noted['folder'] == 'HERE':
+        noted = dict(noted, folder=str(half))
+    saved['message_hub']['runtime_info'].update(outdated_ckpts=noted, keep_ckpt_ids=[2, 3])
+    saved['message_hub']['resumed_keys'].update(outdated_ckpts=True, keep_ckpt_ids=True)
+    torch.save(saved, half / 'epoch_3.pth')
+    shutil.copy(half / 'epoch_2.pth', half / 'epoch_9.pth')
+    os.utime(half / 'epoch_9.pth', (1, 1))
+    cfg = epochs_cfg(half, 3, 4, resume=True)
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 2
+    run(cfg)
+    assert sorted(path.name for path in half.glob('epoch_*')) == [f'epoch_{number}.pth' for number in (1, 2, 3, 9)]
+
+
+@pytest.mark.parametrize('error', [PermissionError('no'), ValueError('no'), RecursionError('no')],
+                         ids=['system', 'value', 'recursion'])
+def test_whatever_fails_on_the_first_rank_is_an_error_that_every_rank_is_told(error):
+    def decide():
+        raise error
+
+    with pytest.raises(DistillationError, match=f'{type(error).__name__}: no') as caught:
+        decided_by_the_first(decide)
+    assert caught.value.__cause__ is error

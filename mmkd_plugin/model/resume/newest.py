@@ -61,8 +61,11 @@ def _chosen(runner: Runner) -> Optional[str]:
 def newest_whole(folders: Sequence[Path], templates: Sequence[str] = TEMPLATES) -> Optional[str]:
     """The newest checkpoint that is whole: what ``last_checkpoint`` names, or what was saved before; None if there is none.
 
+    Where ``last_checkpoint`` names a file of another folder and there is one of that name here, the folder has been copied
+    or moved: that here is meant.
+
     Args:
-        folders: where checkpoints are; ``last_checkpoint`` is in the first.
+        folders: where checkpoints of the run are; ``last_checkpoint`` is in the first.
         templates: names of checkpoints, ``{}`` for their number.
 
     Raises:
@@ -72,9 +75,15 @@ def newest_whole(folders: Sequence[Path], templates: Sequence[str] = TEMPLATES) 
     if named is not None and '://' in named:
         return named  # mmengine fetches it
     last = Path(named) if named is not None else None
-    for path in _candidates(last, folders, templates):
+    own = _of_own_folder(last, folders)
+    meant = [path for path in (own, last) if path is not None]
+    for path in _candidates(meant, folders, templates):
         spoiled = why_spoiled(path)
         if spoiled is None:
+            another = meant and path not in meant and str(meant[0]) not in passed
+            if path == own or another:
+                why = 'it was written later' if another else 'the folder seems to have been copied or moved'
+                print_log(f'resume: {LAST} names {named}. {path} is used instead: {why}.', 'current', level=logging.WARNING)
             if passed:
                 found = '; '.join(f'{name} {reason}' for name, reason in passed.items())
                 print_log(f'resume: passed over: {found}. {path} is used instead.', 'current', level=logging.WARNING)
@@ -99,22 +108,32 @@ def _last(folder: Path) -> Tuple[Optional[str], Dict[str, str]]:
     return text, {}
 
 
-def _candidates(last: Optional[Path], folders: Sequence[Path], templates: Sequence[str]) -> Iterator[Path]:
-    """The best first: what was saved after ``last`` (its text is written after the checkpoint), then it, then the others.
+def _of_own_folder(last: Optional[Path], folders: Sequence[Path]) -> Optional[Path]:
+    """The file of the run's own folders that is meant where another folder's is named; None if that is not so."""
+    if last is None or last.parent.resolve() in [folder.resolve() for folder in folders]:
+        return None
+    return next((folder / last.name for folder in folders if (folder / last.name).is_file()), None)
 
-    A larger number that was written before it is of another run that has been in this folder.
+
+def _candidates(meant: Sequence[Path], folders: Sequence[Path], templates: Sequence[str]) -> Iterator[Path]:
+    """The best first: what was saved after the one that is meant (the text is written after it), then it, then the others.
+
+    A larger number that was written before it, or at the same time, is of another run that has been in this folder.
+
+    Args:
+        meant: what ``last_checkpoint`` names, in the order of preference.
+        folders, templates: see :func:`newest_whole`; other folders' checkpoints are of other runs.
     """
-    places = list(dict.fromkeys([*folders, *([last.parent] if last is not None and last.parent.is_dir() else [])]))
-    numbered = _numbered(places, templates)
-    if last is None or not last.is_file():
-        yield from ([last] if last is not None and last not in numbered else [])
+    numbered = _numbered(folders, templates)
+    if not meant or not meant[0].is_file():
+        yield from (path for path in meant if path not in numbered)
         yield from numbered
         return
-    written = last.stat().st_mtime_ns
+    last, written = meant[0], meant[0].stat().st_mtime_ns
     others = [path for path in numbered if path.resolve() != last.resolve()]
     larger = [path for path in others if _is_larger(path, last, templates)]
     yield from (path for path in larger if path.stat().st_mtime_ns > written)
-    yield last
+    yield from meant
     yield from (path for path in others if path not in larger)
 
 
