@@ -59,8 +59,8 @@ def leaks(kind: str) -> List[Hook]:
 
 CASES: Dict[str, Tuple[str, str, int]] = {  # name -> method, scope, workers of the loader
     'student': ('student', 'mmpretrain', 0), **{name: (name, 'mmpretrain', 0) for name in METHODS if name != 'ifvd'},
-    'ifvd': ('ifvd', 'mmseg', 0), 'mgd-2-workers': ('mgd', 'mmpretrain', 2),
-    'distpro-search-2-workers': ('distpro-search', 'mmpretrain', 2),
+    'student-segmentation': ('student', 'mmseg', 0), 'ifvd': ('ifvd', 'mmseg', 0),
+    'mgd-2-workers': ('mgd', 'mmpretrain', 2), 'distpro-search-2-workers': ('distpro-search', 'mmpretrain', 2),
     **{f'leak-{kind}': ('student', 'mmpretrain', 0) for kind in ('tensors', 'memory', 'handles')}}
 
 
