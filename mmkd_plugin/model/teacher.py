@@ -59,7 +59,7 @@ class Teacher:
         if self._own_input:
             self._renormalise = renormalisation(getattr(student, 'data_preprocessor', None),
                                                 getattr(self.model, 'data_preprocessor', None))
-        self._move_to(image.device)
+        self._move_to(image)
         dry_run(self.model, self.taps, image)
 
     def features(self, inputs: Tensor, data_samples: Any = None, addresses: Optional[Sequence[str]] = None,
@@ -72,28 +72,29 @@ class Teacher:
             addresses: which taps; all by default.
             sums: weighted sums to make while the teacher runs.
         """
-        self._move_to(inputs.device)
+        self._move_to(inputs)
         if self._renormalise is not None:
             inputs = self._renormalise(inputs)
         with torch.no_grad(), self.taps.record(addresses, stop_when_complete=True, sums=sums) as recording:
             self.model(inputs, data_samples, mode='tensor')
         return recording.features(inputs)
 
-    def _move_to(self, device: torch.device) -> None:
-        """Puts the model on a device, in the precision it was built in, wherever somebody else has moved it."""
-        weight = next(self.model.parameters(), None)
+    def _move_to(self, inputs: Tensor) -> None:
+        """Puts the model where its input is; where somebody has made it a precision that does not fit that, into its own."""
+        device, weight = inputs.device, next(self.model.parameters(), None)
         if weight is None:
             self.model.to(device)
             return
-        if weight.device == device and weight.dtype == self._dtype:
+        own = weight.dtype in (self._dtype, inputs.dtype)
+        if weight.device == device and own:
             return
         if weight.is_meta and device.type != 'meta':
             raise DistillationError("has been moved to the device 'meta', where it has lost its weights",
                                     path='model.teacher')
-        if weight.dtype != self._dtype:
+        if not own:
             print_log(f'teacher: somebody has made its weights {weight.dtype}; they are {self._dtype} again, with what is '
                       'left of them', 'current', level=logging.WARNING)
-        self.model.to(device, self._dtype)
+        self.model.to(device, weight.dtype if own else self._dtype)
 
 
 @dataclass(frozen=True)

@@ -226,8 +226,8 @@ def test_widths_that_do_not_fit(tmp_path, student, teacher, shape):
 
 @pytest.mark.slow
 def test_resolutions_that_do_not_fit_are_resized_to_the_students(tmp_path):
-    cfg = distilled(pspnet(), classifier(16), mgd=mgd(('backbone.layer4@preact', 'backbone.layer4@preact'),
-                                                      ('backbone.layer1', 'backbone.layer2')))
+    cfg = distilled(pspnet(), classifier(16), mgd=mgd(('backbone.layer1', 'backbone.layer2'),
+                                                      ('backbone.layer4@preact', 'backbone.layer4@preact')))
     runner, losses = run(run_cfg(cfg, tmp_path, length=2, hooks=[update_hook('mmseg')]))
     info = runner.model.distillation
     assert info.student_taps.info['backbone.layer4@preact'].size == (8, 8)

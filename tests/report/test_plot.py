@@ -58,7 +58,7 @@ def test_what_cannot_be_drawn_is_one_error(process, tmp_path):
     (tmp_path / 'no.json').write_text(json.dumps(dict(format='mine')))
     for arguments, message in (((tmp_path / 'no.json',), "has the format 'mine'.*'mmkd.process' or 'mmkd.aggregation'"),
                                ((tmp_path / 'proces.json',), "was not found.*Did you mean '.*process.json'"),
-                               ((process, '--out', process), 'out: .*is a file. Accepted: a folder')):
+                               ((process, '--out', process), 'out: .*cannot be made.*Accepted: a folder')):
         done = plot(*arguments)
         assert done.returncode == 1
         assert len(done.stderr.strip().splitlines()) == 1
