@@ -1,8 +1,8 @@
 """Random numbers of a resumed run: in this process, in loader workers that live on, and in validations."""
 import pytest
-from mmengine.hooks import Hook
-from resume_runs import differences, epochs_cfg, interrupted, iterations_cfg, with_drops
-from zoo import run
+from mmengine.hooks import CheckpointHook, Hook
+from resume_runs import differences, epochs_cfg, interrupted, iterations_cfg, let_workers_go, with_drops
+from zoo import Stop, run
 
 from mmkd_plugin.utils.checkpoint_files import open_checkpoint
 
@@ -91,6 +91,76 @@ def test_the_last_validation_is_caught_up_on_where_training_is_done(kind, tmp_pa
         assert one == other
 
 
+class StopsAfter(Stop):
+    """Ends training after a checkpoint, before the validation that follows it."""
+
+    def after_train_epoch(self, runner):
+        if runner.epoch + 1 == self.epoch:
+            raise KeyboardInterrupt
+
+
+def killed_in_training(make, folder, epochs):
+    """Runs of which each goes on from the one before, until a checkpoint of an epoch is saved and nothing after it."""
+    for number, epoch in enumerate(epochs):
+        with pytest.raises(KeyboardInterrupt):
+            run(make(folder, resume=number > 0),
+                lambda runner, last=epoch: (with_drops(runner), runner.register_hook(StopsAfter(last))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('interval', 'kills'), [
+    pytest.param(1, [2, 3], id='before each validation'), pytest.param(2, [3, 4], id='before workers have been asked')])
+def test_workers_go_on_where_they_were_after_two_kills(interval, kills, tmp_path):
+    def make(folder, **options):
+        cfg = epochs_cfg(folder, 5, workers=2, validates=True, **options)
+        cfg.train_cfg.val_interval = interval
+        return cfg
+
+    whole, losses = run(make(tmp_path / 'whole'), with_drops)
+    killed_in_training(make, tmp_path / 'half', kills)
+    resumed, later = run(make(tmp_path / 'half', resume=True), with_drops)
+    for runner in (whole, resumed):
+        let_workers_go(runner)
+    assert later == losses[-len(later):]
+    assert len(later) == len(losses) // 5 * (5 - kills[-1])
+    assert differences(whole, resumed) == []
+    scores = [runner.message_hub.get_scalar('val/score').data[0].tolist() for runner in (whole, resumed)]
+    assert scores[0] == scores[1]
+
+
+class SavesAgain(Hook):
+    """Has a validation that comes first save its checkpoint again if it finds a new best, and dies in the next iteration."""
+    priority = 'VERY_LOW'
+
+    def before_train(self, runner):
+        hook = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+        hook.last_ckpt = runner.message_hub.get_info('last_ckpt')
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_workers_go_on_where_they_were_after_a_checkpoint_that_is_saved_before_they_are_started(tmp_path):
+    def make(folder, **options):
+        return epochs_cfg(folder, 3, workers=2, validates=True, **options)
+
+    whole, losses = run(make(tmp_path / 'whole'), with_drops)
+    half = tmp_path / 'half'
+    killed_in_training(make, half, [2])
+    assert open_checkpoint(half / 'epoch_2.pth')['mmkd']['validated'] is False
+    with pytest.raises(KeyboardInterrupt):
+        run(make(half, resume=True), lambda runner: (with_drops(runner), runner.register_hook(SavesAgain())))
+    again = open_checkpoint(half / 'epoch_2.pth')['mmkd']
+    assert again['validated'] is True, 'the score has risen'
+    assert set(again['ranks'][0]['workers']) == {'train', 'val'}
+    resumed, later = run(make(half, resume=True), with_drops)
+    for runner in (whole, resumed):
+        let_workers_go(runner)
+    assert later == losses[-len(later):]
+    assert differences(whole, resumed) == []
+
+
 @pytest.mark.slow
 def test_another_number_of_workers_is_a_warning(tmp_path, capsys):
     run(epochs_cfg(tmp_path, 1, 4, workers=1))
@@ -98,3 +168,12 @@ def test_another_number_of_workers_is_a_warning(tmp_path, capsys):
     resumed.train_loop.dataloader._iterator = None
     assert len(losses) == 2
     assert 'train_dataloader has 2 workers, it had 1' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_workers_that_live_on_only_now_are_a_warning(tmp_path, capsys):
+    run(epochs_cfg(tmp_path, 1, 4))
+    resumed, losses = run(epochs_cfg(tmp_path, 2, 4, workers=1, resume=True))
+    let_workers_go(resumed)
+    assert len(losses) == 2
+    assert 'does not say where the workers of train_dataloader were' in capsys.readouterr().out

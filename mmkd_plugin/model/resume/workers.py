@@ -38,11 +38,15 @@ class NotedWorkers:
     def __init__(self, loader: 'DataLoader[Any]'):
         self._loader = loader
         self._states = torch.zeros(loader.num_workers, len(pack_rng_state()), dtype=torch.long).share_memory_()
+        self._begins = False
         loader.collate_fn = _Noting(loader.collate_fn, self._states)
 
     def states(self) -> Optional[Tensor]:
-        """A row of whole numbers for each worker, zeros for one that has had no batch; None before they are started."""
-        return None if self._loader._iterator is None else self._states.clone()
+        """A row of whole numbers for each worker, zeros for one that has had no batch; None if nothing is known yet.
+
+        Before they are started that is what they are to begin with: a checkpoint that is saved in between passes it on.
+        """
+        return self._states.clone() if self._begins or self._loader._iterator is not None else None
 
     def begin_with(self, states: Tensor, name: str) -> None:
         """Has the workers begin with these states.
@@ -57,6 +61,7 @@ class NotedWorkers:
                       'interrupted.', 'current', level=logging.WARNING)
             return
         self._states.copy_(states)
+        self._begins = True
         self._loader.worker_init_fn = _Beginning(self._loader.worker_init_fn, states)
         # What seeds new workers is drawn from the run's generator otherwise; workers that live on need it once only.
         self._loader.generator = torch.Generator()
@@ -101,7 +106,14 @@ class LoaderWorkers:
         return {name: value for name, value in states.items() if value is not None}
 
     def begin_with(self, saved: Mapping[str, Tensor]) -> None:
-        """Has them begin where they were when a checkpoint was saved."""
+        """Has them begin where they were when a checkpoint was saved.
+
+        Those of training have begun before any checkpoint; those of validation may begin after it.
+        """
         for name, noted in self._noted.items():
             if name in saved:
                 noted.begin_with(saved[name], name)
+            elif name == 'train':
+                print_log(f'resume: the checkpoint does not say where the workers of {name}_dataloader were. Their random '
+                          'transforms begin anew: the run is not bit-equal to one that was not interrupted.', 'current',
+                          level=logging.WARNING)
