@@ -33,12 +33,20 @@ def build_distiller(name: str, cfg: Any) -> Distiller:
     return distiller
 
 
+def registered(kind: str) -> Any:
+    """What is registered under a name among mmengine's models; None where nothing is, or the name is none ('.x')."""
+    try:
+        return MMENGINE_MODELS.get(kind)
+    except (TypeError, ValueError, RuntimeError, ImportError):  # a scope that cannot be imported
+        return None
+
+
 def _distiller_class(kind: Any) -> Any:
     known = [f'mmkd.{known}' for known, entry in MODELS.module_dict.items()
              if isinstance(entry, type) and issubclass(entry, Distiller)]
-    if isinstance(kind, str) and MMENGINE_MODELS.get(kind) is None:
+    if isinstance(kind, str) and registered(kind) is None:
         raise unknown_name('type', kind, known, 'One of your own needs its scope, as registered.')
-    found = MMENGINE_MODELS.get(kind) if isinstance(kind, str) else kind
+    found = registered(kind) if isinstance(kind, str) else kind
     if not (isinstance(found, type) and issubclass(found, Distiller)):
         raise DistillationError('is not a distiller', path='type', given=kind, accepted=', '.join(map(repr, known)),
                                 hint='Or one of your own.')

@@ -1,14 +1,16 @@
 """Where the Runner meets distillation: the start of training."""
 import functools
 import gc
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Container
+from typing import Any, Container, Iterator
 
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ..utils.errors import DistillationError
 from ..utils.loading import naming_dead_workers
 from .checkpoint import DistillationHook, ResumeHook, stateful_hooks
 from .overlay import DistilledMixin
@@ -43,6 +45,25 @@ def _add_hooks(runner: Runner) -> None:
     validates_first = ValidatesFirst(keepers[0].generators)
     runner.register_hook(validates_first)
     runner.register_hook(ResumeHook(keepers[0], validates_first))
+
+
+@contextmanager
+def fetching(runner: Runner) -> Iterator[None]:
+    """Errors about the checkpoint of a distilled run, whose name may stand in ``last_checkpoint``, name the key."""
+    key, given = 'resume' if runner._resume else 'load_from', str(runner._load_from)
+    try:
+        yield
+    except DistillationError as error:
+        raise (error if error.path else error.at(key)) from error.__cause__
+    except ImportError as error:  # of what fetches from s3:// and the like
+        raise DistillationError(f'cannot be fetched ({error})', path=key, given=given,
+                                accepted='a path, or an http(s) address',
+                                hint='What is resumed from stands in last_checkpoint of the work dir.') from error
+    except (TypeError, AttributeError) as error:
+        if runner._resume:  # then it has been looked at before
+            raise
+        raise DistillationError(f'holds no weights ({error})', path=key, given=given,
+                                accepted='a checkpoint: a dict with weights by name') from error
 
 
 def check_beginning(runner: Runner, checkpoint: Any, infinite: Container[str]) -> None:
@@ -95,10 +116,12 @@ def extend_runner() -> None:
 
     @functools.wraps(load)
     def load_checkpoint(self: Runner, *args: Any, **kwargs: Any) -> Any:
-        begins = not self._resume and isinstance(unwrap(self.model), DistilledMixin)
+        distilled = isinstance(unwrap(self.model), DistilledMixin)
+        begins = distilled and not self._resume
         before = unwrap(self.model).state_dict() if begins else {}
         infinite = {name for name, value in before.items() if not is_finite(value)}
-        checkpoint = load(self, *args, **kwargs)
+        with fetching(self) if distilled else nullcontext():
+            checkpoint = load(self, *args, **kwargs)
         if begins:
             check_beginning(self, checkpoint, infinite)
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):

@@ -1,5 +1,6 @@
 """The files that searches write: JSON, readable, checked when they are read; nothing in them is executed."""
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,10 @@ def parsed(file: Path, path: Any) -> Any:
     def refuse(name: str) -> NoReturn:
         raise _unfit(path, f'holds {name}', 'finite numbers')
 
+    def finite(digits: str) -> float:
+        number = float(digits)
+        return number if math.isfinite(number) else refuse(digits[:100])  # 1e999
+
     def once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
         content = dict(pairs)
         if len(content) < len(pairs):
@@ -101,7 +106,8 @@ def parsed(file: Path, path: Any) -> Any:
     try:
         if file.stat().st_size > LARGEST:
             raise _unfit(path, f'has {file.stat().st_size} bytes', f'up to {LARGEST}')
-        content = json.loads(file.read_text(encoding='utf-8'), parse_constant=refuse, object_pairs_hook=once)
+        content = json.loads(file.read_text(encoding='utf-8'), parse_constant=refuse, parse_float=finite,
+                             object_pairs_hook=once)
     except DistillationError:
         raise
     except (ValueError, RecursionError, OSError, MemoryError) as error:  # no JSON, no text, too deep, digits without end

@@ -3,6 +3,8 @@ from typing import Any, Callable, Dict, List
 
 DatasetConfig = Dict[str, Any]
 WRAPPED = ('dataset', 'datasets')
+LOADER = "A loader's config has a dataset, a sampler and a batch_size, as train_dataloader has them."
+"""What to do where a loader cannot be built."""
 
 
 def is_innermost(cfg: Any) -> bool:

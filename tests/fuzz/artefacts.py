@@ -138,7 +138,7 @@ def _names(mutation: Mutation, file: str) -> List[str]:
     found = [*keys, *(related for key in keys for related in RELATED.get(key, []))]
     found += [mutation.value] if mutation.operation == 'rename' else []
     # What is no JSON any more has no keys.
-    return [*found, f"{file}' holds", 'JSON'] if mutation.what in ('text', 'any', 'like it') else found
+    return [*found, f"{file}' holds", 'JSON'] if mutation.operation in ('replace', 'add') else found
 
 
 def _plotted(path: str) -> Callable[[], Dict[str, Any]]:
@@ -154,8 +154,11 @@ def _nonsense(data: bytes, name: str, original: Dict[str, Any], facts: Dict[str,
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f'holds {constant}')
 
+    def finite(digits: str) -> float:
+        return float(digits) if math.isfinite(float(digits)) else refuse(digits)
+
     try:
-        content = json.loads(data.decode('utf-8'), parse_constant=refuse)
+        content = json.loads(data.decode('utf-8'), parse_constant=refuse, parse_float=finite)
     except (ValueError, RecursionError) as error:
         return [f'it is no JSON: {str(error)[:100]}']
     check = _process if name == 'process.json' else _aggregation

@@ -105,6 +105,8 @@ class Checkpoints(Kind):
 
         names = [FILE, 'teacher.checkpoint', 'load_from', 'resume', 'NaN or infinity',
                  *(key for key in mutation.path if isinstance(key, str))]
+        if place != 'teacher':  # weights of 0 learn nothing: said of the distiller, which finds no gradients
+            names.append('found no scale')
         return Input(place, [mutation], watched(work), setting,
                      lambda facts: _nonsense(place, facts, changed, mutation), names, place == 'teacher')
 

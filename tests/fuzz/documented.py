@@ -141,7 +141,11 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
         distance=choice('mean', 'sum', 'normalized'), transfer=FLAG, gamma_st=optional(number(least=0), 'auto'),
         gamma_ts=number(least=0), st_form=choice('sq', 'norm', 'mse'),
         skip=choice('student_detached', 'teacher', 'zeros'), whole_weight=number(least=0)),
-    'mmkd.FeatureDistiller': dict(STRENGTH, pairs=pairs(required=True), mask_padding=PADDING),
+    'mmkd.FeatureDistiller': dict(STRENGTH, pairs=pairs(required=True), mask_padding=PADDING,
+                                  adapter=optional(choice('auto', 'conv1x1', 'conv1x1_bn'))),
+    'mmkd.ReviewKDDistiller': dict(
+        STRENGTH, pairs=pairs(required=True), hidden=optional(number(least=1, whole=True)),
+        levels=listed(number(least=1, whole=True)), mask_padding=PADDING),
     'mmkd.IFVDDistiller': dict(STRENGTH, pairs=ONE_PAIR, logits=ONE_PAIR, variation_weight=number(least=0),
                                logits_weight=number(least=0), ignore_index=number(least=0, whole=True)),
     'mmkd.LogitsDistiller': dict(

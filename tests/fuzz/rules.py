@@ -5,8 +5,10 @@ from mmengine.config import Config
 
 from . import documented
 from .documented import Documented
+from .losses import add_losses
 from .mutations import MISSING, Mutation, Path, dotted, value_at
 
+add_losses(documented.OPTIONS)
 MODEL_TYPES = ('mmkd.DistilledModel', 'DistilledModel')
 REPLAYS, MAKES_WEIGHTS = ('process', 'final'), ('process', 'final', 'constant', 'search')
 SEARCHED = ('gamma_st', 'gamma_ts', 'st_form', 'skip', 'whole_weight')
@@ -76,6 +78,10 @@ def naming(mutations: List[Mutation], content: Dict[str, Any]) -> List[str]:
             found += ['model.distillers'] if path[:2] == ('search', 'distiller') else []
             below = value_at(content, path)
             found += [str(key) for key in below] if isinstance(below, dict) else []
+        if mutation.operation == 'delete':
+            found += [dotted(mutation.path[:-1])]
+        if mutation.operation == 'add' and isinstance(mutation.value, dict):
+            found += [str(key) for key in mutation.value]
         if mutation.operation in ('replace', 'rename', 'add'):
             text = mutation.value if isinstance(mutation.value, str) else repr(mutation.value)[:60]
             found += [text] if len(text) > 2 else [repr(mutation.value)]
@@ -141,13 +147,20 @@ def nonsense(content: Dict[str, Any], one: Any, search: bool, facts: Dict[str, A
     else:
         found += _hooks(content.get('custom_hooks'))
     found += _order(mutations, one, model)
-    found += [f'{name} is negative' for name in facts['negative'] if not _mm_loss(name, facts)]
+    found += [f'{name} is negative' for name in facts['negative'] if not _mm_loss(name, facts) and not _is_likelihood(
+        distillers.get(name.partition('.')[0]) if isinstance(distillers, dict) else None)]
     return list(dict.fromkeys(found))
 
 
 def _mm_loss(name: str, facts: Dict[str, Any]) -> bool:
     """Whether a loss is the student's own: mm's business."""
     return not any(name.startswith(f'{distiller}.') for distiller in facts.get('distillers') or ())
+
+
+def _is_likelihood(block: Any) -> bool:
+    """Whether a distiller's loss is a log-likelihood, which may be negative."""
+    loss = block.get('loss') if isinstance(block, dict) else None
+    return (loss.get('type') if isinstance(loss, dict) else loss) in ('vid', 'mmkd.VIDLoss')
 
 
 def _block(path: str, block: Any, options: Dict[str, Documented]) -> List[str]:

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope
 
 from mmkd_plugin.utils.config import load_config
 
@@ -20,6 +20,7 @@ from .toy import loader
 ROOT = Path(__file__).resolve().parents[2] / 'configs'
 ITERATIONS = 2
 IMAGES_TO_SEARCH = 12
+EMPTY = 'level_embed'  # DETR makes it of memory as it is, and fills it in init_weights
 TASKS = dict(mmpretrain='classification', mmseg='segmentation', mmdet='detection')
 DISTPRO, DFA, UPDATE = 'mmkd.DistProDistiller', 'mmkd.FeatureAggregationDistiller', 'mmkd.MatchingUpdateHook'
 OURS = ('default_hooks', 'optim_wrapper', 'randomness', 'custom_imports', 'custom_hooks', 'search',
@@ -114,11 +115,12 @@ def teacher(reference: str, image, task: str, folder: Path) -> str:
             small_cfg.data_preprocessor = plain(cfg.data_preprocessor)
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         small_cfg.dump(folder / path)
-        init_default_scope(cfg.default_scope)
         built = dict(small_cfg.model)
         if 'data_preprocessor' in small_cfg:
             built.setdefault('data_preprocessor', small_cfg.data_preprocessor)
-        network = MODELS.build(built)
+        torch.manual_seed(0)
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            network = MODELS.build(built)
         checkpoint = folder / checkpoint_of(str(path))
         checkpoint.parent.mkdir(parents=True)
         torch.save(dict(meta=dict(epoch=1, iter=2), state_dict=as_trained(network)), checkpoint)
@@ -133,8 +135,10 @@ def checkpoint_of(path: str) -> str:
 def as_trained(network: torch.nn.Module) -> Dict[str, torch.Tensor]:
     """The weights of a network, moved a little: none is exactly what it begins with, such as 0."""
     generator = torch.Generator().manual_seed(0)
+    state = {name: torch.zeros_like(value) if name.endswith(EMPTY) else value
+             for name, value in network.state_dict().items()}
     return {name: value * (1 + .02 * torch.rand(value.shape, generator=generator)) + 1e-4 if value.is_floating_point()
-            else value for name, value in network.state_dict().items()}
+            else value for name, value in state.items()}
 
 
 def schedule(cfg: Config, task: str, image) -> Dict[str, Any]:
