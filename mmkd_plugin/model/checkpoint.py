@@ -11,6 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ..registry import HOOKS
 from ..utils import options
+from ..utils.checkpoint_files import require_weights
 from ..utils.errors import DistillationError, under
 from ..utils.isolation import get_rng_state
 from ..utils.options import Number, option
@@ -162,6 +163,8 @@ class ResumeHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         if not runner._resume:
+            with under('load_from'):
+                require_weights(checkpoint, runner._load_from)
             return
         resume.check_outline(checkpoint)
         entries = {key: hook.state_entry() for key, hook in stateful_hooks(runner).items()}

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleLR
 from torch import Tensor
 
 from .safe_pickle import Budget, Maker, Part, Refused, check_key
@@ -24,6 +25,10 @@ _STORAGES = dict(Double=torch.float64, Float=torch.float32, Half=torch.float16, 
 _OTHER_DTYPES = (torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2)
 _MULTIARRAY = ('numpy._core.multiarray', 'numpy.core.multiarray')  # numpy 2, numpy 1
 _LOG = 'mmengine.logging.history_buffer.HistoryBuffer'
+_ONE_CYCLE = 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
+_ANNEALING: Dict[str, Callable[..., Any]] = dict(_annealing_cos=OneCycleLR._annealing_cos,
+                                                 _annealing_linear=OneCycleLR._annealing_linear)
+"""The functions that mmengine's schedule of one cycle keeps in its state. No file can call them, or name others."""
 _MOST_DIMENSIONS = 32
 
 
@@ -58,7 +63,7 @@ class Names:
             'torch.Tensor': _never, 'torch.nn.parameter.Parameter': _never, 'torch.Size': shape, 'torch.device': device,
             'collections.OrderedDict': self.ordered_dict, 'collections.Counter': self._counter, 'builtins.set': self.set_of,
             'mmengine.config.config.ConfigDict': self.plain_dict,
-            _LOG: log, 'builtins.getattr': statistics,
+            _LOG: log, _ONE_CYCLE: _never, 'builtins.getattr': attribute,
             'numpy.ndarray': _never, 'numpy.dtype': self.array_type, '_codecs.encode': self.encode,
             'builtins.bytes': no_bytes,
             **{f'{module}._reconstruct': self.array for module in _MULTIARRAY},
@@ -68,6 +73,7 @@ class Names:
             table.update({f'{module}.{name}Storage': dtype for name, dtype in _STORAGES.items()})
         table.update({str(dtype): dtype for dtype in (*_STORAGES.values(), *_OTHER_DTYPES)})
         table['torch.storage.UntypedStorage'] = torch.uint8
+        table.update({f'{_ONE_CYCLE}.{name}': function for name, function in _ANNEALING.items()})
         return table
 
     def persistent(self, reference: Any) -> Storage:
@@ -249,8 +255,13 @@ def log() -> HistoryBuffer:
     return HistoryBuffer()
 
 
-def statistics(owner: Any, name: Any) -> str:
-    """Stands for ``getattr``, with which a HistoryBuffer names its statistics: a name, which is not looked at."""
+def attribute(owner: Any, name: Any) -> Any:
+    """Stands for ``getattr``, with which a HistoryBuffer names its statistics: a name, which is not looked at.
+
+    A schedule of one cycle names one of two functions with it.
+    """
+    if type(owner) is Maker and owner.name == _ONE_CYCLE and type(name) is str and name in _ANNEALING:
+        return _ANNEALING[name]
     if type(owner) is not Maker or owner.name != _LOG or type(name) is not str or name.startswith('_'):
         _refuse(f'the attribute {str(name)[:50]!r} of {getattr(owner, "name", type(owner).__name__)}')
     return name

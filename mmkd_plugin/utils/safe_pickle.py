@@ -22,6 +22,18 @@ class Refused(UnpicklingError):
     """A file that asks for more than numbers, text, lists, dicts and tensors, or for more memory than it may."""
 
 
+class UnknownName(Refused):
+    """A file that asks for a name that the table does not have.
+
+    Args:
+        name: the name.
+    """
+
+    def __init__(self, name: str):
+        super().__init__(f'it asks for {name[:200]}')
+        self.name = name
+
+
 class Cut(EOFError):
     """A file that ends before what it holds does."""
 
@@ -82,7 +94,8 @@ class Reader:
         """What the pickle holds; the stream stands behind it then.
 
         Raises:
-            Refused: for any instruction, name, or argument that is not plain.
+            UnknownName: for a name that is not in the table.
+            Refused: for any instruction or argument that is not plain.
             Cut: if the stream ends before the pickle does.
         """
         for _ in range(MOST_INSTRUCTIONS):
@@ -139,7 +152,7 @@ class Reader:
             raise Refused('it asks for a name that is no text')
         full = f'{"builtins" if module == "__builtin__" else module}.{name}'
         if full not in self.names:
-            raise Refused(f'it asks for {full[:200]}')
+            raise UnknownName(full)
         self.stack.append(self.names[full])
 
     def call(self) -> None:

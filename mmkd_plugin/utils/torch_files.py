@@ -50,6 +50,8 @@ def why_spoiled(path: Union[str, Path]) -> Optional[str]:
         return str(error)
     except Refused:
         return None  # whole, and unfit to be used
+    except Exception as error:  # whatever else a crafted file provokes
+        return f'cannot be read ({type(error).__name__}: {str(error)[:200]})'
     return None
 
 
@@ -133,6 +135,8 @@ class Archive:
             self.parts[entry.filename] = self._part(entry, size)
 
     def _part(self, entry: zipfile.ZipInfo, size: int) -> _Part:
+        if not 0 <= entry.header_offset < size:
+            raise Spoiled(f'its part {entry.filename[:100]!r} is not where it should be')
         self.stream.seek(entry.header_offset)
         header = self.stream.read(30)
         if len(header) < 30 or not header.startswith(_ZIP):
@@ -216,12 +220,14 @@ def _read_legacy(stream: BinaryIO, size: int, place: Place) -> Any:
         return torch.UntypedStorage(count, device='meta')
 
     first = Names(note, size)
-    if [_read_pickle(stream, size, first) for _ in range(3)][:2] != [_LEGACY_MAGIC, _LEGACY_VERSION]:
+    found = [_read_pickle(stream, size, first) for _ in range(3)][:2]
+    if any(type(value) is not int for value in found) or found != [_LEGACY_MAGIC, _LEGACY_VERSION]:
         raise Spoiled('it begins as a file of torch before 1.6 does, and does not go on as one')
     start = stream.tell()
     _read_pickle(stream, size, first)
     keys = _read_pickle(stream, size, first)
-    if not isinstance(keys, list) or set(map(str, keys)) != set(wanted):
+    named = isinstance(keys, list) and all(type(key) in (str, int) for key in keys)
+    if not named or set(map(str, keys)) != set(wanted):
         raise Refused('it has other storages than it asks for')
     storages = {key: place(_legacy_storage(stream, *wanted[key]), wanted[key][1]) for key in map(str, keys)}
     stream.seek(start)
@@ -250,5 +256,9 @@ def _placing(map_location: Any) -> Place:
     if isinstance(map_location, dict):
         return lambda storage, location: default(storage, map_location.get(location, location))
     if callable(map_location):
-        return lambda storage, location: map_location(storage, location) or default(storage, location)
+        def placed(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
+            moved = map_location(storage, location)
+            return default(storage, location) if moved is None else moved  # an empty storage counts as false
+
+        return placed
     return lambda storage, location: default(storage, str(map_location))
