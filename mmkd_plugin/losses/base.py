@@ -105,9 +105,12 @@ STANDARD_DEVIATION_FLOOR = 1e-7
 def standardise(logits: Tensor) -> Tensor:
     """``(z - mean(z)) / (std(z) + 1e-7)`` over the classes (Sun et al., Logit Standardization, CVPR 2024).
 
-    The standard deviation is the unbiased one, as in the authors' code.
+    The standard deviation is the unbiased one, as in the authors' code. Where all scores are equal, the result is 0 and has
+    no gradient: that of the formula is 10 million times what comes from above, and says nothing.
 
     Args:
         logits: (B, K) or (B, K, H, W), K > 1.
     """
-    return (logits - logits.mean(1, keepdim=True)) / (STANDARD_DEVIATION_FLOOR + logits.std(1, keepdim=True))
+    equal = (logits - logits[:, :1] == 0).all(1, keepdim=True)  # not of infinities, whose difference is NaN
+    scores = (logits - logits.mean(1, keepdim=True)) / (STANDARD_DEVIATION_FLOOR + logits.std(1, keepdim=True))
+    return scores.masked_fill(equal, 0)

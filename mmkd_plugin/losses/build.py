@@ -1,7 +1,7 @@
 """From what a config says about a loss (a name, or a dict) to the loss."""
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Dict, Type, TypeVar
+from typing import Any, Dict, Tuple, Type, TypeVar
 
 from ..registry import MODELS
 from ..utils.errors import DistillationError, nearest_names
@@ -29,18 +29,21 @@ def build_loss(config: Any, family: Type[Family], **defaults: Any) -> Family:
     Raises:
         DistillationError: if there is none of that name, it is of another family, or its options do not fit.
     """
-    if isinstance(config, dict):
-        if 'type' not in config:
-            raise DistillationError('has no type', given=config, accepted='a name, or a dict with a type and options')
-        options = {key: value for key, value in config.items() if key != 'type'}
-        try:
-            kind = _loss_class(config['type'], family)
-        except DistillationError as error:
-            raise error.at('type') from None
-    else:
-        kind, options = _loss_class(config, family), {}
+    kind, options = _class_and_options(config, family)
     known = {field.name for field in dataclasses.fields(kind.Options)}
     return kind(**{**{name: value for name, value in defaults.items() if name in known}, **options})
+
+
+def _class_and_options(config: Any, family: Type[Family]) -> Tuple[Type[Family], Dict[str, Any]]:
+    if not isinstance(config, dict):
+        return _loss_class(config, family), {}
+    if 'type' not in config:
+        raise DistillationError('has no type', given=config, accepted='a name, or a dict with a type and options')
+    try:
+        kind = _loss_class(config['type'], family)
+    except DistillationError as error:
+        raise error.at('type') from None
+    return kind, {key: value for key, value in config.items() if key != 'type'}
 
 
 def _loss_class(name: Any, family: Type[Family]) -> Type[Family]:
@@ -77,5 +80,9 @@ class LossConfig(Kind):
 
     def read(self, value: Any) -> Any:
         """The value as it is. Raises :class:`DistillationError` if no loss can be built of it."""
-        build_loss(value, self.family)
+        kind, options = _class_and_options(value, self.family)
+        if kind.__init__ is Loss.__init__:
+            kind.Options.read(options)
+        else:  # it may take other arguments, or check more
+            kind(**options)
         return value

@@ -23,6 +23,8 @@ own is a class that derives from `FeatureLoss` or `LogitsLoss` of `mmkd_plugin.l
 Value and gradient of each are compared, in float64, with those of public reference implementations
 (`tests/losses/test_oracles.py`; not those of L1 and cosine, which have no paper). The gradient reaches the student only.
 Padding, ignored boxes and unlabelled pixels have no part in a loss where the distiller masks them (`mask_padding`).
+An image with mixed labels (`gt_score`, shares that sum to 1) counts as its class with the largest share in a loss that needs
+labels; one with several labels is refused there.
 
 The fusion of ReviewKD is a distiller of its own, `mmkd.ReviewKDDistiller`. As functions only, with the same tests, there are
 the maths of CRD (`losses/contrastive.py`: it needs a memory of the whole data set) and of CrossKD (`losses/cross_head.py`:

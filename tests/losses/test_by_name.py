@@ -10,7 +10,8 @@ from torch import nn
 from zoo import batch, build, distilled, pspnet
 
 from mmkd_plugin.distiller import build_distiller
-from mmkd_plugin.losses import Batch, FeatureLoss, LogitsLoss, Loss, build_loss, loss_names, masked_mean
+from mmkd_plugin.losses import Batch, FeatureLoss, LogitsLoss, Loss, LossConfig, build_loss, loss_names, masked_mean
+from mmkd_plugin.losses.base import standardise
 from mmkd_plugin.registry import MODELS
 from mmkd_plugin.taps import TapInfo
 from mmkd_plugin.utils.errors import DistillationError
@@ -144,6 +145,34 @@ def test_standardised_scores_do_not_depend_on_shift_and_scale(name):
     assert abs(plain(student * 7 + 3, teacher, None, labels) / plain(student, teacher, None, labels) - 1) > 0.01
 
 
+@pytest.mark.parametrize('value', [0., .1, -7700.], ids=['zero', 'rounded', 'large'])
+@pytest.mark.parametrize('shape', [(4, 5), (2, 5, 4, 6)], ids=['images', 'pixels'])
+@pytest.mark.parametrize('name', sorted({*LOGITS} - {'mlkd'}))
+def test_scores_that_are_all_equal_have_no_gradient_where_they_are_standardised(name, shape, value):
+    """The formula's is 10 million times what comes from above."""
+    student, teacher = torch.randn(shape), torch.randn(shape)
+    student[0] = value
+    student.requires_grad_()
+    loss = build_loss(dict(type=name, standardise=True), LogitsLoss)
+    found = loss(student, teacher, None, torch.zeros(shape[:1] + shape[2:], dtype=torch.long))
+    found.backward()
+    assert found.isfinite()
+    assert (student.grad[0] == 0).all()
+    assert student.grad[1:].abs().sum() > 0
+    assert student.grad.abs().max() < 100
+
+
+def test_standardising_is_the_formula_wherever_scores_differ():
+    ours, theirs = (torch.randn(3, 6, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2))
+    found = standardise(ours)
+    expected = (theirs - theirs.mean(1, keepdim=True)) / (1e-7 + theirs.std(1, keepdim=True))
+    assert torch.equal(found, expected)
+    for scores in (found, expected):
+        (scores * torch.arange(6.)).sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)
+    assert standardise(torch.full((1, 3), float('inf'))).isnan().all(), 'what is not finite is seen'
+
+
 @pytest.mark.parametrize('name', FEATURES + LOGITS)
 def test_the_docstring_names_the_source_and_ends_with_a_block_of_config_that_builds(name):
     kind = MODELS.get({**loss_names(FeatureLoss), **loss_names(LogitsLoss)}[name])
@@ -202,6 +231,29 @@ def test_a_users_own_loss_distils(huber, name):
 def test_a_users_own_loss_is_named_in_the_error_when_it_is_misspelt(huber):
     with pytest.raises(DistillationError, match=r"loss: 'HubrLoss' is not known. Did you mean 'HuberLoss'"):
         build_distiller('x', dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4'], loss='HubrLoss'))
+
+
+def test_looking_at_an_option_builds_no_loss(huber, monkeypatch):
+    built = []
+    monkeypatch.setattr(Loss, '__init__', lambda self, **options: built.append(self))
+    kind = LossConfig(FeatureLoss)
+    assert kind.fits('HuberLoss')
+    assert kind.fits(dict(type='cwd', temperature=2.0))
+    assert not kind.fits(dict(type='cwd', temperature=0))
+    assert not built
+
+
+def test_a_users_own_loss_may_take_arguments_of_its_own(huber):
+    class Scaled(huber):
+        def __init__(self, factor=1.0):
+            super().__init__()
+            if factor <= 0:
+                raise DistillationError(path='factor', given=factor, accepted='a number > 0')
+
+    config = dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4'])
+    assert build_distiller('x', dict(config, loss=dict(type=Scaled, factor=2.0)))
+    with pytest.raises(DistillationError, match=r'x.loss.factor: -1.0. Accepted: a number > 0'):
+        build_distiller('x', dict(config, loss=dict(type=Scaled, factor=-1.0)))
 
 
 def test_the_losses_are_those_that_the_documentation_counts():

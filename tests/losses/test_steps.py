@@ -147,6 +147,29 @@ def test_images_without_a_label_are_one_error():
         model.distillation.kd(features, features, Batch(data['inputs'], data['data_samples'], 0))
 
 
+MANY = r'needs the labelled class of each image, {}\. Accepted: a data set for classification with one label per image'
+
+
+@pytest.mark.parametrize(('scores', 'labels', 'message'), [
+    ([0., 1, 1, 0, 0], None, MANY.format(r'those of an image sum to 2 \(gt_score\)')),
+    ([0., 0, 0, 0, 0], 1, MANY.format(r'those of an image sum to 0 \(gt_score\)')),
+    ([0., float('nan'), 0, 0, 0], None, MANY.format(r'those of an image sum to nan \(gt_score\)')),
+    (None, [1, 3], MANY.format(r'an image has 2 \(gt_label\)')), (None, [], MANY.format(r'an image has 0 \(gt_label\)'))],
+    ids=['two-of-five', 'none-of-five', 'nan', 'two-labels', 'no-label'])
+@pytest.mark.parametrize('loss', ['dkd', 'nkd', 'wsld'])
+def test_images_of_several_classes_are_one_error(loss, scores, labels, message):
+    model = build(distilled(STUDENTS['mmpretrain'](), kd=dict(SCORES, pairs=['head.fc'], loss=loss)))
+    data = model.data_preprocessor(batch('mmpretrain'), True)
+    features = {'head.fc': torch.randn(2, 5)}
+    sample = data['data_samples'][-1]
+    if scores is not None:
+        sample.set_gt_score(torch.tensor(scores))
+    if labels is not None:
+        sample.set_gt_label(torch.tensor(labels, dtype=torch.long))
+    with pytest.raises(DistillationError, match=message):
+        model.distillation.kd(features, features, Batch(data['inputs'], data['data_samples'], 0))
+
+
 def test_mixed_images_count_as_their_largest_share():
     model = build(distilled(STUDENTS['mmpretrain'](), kd=dict(SCORES, pairs=['head.fc'], loss='dkd')))
     data = model.data_preprocessor(batch('mmpretrain'), True)
