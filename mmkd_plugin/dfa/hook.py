@@ -44,7 +44,7 @@ class Lengths(ListOf):
         return super().fits(value) or self.kind.fits(value)
 
     def read(self, value: Any) -> Any:
-        return value if self.kind.fits(value) else super().read(value)
+        return self.kind.read(value) if self.kind.fits(value) else super().read(value)
 
 
 @HOOKS.register_module()
@@ -74,7 +74,7 @@ class AggregationSearchHook(StatefulHook):
         optimizer: Dict[str, Any] = option(
             OptimizerConfig(needs=('type',)), OPTIMIZER, 'of beta; each group has a new '
             'one. lr * I_s should be 2 to 10: Adam moves each beta by at most lr a step')
-        regularisation: float = option(Number(least=0), 1e-3, 'lambda; lambda / 2 * |beta|^2 is added to the loss of beta')
+        regularisation: float = option(Number(least=0, below=1e6), 1e-3, 'lambda; lambda / 2 * |beta|^2 is added to the loss of beta')
         weights_first: float = option(Number(least=0, below=1), 0.0,
                                       "fraction of each group's iterations that train weights only")
         unrolled: bool = option(
@@ -107,8 +107,11 @@ class AggregationSearchHook(StatefulHook):
         phases = [[phase.group, phase.begin, phase.end, phase.beta_begin] for phase in self._phases]
         saved = self.run.resume(dict(self._how(), phases=phases))
         if saved is not None:
-            with under(KEY):
-                self._search.load(saved)
+            with under(f'mmkd.hooks.{self.state_key}'):
+                with under('course'):
+                    self.run.course.check({group.name: len(group.weights()) for group in self._search.groups})
+                with under('search'):
+                    self._search.load(saved)
         self.run.open(start=beta_steps_before(self._phases, runner.iter))
         print_log(f'search of {len(names)} groups: ' + ', '.join(
             f'{names[phase.group]} in iterations {phase.begin + 1} to {phase.end}' for phase in self._phases),

@@ -7,7 +7,9 @@ from mmengine.dist import all_reduce
 from mmengine.optim import OPTIMIZERS
 from torch import Tensor
 
-from ..utils.errors import DistillationError, unknown_name
+from ..utils.errors import DistillationError, building, under, unknown_name
+from ..utils.optimizer_states import SteadyOptimizerState
+from ..utils.records import Anything, Fields, Maybe, Named, Whole, Words
 from .bilevel import VirtualStep, first_order_gradient, unrolled_gradient
 from .bridge import BALANCE_RANGE, balance, bridge_loss
 from .connectors import ConnectedGroup
@@ -111,13 +113,10 @@ class AggregationSearch:
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         kind = self._optimizer_cfg['type']
-        if OPTIMIZERS.get(kind) is None:
-            raise unknown_name('optimizer.type', kind, OPTIMIZERS.module_dict)
-        try:
+        with building('optimizer', f'It is {self._optimizer_cfg}; the options are those of torch.optim.'):
+            if OPTIMIZERS.get(kind) is None:
+                raise unknown_name('optimizer.type', kind, OPTIMIZERS.module_dict)
             optimizer: torch.optim.Optimizer = OPTIMIZERS.build({**self._optimizer_cfg, 'params': [self.group.beta]})
-        except (TypeError, KeyError, ValueError) as error:
-            raise DistillationError(f'cannot be built: {error}', path='optimizer',
-                                    given=self._optimizer_cfg) from None
         if isinstance(optimizer, torch.optim.LBFGS):
             raise DistillationError('looks at the loss several times a step', path='optimizer.type',
                                     given=kind, accepted="one that takes a gradient, e.g. 'Adam'")
@@ -185,11 +184,22 @@ class AggregationSearch:
                     gammas=self.gammas.state(), used_gammas=self.used_gammas)
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Takes back what :meth:`state` returned."""
+        """Takes back what :meth:`state` returned.
+
+        Raises:
+            DistillationError: for a state of the optimiser that does not fit, or another group.
+        """
+        names = [group.name for group in self.groups]
+        Fields(dict(index=Maybe(Whole(most=len(names) - 1)), used_gammas=Named(Anything(), Words(tuple(names))))).check(
+            {name: state[name] for name in ('index', 'used_gammas')})
         self.index, self.used_gammas = state['index'], state['used_gammas']
         self.gammas.load(state['gammas'])
-        if self.index is not None:
-            self._build_optimizer().load_state_dict(state['optimizer'])
+        if self.index is None:
+            return
+        optimizer = self._build_optimizer()
+        with under('optimizer'):
+            SteadyOptimizerState(optimizer).check(state['optimizer'])
+        optimizer.load_state_dict(state['optimizer'])
 
 
 def _separately(losses: PathLosses, beta: Tensor, scale: Union[float, Tensor]) -> Tuple[Tensor, Tensor]:

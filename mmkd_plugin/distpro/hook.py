@@ -48,7 +48,7 @@ class ProcessSearchHook(StatefulHook):
     @dataclass(frozen=True, kw_only=True)
     class Options(SearchOptions):
         """The options of the hook."""
-        lr: float = option(Number(least=0), 0.05, "of Adam on the importance; the paper's")
+        lr: float = option(Number(above=0, below=1e6), 0.05, "of Adam on the importance; the paper's")
         betas: List[float] = option(ListOf(Number(least=0, below=1), 'numbers in [0, 1)', length=2), (0.5, 0.999),
                                     "of Adam on the importance; the authors'")
         hypergradient: str = option(
@@ -88,7 +88,11 @@ class ProcessSearchHook(StatefulHook):
                 accepted='a number of iterations after which it acts')
         saved = self.run.resume(self._settings())
         if saved is not None:
-            self.search.load(saved)
+            with under(f'mmkd.hooks.{self.state_key}'):
+                with under('course'):
+                    self.run.course.check({IMPORTANCE: len(distiller.pathways)})
+                with under('search'):
+                    self.search.load(saved)
         self.run.open(start=self.search.steps)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:

@@ -19,7 +19,10 @@ from torch.func import functional_call
 from ..distiller import KeptStep
 from ..model import DistilledMixin
 from ..search import seed_generators
+from ..utils.errors import DistillationError, under
 from ..utils.isolation import preserved_rng, set_rng_state
+from ..utils.optimizer_states import SteadyOptimizerState
+from ..utils.records import Shown, Whole
 from .distiller import DistProDistiller
 from .hypergradient import (
     Named,
@@ -175,7 +178,18 @@ class ProcessSearch:
                     hypergradient=self.hypergradient)
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Takes back what :meth:`state` returned."""
+        """Takes back what :meth:`state` returned.
+
+        Raises:
+            DistillationError: for a state of the optimiser that does not fit, or other numbers of steps; takes nothing then.
+        """
+        with under('optimiser'):
+            SteadyOptimizerState(self._optimiser).check(state['optimiser'])
+        with under('skipped'):
+            Whole(most=state['steps']).check(state['skipped'])
+        if (state['skipped'] < state['steps']) != bool(state['optimiser']['state']):
+            raise DistillationError(path='optimiser.state', given=Shown(state['optimiser']['state']), accepted=(
+                f"what {state['steps'] - state['skipped']} steps have left"))
         self._optimiser.load_state_dict(state['optimiser'])
         self.steps, self.skipped, self.hypergradient = state['steps'], state['skipped'], state['hypergradient']
 

@@ -142,6 +142,8 @@ class Array(Entry):
     def check(self, value: Any) -> None:
         self._require(isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized, value)
         self._require(self.dtype in (None, value.dtype) and self.shape in (None, tuple(value.shape)), value)
+        expanded = any(step == 0 and side > 1 for step, side in zip(value.stride(), value.shape))
+        self._require(not expanded, value, 'has numbers that share a place in memory')
         if value.is_floating_point() or value.is_complex():
             self._require(value.element_size() > 1, value)  # torch does not say of numbers of 8 bits whether they are finite
             self._require(not bool(value.isnan().any()), value, 'holds NaN')
@@ -238,6 +240,14 @@ class Fields(Entry):
                     entry.check(value[name])
             elif name not in self.optional:
                 raise DistillationError('is missing', path=name, accepted=entry.accepted)
+
+
+class Anything(Entry):
+    """What is for others to check."""
+    accepted = 'anything'
+
+    def check(self, value: Any) -> None:
+        pass
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,12 @@ import re
 
 import pytest
 import torch
+from dfa_runs import searching
+from distpro_runs import search_cfg
 from mmengine.runner import Runner
-from zoo import classifier, distilled, mgd, run, run_cfg, update_hook
+from zoo import Stop, classifier, distilled, loader, mgd, run, run_cfg, update_hook
 
+from mmkd_plugin.model.checkpoint import StatefulHook
 from mmkd_plugin.model.resume.digest import digest
 from mmkd_plugin.model.runner import attach_to_runner
 from mmkd_plugin.utils.checkpoint_files import open_checkpoint
@@ -179,8 +182,86 @@ OTHERS = {
     'scheduler-step': ('param_schedulers[0].last_step', 'x', r"param_schedulers\[0\].last_step: 'x'"),
     'scheduler-more': ('param_schedulers[0].step', lambda _: 1, r'param_schedulers\[0\].step: is no entry'),
     'log-number': ('message_hub.log_scalars.train/lr', 1, 'message_hub.log_scalars.train/lr: 1'),
+    'fused-dict': ('optimizer.param_groups[0].fused', {'a': 1}, r'param_groups\[0\].fused: a dict'),
     'hub-none': ('message_hub', None, 'message_hub: is None'), 'hub-empty': ('message_hub', {}, 'message_hub.log_scalars')}
 """Changes to what mmengine keeps."""
+
+
+OF_OPTIMISER = {
+    'none': ('', None, 'param_groups: None'), 'list': ('', [1], 'param_groups: None'),
+    'state-none': ('.state', None, 'state: None'), 'state-list': ('.state', [], 'state: a list'),
+    'state-empty': ('.state.0', {}, 'state.0.step: is missing'),
+    'state-other': ('.state.0.other', lambda _: 1, 'state.0.other'),
+    'step-gone': ('.state.0.step', GONE, 'state.0.step: is missing'),
+    'step-none': ('.state.0.step', None, 'state.0.step: None'),
+    'step-negative': ('.state.0.step', torch.tensor(-5.), 'state: .*(no optimiser|NaN)'),
+    'moment-text': ('.state.0.exp_avg', 'x', "state.0.exp_avg: 'x'"),
+    'moment-huge': ('.state.0.exp_avg', filled(3e38), 'state: a step from there ends at NaN or infinity'),
+    'moment-nan': ('.state.0.exp_avg', filled(math.nan), 'exp_avg: .*NaN'),
+    'moment-complex': ('.state.0.exp_avg', lambda tensor: tensor.to(torch.complex64), 'exp_avg: .*complex64'),
+    'moment-shape': ('.state.0.exp_avg', lambda tensor: tensor[:1], 'exp_avg: .*shape'),
+    'square-negative': ('.state.0.exp_avg_sq', lambda tensor: -1 - tensor, 'state: a step from there ends at NaN'),
+    'decay-true': ('.param_groups[0].weight_decay', True, 'weight_decay: True'),
+    'rate-none': ('.param_groups[0].lr', None, 'lr: None'), 'rate-negative': ('.param_groups[0].lr', -1, 'lr: -1'),
+    'rate-huge': ('.param_groups[0].lr', 1e300, 'lr: 1e.300'), 'betas-none': ('.param_groups[0].betas', None, 'betas: None'),
+    'eps-nan': ('.param_groups[0].eps', math.nan, 'eps: nan'), 'eps-negative': ('.param_groups[0].eps', -1., 'eps: -1.0'),
+    'fused-number': ('.param_groups[0].fused', 3, 'fused: 3'), 'fused': ('.param_groups[0].fused', True, 'fused: True'),
+    'groups-shorter': ('.param_groups', [], 'param_groups: a list of 0')}
+"""What may be wrong with the state of a search's own optimiser."""
+
+OF_SEARCHES = {
+    'process': {'state-gone': ('.optimiser.state', {}, 'optimiser.state: a dict of 0'),
+                'skipped': ('.skipped', 10 ** 6, 'search.skipped: 1000000'),
+                'point-empty': ('/course.importance[1]', [], r'course.importance\[1\]: a list of 0'),
+                'point-longer': ('/course.importance[1]', lambda point: [*point, 1.], r'importance\[1\]: a list of 5'),
+                'point-before': ('/course.importance[1][0]', -3, r'course.importance\[1\]\[0\]: -3'),
+                'course-other': ('/course.other', lambda _: [[0, 1.]], 'course.other: ')},
+    'aggregation': {'index-large': ('.index', 9, 'search.index: 9'), 'index-text': ('.index', '0', "search.index: '0'"),
+                    'gammas-of-another': ('.used_gammas.x', lambda _: dict(st=1., ts=1.), "used_gammas: 'x'"),
+                    'point-empty': ('/course.layer3[1]', [], r'course.layer3\[1\]: a list of 0')}}
+"""And with the rest of it: under ``search``, or where the path begins with a slash beside it."""
+OPTIMISERS = dict(process='optimiser', aggregation='optimizer')
+
+
+def search_of(kind, folder, **options):
+    if kind == 'process':
+        return search_cfg(folder, epochs=2, **options)
+    hooks = [dict(type='mmkd.AggregationSearchHook', dataloader=loader('mmpretrain', 6))]
+    return run_cfg(searching(), folder, 2, hooks, 4, **options)
+
+
+@pytest.fixture(scope='module', params=OF_SEARCHES)
+def search(request, tmp_path_factory):
+    """A kind of search, its checkpoint after the first of two epochs, and the runner that has saved it."""
+    folder = tmp_path_factory.mktemp(request.param)
+    runner, _ = run(search_of(request.param, folder), lambda runner: runner.register_hook(Stop(epoch=1)))
+    return request.param, open_checkpoint(folder / 'epoch_1.pth'), runner
+
+
+def test_the_state_of_a_search_is_checked_before_it_goes_on(search):
+    """All that may be wrong at once, on one runner: what is built for it is the same."""
+    kind, checkpoint, runner = search
+    top = f'mmkd.hooks.{kind}_search'
+    hook, = (hook for hook in runner.hooks if isinstance(hook, StatefulHook))
+    cases = {name: (f'.{OPTIMISERS[kind]}{path}', *others) for name, (path, *others) in OF_OPTIMISER.items()}
+    for name, (path, value, message) in {**cases, **OF_SEARCHES[kind]}.items():
+        where = f'{top}{path[1:]}' if path.startswith('/') else f'{top}.search{path}'
+        content = changed(checkpoint, where.replace(f'{top}course', f'{top}.course'), value, False)
+        hook.load_state_dict(content['mmkd']['hooks'][f'{kind}_search'])
+        with pytest.raises(DistillationError) as caught:
+            hook.before_train(runner)
+        assert str(caught.value).startswith(f'{top}.'), name
+        assert re.search(message, str(caught.value)), (name, str(caught.value))
+    hook.load_state_dict(checkpoint['mmkd']['hooks'][f'{kind}_search'])
+    hook.before_train(runner)
+
+
+def test_a_search_with_a_state_that_does_not_fit_does_not_go_on(search, tmp_path):
+    kind, checkpoint, _ = search
+    path = f'mmkd.hooks.{kind}_search.search.{OPTIMISERS[kind]}.state.0.exp_avg'
+    torch.save(changed(checkpoint, path, filled(math.inf), True), tmp_path / 'epoch_1.pth')
+    with pytest.raises(DistillationError, match='exp_avg: .*infinity'):
+        run(search_of(kind, tmp_path, resume=True))
 
 
 def refusal(saved, path, value, redigest):

@@ -3,7 +3,7 @@
 mmengine goes on with whatever it finds: a weight that is missing or of another shape is a line in the log, a scheduler takes
 any attribute. In a run that is resumed, each of these is an error.
 """
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, Mapping, Sequence
 
 import torch
 from mmengine.logging import HistoryBuffer
@@ -12,12 +12,11 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ...utils.errors import DistillationError, under
-from ...utils.records import Array, Entry, Listing, Named, Plain, Real, Shown, Truth, Whole, Words
+from ...utils.optimizer_states import OptimizerState, check_alike
+from ...utils.records import Anything, Array, Named, Shown, Truth, Whole
 from .ranks import modules_of
 
 SEEDS = Whole(most=2 ** 32 - 1)
-MOMENTS = ('momentum_buffer', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'square_avg', 'grad_avg', 'sum')
-"""What torch's optimisers keep for each weight, of its shape."""
 
 
 def check_outline(checkpoint: Any) -> None:
@@ -74,20 +73,12 @@ def _check_message_hub(content: Mapping[str, Any]) -> None:
     with under('resumed_keys'):
         Named(Truth()).check(content['resumed_keys'])
     with under('runtime_info'):
-        Named(_Anything()).check(content['runtime_info'])
-
-
-class _Anything(Entry):
-    """What hooks of others keep is for them to check."""
-    accepted = 'anything'
-
-    def check(self, value: Any) -> None:
-        pass
+        Named(Anything()).check(content['runtime_info'])
 
 
 def _check_weights(saved: Any, present: Mapping[str, Any]) -> None:
     """Every tensor of the model has to be there, of its shape, and finite where the model's own is."""
-    Named(_Anything()).check(saved)
+    Named(Anything()).check(saved)
     weights = {name.removeprefix('module.') if name not in present else name: value for name, value in saved.items()}
     for name, own in present.items():
         if not isinstance(own, Tensor):
@@ -101,58 +92,16 @@ def _check_weights(saved: Any, present: Mapping[str, Any]) -> None:
             if floating != (value.is_floating_point() or value.is_complex()) or (own.dtype == torch.bool) != (
                     value.dtype == torch.bool):
                 raise DistillationError(given=Shown(value), accepted=f'a tensor of type {own.dtype}'.replace('torch.', ''))
+            Array(finite=bool(own.isfinite().all())).check(value.to(own.dtype))  # 1e300 is infinite in float32
 
 
 def _check_optimizers(saved: Dict[str, Any], wrapper: Any) -> None:
     if not isinstance(wrapper, OptimWrapperDict):
-        _check_optimizer(saved, wrapper.optimizer)
+        OptimizerState(wrapper.optimizer).check(saved)
         return
     for name, each in wrapper.items():
         with under(name):
-            _check_optimizer(saved.get(name), each.optimizer)
-
-
-def _check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
-    for name, kind, words in (('param_groups', list, 'a list of dicts'), ('state', dict, 'a dict')):
-        value = saved.get(name) if isinstance(saved, dict) else None
-        if not isinstance(value, kind):
-            raise DistillationError(path=name, given=Shown(value), accepted=words)
-    parameters: List[Tensor] = []
-    groups = optimizer.param_groups
-    if len(saved['param_groups']) != len(groups):
-        raise DistillationError(path='param_groups', given=Shown(saved['param_groups']), accepted=f'a list of {len(groups)}')
-    for number, (theirs, ours) in enumerate(zip(saved['param_groups'], groups)):
-        with under(f'param_groups[{number}]'):
-            _check_group(theirs, ours, len(parameters))
-        parameters += ours['params']
-    with under('state'):
-        Named(Named(Plain()), Whole(most=max(len(parameters) - 1, 0))).check(saved['state'])
-        for number, state in saved['state'].items():
-            _check_moments(number, state, parameters[number])
-
-
-def _check_group(saved: Any, present: Mapping[str, Any], first: int) -> None:
-    """The parameters are numbered through, and each option of the optimiser is there, of its kind."""
-    expected = list(range(first, first + len(present['params'])))
-    if not isinstance(saved, dict) or saved.get('params') != expected:
-        given = saved.get('params') if isinstance(saved, dict) else saved
-        raise DistillationError(path='params', given=Shown(given),
-                                accepted=f'a list of {len(expected)} numbers of parameters')
-    for name, value in present.items():
-        if name != 'params':
-            if name not in saved:
-                raise DistillationError('is missing', path=name, accepted=f'as the optimiser has it, {Shown(value)!r}')
-            with under(name):
-                _check_alike(saved[name], value)
-
-
-def _check_moments(number: int, state: Mapping[str, Any], parameter: Tensor) -> None:
-    for name, value in state.items():
-        if isinstance(value, Tensor):
-            with under(f'{number}.{name}'):
-                Array(shape=tuple(parameter.shape) if value.dim() else ()).check(value)
-        elif name in MOMENTS and value is not None:  # None: there is no momentum
-            raise DistillationError(path=f'{number}.{name}', given=Shown(value), accepted='a tensor')
+            OptimizerState(each.optimizer).check(saved.get(name))
 
 
 def _check_schedulers(saved: Any, present: Any) -> None:
@@ -165,34 +114,13 @@ def _check_schedulers(saved: Any, present: Any) -> None:
         raise DistillationError(given=Shown(saved), accepted=f'a list of {len(present)} states, one for each scheduler')
     for number, (theirs, ours) in enumerate(zip(saved, present)):
         with under(f'[{number}]'):
-            Named(_Anything()).check(theirs)
+            Named(Anything()).check(theirs)
             own = ours.state_dict()
             for name, value in theirs.items():
                 if name not in own:
                     raise DistillationError(f'is no entry of a {type(ours).__name__}', path=name, accepted=', '.join(own))
                 with under(name):
-                    _check_alike(value, own[name])
+                    check_alike(value, own[name])
             missing: Sequence[str] = [name for name in own if name not in theirs]
             if missing:
                 raise DistillationError('is missing', path=missing[0], accepted='the entries that schedulers save')
-
-
-def _check_alike(value: Any, present: Any) -> None:
-    """Raises :class:`DistillationError` unless a value is of the kind of the present one; numbers are finite."""
-    if present is None or value is None:
-        Plain().check(value)
-    elif isinstance(present, Tensor):
-        Array(shape=tuple(present.shape)).check(value)
-    elif isinstance(present, bool):
-        Truth().check(value)
-    elif isinstance(present, (int, float)):
-        Array(shape=()).check(value) if isinstance(value, Tensor) else Real().check(value)
-    elif isinstance(present, str):
-        Words().check(value)
-    elif isinstance(present, (list, tuple)):
-        Listing(Plain(), len(present) if all(isinstance(item, (int, float)) for item in present) else None).check(value)
-        for number, (item, own) in enumerate(zip(value, present)):
-            with under(f'[{number}]'):
-                _check_alike(item, own)
-    elif isinstance(present, dict):
-        Named(Plain(), _Anything()).check(value)
