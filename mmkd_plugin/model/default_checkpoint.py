@@ -6,8 +6,8 @@ from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.logging import print_log
 
-from ..utils.config import PACKAGE_OF_PREFIX, find_config
-from ..utils.errors import DistillationError
+from ..utils.config import PACKAGE_OF_PREFIX, find_config, yaml_as_data
+from ..utils.errors import DistillationError, shortened
 
 OWN = 'mmkd_plugin'
 ACCEPTED = 'a path or an http(s) address'
@@ -57,7 +57,13 @@ def _published(reference: str, path: Path) -> str:
 
 
 def _entries(metafile: Path) -> List[Any]:
-    content = load(metafile)
+    try:
+        with yaml_as_data():
+            content = load(metafile)
+    except Exception as error:  # a file of another package, which may hold anything
+        reason = shortened(f'{type(error).__name__}: {error}')
+        raise DistillationError(f'is missing, and the metafile {metafile} cannot be read ({reason})', path='checkpoint',
+                                accepted=ACCEPTED) from error
     models = content.get('Models') if isinstance(content, dict) else content  # a list in some packages
     return [model for model in models or () if isinstance(model, dict)]
 

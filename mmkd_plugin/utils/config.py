@@ -1,17 +1,21 @@
 """Finding and reading config files the way users name them: a path, or ``package::path``."""
 import os
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Callable, Dict, Union
+from typing import Any, Callable, Dict, Iterator, Union
 
+import yaml
 from mmengine.config import Config
+from mmengine.fileio.handlers import YamlHandler, registry_utils
 
 from .errors import LONGEST_NAME, DistillationError, shortened, unknown_name
 
 PACKAGE_OF_PREFIX = {'mmcls': 'mmpretrain', 'mmkd': 'mmkd_plugin'}
 PREFIXES = ('mmseg', 'mmdet', 'mmpretrain', 'mmkd_plugin')
 CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')
+MOST_VALUES = 10 ** 6
 ACCEPTED = 'a path, "package::path", or a dict'
 
 
@@ -35,13 +39,49 @@ def load_config(reference: Union[str, Dict[str, Any], Config], key: str) -> Conf
     path = find_config(str(reference), key)
     if path.suffix not in CONFIG_SUFFIXES:
         raise DistillationError('is not a config file', path=key, given=str(reference), accepted=', '.join(CONFIG_SUFFIXES))
-    return _read(key, str(reference), lambda: Config.fromfile(path))
+    with yaml_as_data():
+        return _read(key, str(reference), lambda: Config.fromfile(path))
+
+
+class _SafeYaml(YamlHandler):
+    """mmengine's reader of YAML, without the tags that call Python, and without aliases of aliases that fill the memory."""
+
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        content = yaml.load(file, **{**kwargs, 'Loader': yaml.SafeLoader})
+        count = _count(content, {})
+        if count > MOST_VALUES:
+            raise ValueError(f'with its aliases it has {count} values, more than {MOST_VALUES}')
+        return content
+
+
+def _count(node: Any, known: Dict[int, int]) -> int:
+    """How many values there are when all that is shared is copied, as configs do."""
+    if id(node) not in known:
+        parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(node)]
+
+
+@contextmanager
+def yaml_as_data() -> Iterator[None]:
+    """What mmengine reads inside from YAML files is data: a tag that asks for a class or a call of Python is an error.
+
+    Its own reader calls what a file names. This goes for the files that a config inherits from too, whatever placeholders
+    are filled in before they are read.
+    """
+    handlers = registry_utils.file_handlers
+    before = dict(handlers)
+    handlers.update(yaml=_SafeYaml(), yml=_SafeYaml())
+    try:
+        yield
+    finally:
+        handlers.update(before)
 
 
 def _read(key: str, name: str, read: Callable[[], Config]) -> Config:
     try:
         return read()
-    except Exception as error:  # a config is a program, which may raise anything
+    except (Exception, SystemExit) as error:  # a config is a program, which may raise anything
         reason = shortened(f'{type(error).__name__}: {error}')
         raise DistillationError(f'{name!r} cannot be read ({reason})' if name else f'is no config ({reason})',
                                 path=key) from error
@@ -51,7 +91,7 @@ def find_config(reference: str, key: str) -> Path:
     """The file behind a path or ``package::path``. Raises :class:`DistillationError` if there is none."""
     if '::' not in reference:
         path = Path(reference)
-        if not _is_file(path):
+        if not is_file(path):
             raise _not_found(reference, key, path.parent, '*.py', f'(working directory {Path.cwd()})')
         return path
     prefix, _, relative = reference.partition('::')
@@ -70,15 +110,16 @@ def find_config(reference: str, key: str) -> Path:
         raise DistillationError(f'leaves the configs of {package}', path=key, given=reference,
                                 accepted=f'a path inside them, or one without "{prefix}::"')
     path = folder / relative
-    if not _is_file(path):
+    if not is_file(path):
         raise _not_found(reference, key, folder, '**/*.py', f'among the configs of {package}')
     return path
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Union[str, Path]) -> bool:
+    """Whether there is a regular file of that name; False for what can be none."""
     try:
-        return path.is_file()
-    except OSError:  # a name that is too long
+        return Path(path).is_file()
+    except (OSError, ValueError):  # a name that is too long, or with NUL
         return False
 
 
