@@ -183,10 +183,10 @@ def test_what_mmengine_downloads_is_not_executed(tmp_path, monkeypatch):
     (tmp_path / 'checkpoints').mkdir()
     torch.save(EXECUTING['os_system'](proof), tmp_path / 'checkpoints/bad-12345678.pth')
     with pytest.raises(DistillationError, match='bad-12345678.pth. is not a checkpoint that can be read safely'):
-        CheckpointLoader.load_checkpoint('https://127.0.0.1:9/bad-12345678.pth')
+        CheckpointLoader.load_checkpoint('https://download.openmmlab.com/bad-12345678.pth')
     assert not proof.exists()
     torch.save(dict(state_dict=dict(weight=torch.ones(2))), tmp_path / 'checkpoints/good.pth')
-    loaded = CheckpointLoader.load_checkpoint('https://127.0.0.1:9/good.pth?x=1', map_location='cpu')
+    loaded = CheckpointLoader.load_checkpoint('https://download.openmmlab.com/good.pth?x=1', map_location='cpu')
     assert torch.equal(loaded['state_dict']['weight'], torch.ones(2))
 
 
