@@ -4,6 +4,10 @@ from typing import Any, Dict, Sequence
 
 import numpy as np
 
+from ..utils.errors import shortened
+
+LONGEST_LABEL = 60
+
 
 def draw_segmentations(rows: Sequence[Dict[str, np.ndarray]], palette: Sequence[Sequence[int]], path: Path,
                        background: int = 255) -> None:
@@ -30,6 +34,17 @@ def draw_segmentations(rows: Sequence[Dict[str, np.ndarray]], palette: Sequence[
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
+
+
+def label(text: str, longest: int = LONGEST_LABEL) -> str:
+    """A text of a user or a file as matplotlib is to draw it: one line, no mathematics between dollars, printable."""
+    line = ''.join(letter if letter.isprintable() else '?' for letter in shortened(text, longest))
+    return line.replace('$', r'\$')
+
+
+def left_out(most: int, there: int, what: str) -> str:
+    """What is said where only the first of something are drawn; '' where all are."""
+    return f'the first {most} of {there} {what}' if there > most else ''
 
 
 def agg_pyplot() -> Any:

@@ -27,9 +27,18 @@ def draw(file: Path, folder: Optional[Path] = None, title: str = '') -> List[Pat
         The pictures that were written.
 
     Raises:
-        DistillationError: for a file that no search has written, or a folder that is a file.
+        DistillationError: for a file that no search has written, a folder that is a file, or pictures that cannot be
+            written.
     """
     folder = folder or file.parent
+    try:
+        return _draw(file, folder, title)
+    except OSError as error:
+        raise DistillationError(f'cannot be written ({error.strerror or error})', path='out',
+                                given=str(error.filename or folder), accepted='a place for pictures') from None
+
+
+def _draw(file: Path, folder: Path, title: str) -> List[Path]:
     if folder.is_file():
         raise DistillationError('is a file', path='out', given=str(folder), accepted='a folder')
     kind = format_of(file, (PROCESS, AGGREGATION))
