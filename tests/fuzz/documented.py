@@ -39,10 +39,11 @@ def _finite(value: Any) -> bool:
         return False
 
 
-def number(above=-math.inf, least=-math.inf, below=math.inf, whole=False, **more) -> Documented:
+def number(above=-math.inf, least=-math.inf, below=math.inf, most=math.inf, whole=False, **more) -> Documented:
     def fits(value: Any) -> bool:
-        return is_number(value) and above < value < below and value >= least and (not whole or isinstance(value, Integral))
-    bounds = [bound for bound in (above, least, below) if math.isfinite(bound)]
+        inside = is_number(value) and above < value < below and least <= value <= most
+        return inside and (not whole or isinstance(value, Integral))
+    bounds = [bound for bound in (above, least, below, most) if math.isfinite(bound)]
     near = [value for bound in bounds for value in (bound, bound + 1, bound - 1, bound + .001, bound - .001)]
     return Documented(fits, [*near, 1, 2, 3, 0.25, 1.0, '1', True], **more)
 

@@ -6,11 +6,11 @@ from typing import Any, Dict, List
 from .documented import FLAG, Documented, choice, listed, number, optional
 
 PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'losses.md'
-BOUNDS = {'>': 'above', '>=': 'least', '<': 'below'}
+BOUNDS = {'>': 'above', '>=': 'least', '<': 'below', '<=': 'most'}
 
 
 def phrase(text: str) -> Documented:
-    """What 'a number > 0, or None' and the like accept. Raises ValueError for words that are not known here."""
+    """What 'a number > 0, or None' and the like accept; anything, where the words are not known here."""
     text = text.strip()
     for constant in (', or None', ", or 'auto'"):
         if text.endswith(constant):
@@ -19,14 +19,14 @@ def phrase(text: str) -> Documented:
         return FLAG
     found = re.fullmatch(r'(a|an) (whole )?number( [><].*)?', text)
     if found:
-        bounds = re.findall(r'(>=|>|<) (-?[\d.]+)', found[3] or '')
+        bounds = re.findall(r'(>=|>|<=|<) (-?[\d.e+]+)', found[3] or '')
         return number(whole=bool(found[2]), **{BOUNDS[sign]: float(bound) for sign, bound in bounds})
-    found = re.fullmatch(r'a list of (?:(\d+) )?((?:whole )?numbers.*)', text)
+    found = re.fullmatch(r'a list of (?:(\d+) )?(different )?((?:whole )?numbers.*)', text)
     if found:
-        return listed(phrase(f'a {found[2].replace("numbers", "number")}'), int(found[1] or 0))
+        return listed(phrase(f'a {found[3].replace("numbers", "number")}'), int(found[1] or 0), bool(found[2]))
     if re.fullmatch(r"'\w+'(, '\w+')*", text):
         return choice(*re.findall(r"'(\w+)'", text))
-    raise ValueError(f'{PAGE} says {text!r}, which is not known here')
+    return Documented(lambda value: True)
 
 
 def tables() -> Dict[str, Dict[str, Dict[str, Documented]]]:

@@ -205,7 +205,7 @@ def test_no_matching_because_the_hook_is_missing(tmp_path):
 
 @pytest.mark.parametrize(('options', 'fragment'), [
     (dict(intervall=2), "Did you mean 'interval'"), (dict(num_images=None), 'num_images: None'),
-    (dict(num_images=0), 'a whole number > 0'), (dict(distillers='mgd'), 'a list of names of distillers'),
+    (dict(num_images=0), 'a whole number > 0'), (dict(distillers='mgd'), 'a list of different names of distillers'),
     (dict(distillers=[]), 'a list of'),
     (dict(dataloader='train'), "a loader's config")])
 def test_hook_options(options, fragment):

@@ -8,6 +8,7 @@ from distpro_runs import distpro
 from zoo import build, classifier, distilled, loader, mgd, pspnet, run, run_cfg, update_hook
 
 from mmkd_plugin.mgd import MatchingUpdateHook
+from mmkd_plugin.search.artefact import parsed
 from mmkd_plugin.search.derive import derive_search
 from mmkd_plugin.utils.errors import DistillationError
 from mmkd_plugin.utils.launch import check_text
@@ -20,11 +21,12 @@ def refusal(call, *arguments, **options):
     return str(caught.value)
 
 
-@pytest.mark.parametrize('kind', [27, ('mmkd.MatchingGuidedDistiller',), [], 1.5], ids=['number', 'tuple', 'list', 'float'])
+@pytest.mark.parametrize('kind', [27, ('mmkd.MatchingGuidedDistiller',), [], 1.5, '.svg', ''],
+                         ids=['number', 'tuple', 'list', 'float', 'no name', 'empty'])
 def test_what_is_no_distiller_is_told_which_there_are(kind):
     message = refusal(build, distilled(classifier(), mgd=dict(mgd(), type=kind)))
     assert 'model.distillers.mgd.type' in message
-    assert "'mmkd.MatchingGuidedDistiller'" in message
+    assert 'mmkd.MatchingGuidedDistiller' in message
 
 
 @pytest.mark.parametrize(('tap', 'advice'), [
@@ -56,11 +58,10 @@ def test_what_a_search_puts_in_place_of_a_dict_is_one(key, value):
     assert f'search.config.{key}' in refusal(derive_search, searched(config={key: value}))
 
 
-def test_a_checkpoint_hook_without_a_number_is_left_to_mmengine():
-    hooks = dict(checkpoint=dict(type='CheckpointHook', interval='x'))
+def test_a_checkpoint_hook_without_a_number_is_refused_before_a_search():
     cfg = searched()
-    cfg.default_hooks.update(hooks)
-    assert derive_search(cfg).default_hooks.checkpoint.interval == 'x'
+    cfg.default_hooks.update(checkpoint=dict(type='CheckpointHook', interval='x'))
+    assert 'default_hooks.checkpoint.interval' in refusal(derive_search, cfg)
 
 
 def test_what_the_training_after_a_search_refuses_is_refused_before_the_search():
@@ -71,8 +72,9 @@ def test_what_the_training_after_a_search_refuses_is_refused_before_the_search()
 
 
 @pytest.mark.parametrize(('value', 'key'), [
-    (np.ones(2), 'model.x'), ({"it's": 1}, 'model.x'), ({'a\nb': 1}, 'model.x'), ([{'a': np.ones(3)}], 'model.x[0].a')],
-    ids=['array', 'quote', 'line end', 'nested'])
+    (np.ones(2), 'model.x'), ({"it's": 1}, 'model.x'), ({'a\nb': 1}, 'model.x'),
+    ({None: 1}, 'model.x'), ({'class': 1}, 'model.x'), ([{'a': np.ones(3)}], 'model.x[0].a')],
+    ids=['array', 'quote', 'line end', 'None', 'word', 'nested'])
 def test_a_config_holds_what_its_text_can_hold(value, key):
     message = refusal(check_text, dict(model=dict(x=value)))
     assert message.startswith(f'{key}: ')
@@ -120,5 +122,24 @@ def test_a_whole_checkpoint_to_begin_with_is_taken(tmp_path):
     assert runner.iter == 4
 
 
+def test_a_tensor_of_a_checkpoint_has_a_place_for_each_number():
+    Array().check(torch.ones(2, 3).t())
+    assert 'share a place' in refusal(Array().check, torch.ones(1).expand(3))
+
+
 def test_numbers_of_eight_bits_are_no_weights():
     assert 'Accepted' in refusal(Array().check, torch.ones(2).to(torch.float8_e4m3fn))
+
+
+@pytest.mark.parametrize('number', ['1e999', '-1e999', 'NaN', 'Infinity'])
+def test_a_result_of_a_search_holds_finite_numbers_also_in_its_notes(tmp_path, number):
+    (tmp_path / 'x.json').write_text(f'{{"meta": {{"seed": {number}}}}}')
+    assert f'holds {number}' in refusal(parsed, tmp_path / 'x.json', 'x.json')
+
+
+@pytest.mark.parametrize('content', [5, 'x', None, [1], 1.5], ids=['number', 'text', 'none', 'list', 'float'])
+def test_what_holds_no_weights_is_nothing_to_begin_with(tmp_path, content):
+    torch.save(content, tmp_path / 'given.pth')
+    cfg = run_cfg(distilled(classifier()), tmp_path / 'run', hooks=[update_hook('mmpretrain')],
+                  load_from=str(tmp_path / 'given.pth'))
+    assert refusal(run, cfg).startswith('load_from: ')
