@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--search-options', nargs='+', default=[], help="overrides in the search's derived config")
     parser.add_argument('--gpus', type=positive, default=1, help='processes on this machine, by torchrun where it is not 1')
     args = parser.parse_args()
-    if args.dump and args.then_train:
+    if args.dump is not None and args.then_train:
         parser.error('--dump runs nothing: leave --then-train out')
     return args
 
@@ -43,7 +43,7 @@ def main() -> None:
     args = parse_args()
     experiment = Experiment(args.config, Path(__file__).with_name('train.py'), args.work_dir, args.cfg_options,
                             args.search_options, args.gpus)
-    if args.dump:
+    if args.dump is not None:
         experiment.dump(args.dump)
         print(f'wrote {args.dump}')
         return

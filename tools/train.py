@@ -6,7 +6,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmkd_plugin  # noqa: F401 (registers everything)
-from mmkd_plugin.utils.launch import add_common_flags, one_line_errors, read_config
+from mmkd_plugin.utils.files import existing_file
+from mmkd_plugin.utils.launch import add_common_flags, check_load_from, one_line_errors, read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,6 +26,8 @@ def main() -> None:
     args = parse_args()
     cfg = read_config(args)
     if args.amp:
+        if not isinstance(cfg.get('optim_wrapper'), dict):
+            raise SystemExit(f'error: --amp needs a dict under optim_wrapper, not {cfg.get("optim_wrapper")!r}')
         kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
         if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
             raise SystemExit(f'error: --amp works with optim_wrapper.type OptimWrapper, not {kind}')
@@ -33,14 +36,18 @@ def main() -> None:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        scaling = cfg.get('auto_scale_lr')
+        if not isinstance(scaling, dict) or 'base_batch_size' not in scaling:
             raise SystemExit('error: --auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
-        cfg.auto_scale_lr.enable = True
+        scaling.enable = True
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.resume is not None:
+        if args.resume != 'auto' and 'runner_type' not in cfg:  # other runners may go on from folders
+            existing_file(args.resume, '--resume')
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    check_load_from(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()
 

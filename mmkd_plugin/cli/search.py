@@ -1,20 +1,20 @@
 """A search, and the training that uses what it finds, one after the other: ``tools/search.py``."""
-import argparse
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, List, Optional, Sequence
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 
-from ..search.derive import derive_search, work_dir_of
+from ..search.derive import check_search, derive_search, work_dir_of
 from ..utils.config import find_config, load_config
-from ..utils.errors import DistillationError
-from ..utils.launch import check_environment, check_text, check_types, make_work_dir, override
+from ..utils.errors import DistillationError, under
+from ..utils.launch import check_environment, check_file_place, check_text, check_types, make_work_dir, override
+from ..utils.overrides import parsed_options
 
 FINISHED = 'finished'
 """A file in the work dir of a stage that has come to its end: its config."""
@@ -65,14 +65,30 @@ class Experiment:
         Raises:
             DistillationError: if the config describes none, or it does not fit.
         """
-        cfg = derive_search(self.training_config())
+        derived = derive_search(self.training_config())
+        cfg = derived.copy()
         override(cfg, parsed_options('--search-options', self.search_options), '--search-options')
+        with under('--search-options'):
+            check_search(cfg, derived)
+            check_types(cfg._cfg_dict)
+            check_text(cfg._cfg_dict)
+            check_environment(cfg)
         return cfg
 
     def dump(self, file: Path) -> None:
-        """Writes the config of the search, with a first line that says what it is; makes its folder."""
+        """Writes the config of the search, with a first line that says what it is; makes its folder.
+
+        Raises:
+            DistillationError: see :meth:`search_config`; or for a file that cannot be written, is no .py, or is the config
+                of the training itself.
+        """
         cfg = self.search_config()
-        make_work_dir(file.parent, '--dump')
+        if file.suffix != '.py':
+            raise DistillationError(path='--dump', given=str(file), accepted='the name of a .py file')
+        check_file_place(file, '--dump')
+        if file.exists() and file.samefile(self.path):
+            raise DistillationError('is the config of the training itself', path='--dump', given=str(file),
+                                    accepted='another file')
         cfg.dump(file)
         said = f'# The search of {self.config}, made by tools/search.py. tools/train.py runs it, in {cfg.work_dir}.\n'
         file.write_text(said + file.read_text())
@@ -89,7 +105,7 @@ class Experiment:
         result = folder / MMENGINE_HOOKS.build(cfg.custom_hooks[0]).options.out
         if result.is_file() and _is_finished(folder, cfg):
             return
-        file = folder / self.path.name
+        file = folder / f'{self.path.stem}.py'
         make_work_dir(folder)
         self.dump(file)
         self._train(file, folder)
@@ -119,25 +135,6 @@ class Experiment:
         if code:
             raise SystemExit(f'error: {config} ended with code {code}. What stands above says why; call this again to go '
                              'on.')
-
-
-def parsed_options(flag: str, options: Sequence[str]) -> Dict[str, Any]:
-    """The values of ``key=value`` texts, as ``tools/train.py`` reads them.
-
-    Args:
-        flag: the flag that they come from, for messages.
-        options: the texts.
-
-    Raises:
-        DistillationError: for a text without ``=``.
-    """
-    for text in options:
-        if '=' not in text:
-            raise DistillationError(path=flag, given=text, accepted='KEY=VALUE, e.g. train_cfg.max_epochs=4')
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='*', action=DictAction, default={})
-    read: Dict[str, Any] = parser.parse_args(['--options', *options]).options
-    return read
 
 
 def call(command: Sequence[str]) -> int:
@@ -175,7 +172,8 @@ def _is_finished(folder: Path, cfg: Config) -> bool:
     marker = folder / FINISHED
     if not marker.is_file():
         return False
-    difference = unified_diff(marker.read_text().splitlines(), cfg.pretty_text.splitlines(), n=0, lineterm='')
+    before = marker.read_text(errors='replace')  # what is no text is another config
+    difference = unified_diff(before.splitlines(), cfg.pretty_text.splitlines(), n=0, lineterm='')
     changes = [line for line in difference if line[0] != '@'][2:]  # the first two are names of files
     if changes:
         listed = '\n'.join([*changes[:MOST_CHANGES], *(['...'] if len(changes) > MOST_CHANGES else [])])

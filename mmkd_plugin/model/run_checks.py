@@ -4,7 +4,7 @@ import inspect
 import traceback
 from collections.abc import Sized
 from contextlib import contextmanager
-from typing import Any, Iterator, Optional, Set
+from typing import Any, Dict, Iterator, Optional, Set
 
 from mmengine.dataset import DefaultSampler
 from mmengine.model import is_model_wrapper
@@ -13,7 +13,7 @@ from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from ..utils.errors import BUILD_ERRORS, DistillationError, building, under, unknown_name
-from ..utils.launch import check_environment, check_types, make_work_dir
+from ..utils.launch import check_environment, check_load_from, check_types, make_work_dir
 from ..utils.options import Number, OptimizerConfig
 from .checkpoint import DistillationHook
 from .overlay import DistilledMixin, build_distilled_model
@@ -44,7 +44,9 @@ def extend_builders() -> None:
         if is_distilled_config(given.get('model')):
             make_work_dir(given.get('work_dir'))
             check_environment(given)
+            check_load_from(given)
             check_optimizers(given.get('optim_wrapper'))
+            check_preprocessor(given['model'], given.get('data_preprocessor'))
         init(self, *args, **kwargs)
 
     Runner.__init__ = __init__
@@ -133,6 +135,21 @@ def _key_of_hook(runner: Runner, hook: Any) -> str:
     return f'custom_hooks[{numbers[0]}]' if numbers else 'default_hooks'
 
 
+def check_preprocessor(model: Dict[str, Any], of_the_run: Any) -> None:
+    """Raises :class:`DistillationError` for a ``data_preprocessor`` beside a student that has another one of its own.
+
+    Args:
+        model: the config of a distilled model.
+        of_the_run: the one at the top of the run's config, which a model with one of its own does not take: there are
+            configs that inherit it.
+    """
+    given, student = model.get('data_preprocessor'), model.get('student')
+    own = student.get('data_preprocessor') if isinstance(student, dict) else None
+    if given is not None and own is not None and given not in (own, of_the_run):
+        raise DistillationError('is not what the student has, which is used', path='model.data_preprocessor', given=given,
+                                accepted='none, or that of model.student.data_preprocessor')
+
+
 def check_optimizers(cfg: Any, path: str = 'optim_wrapper', with_types: bool = False) -> None:
     """Looks at the numbers of a run's optimisers, which torch takes as they come (nan as a learning rate).
 
@@ -174,6 +191,9 @@ def check_run(runner: Runner) -> None:
     if sum(isinstance(hook, DistillationHook) for hook in runner.hooks) > 1:
         raise DistillationError('has DistillationHook twice', path='custom_hooks',
                                 accepted='one, or none: Runner.train adds it by itself')
+    if runner.max_iters < 1:
+        raise DistillationError(f'makes a run of {runner.max_iters} iterations', path='train_cfg',
+                                accepted='max_epochs or max_iters > 0')
     _check_batches(runner)
     _check_rates(runner.optim_wrapper)
     for distiller in model.distillation.distillers.values():

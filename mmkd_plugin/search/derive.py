@@ -15,23 +15,19 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.runner import Runner
 
+from ..distiller.build import registered
 from ..registry import MODELS
 from ..utils.dataset_configs import innermost, rebuilt
 from ..utils.errors import DistillationError, check_known_keys, under
 from ..utils.options import Block, Either, Number, Options, option
+from .parts import DECIDED, check_decided, check_parts
 from .validation import SPLIT_TYPES, validation_part
 
 FOLDER = 'search'
 """Of a search, in the work dir of the training it is for."""
 DEFAULT_SPLIT = 0.8  # that of mmkd.SplitDataset
-DECIDED = dict(
-    work_dir='--work-dir of tools/search.py', val_cfg='nothing: the student of a search is not to be used',
-    val_dataloader='nothing, or hook.dataloader for the images the search validates on',
-    val_evaluator='nothing: the student of a search is not to be used')
-"""Keys that a search sets by itself, and what may be used instead."""
 ACCEPTED = "a dict with split, hook, distiller and config; an empty one searches with the training's own schedule"
 
 
@@ -61,6 +57,10 @@ class SearchConfig(Options):
         for key, value in (self.config or {}).items():
             if key in DECIDED:
                 raise DistillationError('is decided by the search', path=f'config.{key}', given=value, accepted=DECIDED[key])
+        distiller = self.distiller or {}
+        for key, said in (('type', 'is that of the training'), ('mode', "is 'search'")):
+            if key in distiller and distiller != dict(distiller, mode='search'):
+                raise DistillationError(said, path=f'distiller.{key}', given=distiller[key], accepted='the other options')
         if hook.get('dataloader') is not None and self.split is not None:
             raise DistillationError('has no meaning beside hook.dataloader, which gives the validation images', path='split',
                                     given=self.split, accepted='None')
@@ -86,11 +86,14 @@ def derive_search(cfg: Config) -> Config:
             searched, or several.
     """
     content: Dict[str, Any] = cfg.to_dict()
+    check_parts(content)
     with under('search'):
         search = _read(content.pop('search', None))
         _check_keys(search.config or {}, content)
         _check_form(search.config or {}, content, 'config')
         content = _merged(content, search.config, 'config')
+        with under('config'):
+            check_parts(content)
         _check_unit(content)
     name, kind = _searched(content)
     distillers = content['model']['distillers']
@@ -109,6 +112,28 @@ def derive_search(cfg: Config) -> Config:
         _save_halfway(content)
     _import_this_package(content)
     return Config(content, cfg_text=cfg.text, filename=cfg.filename)
+
+
+def check_search(cfg: Config, derived: Config) -> None:
+    """Looks at the config of a search that has been overridden.
+
+    Args:
+        cfg: the config with overrides.
+        derived: what :func:`derive_search` returned.
+
+    Raises:
+        DistillationError: for a part of another kind, what the search decides, or options that its distiller or its hook
+            does not take; the path is the key.
+    """
+    content = cfg.to_dict()
+    check_parts(content)
+    name, kind = _searched(derived.to_dict())
+    check_decided(content, derived.to_dict(), name)
+    hook = MMENGINE_HOOKS.get(kind.search_hook)
+    for path, cls, block in ((f'model.distillers.{name}', kind, content['model']['distillers'][name]),
+                             ('custom_hooks[0]', hook, content['custom_hooks'][0])):
+        with under(path):
+            cls.Options.read({key: value for key, value in block.items() if key != 'type'})
 
 
 def work_dir_of(cfg: Config) -> Path:
@@ -184,7 +209,7 @@ def _searched(content: Dict[str, Any]) -> Tuple[str, Any]:
 
 def _class_of(block: Any) -> Any:
     kind = block.get('type') if isinstance(block, dict) else None
-    return MMENGINE_MODELS.get(kind) if isinstance(kind, str) else kind
+    return registered(kind) if isinstance(kind, str) else kind
 
 
 def _can_be_searched(kind: Any) -> bool:

@@ -40,7 +40,19 @@ def load_config(reference: Union[str, Dict[str, Any], Config], key: str) -> Conf
     if path.suffix not in CONFIG_SUFFIXES:
         raise DistillationError('is not a config file', path=key, given=str(reference), accepted=', '.join(CONFIG_SUFFIXES))
     with yaml_as_data():
-        return _read(key, str(reference), lambda: Config.fromfile(path))
+        return _read(key, str(reference), lambda: _from_file(path))
+
+
+def _from_file(path: Path) -> Config:
+    cfg = Config.fromfile(path)
+    _import(cfg._cfg_dict)
+    return cfg
+
+
+def _import(node: Any) -> None:
+    """Imports what a config in pure Python imports, which mmengine does where a value is first looked at."""
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
+        _import(value)
 
 
 class _SafeYaml(YamlHandler):

@@ -12,6 +12,9 @@ from .errors import DistillationError, nearest_names, under, unknown_name
 
 UNFINISHED = '.tmp'
 """How the name of a file ends that is not whole yet."""
+_RANDOM = 8
+LONGEST_FILE_NAME = 255 - len('.') - _RANDOM - len(UNFINISHED)
+"""Bytes that the name of a file may have which :func:`whole_file` writes: most file systems take 255, with what it adds."""
 _ACCEPTED = 'a path or an http(s) address'
 
 
@@ -37,6 +40,21 @@ def load_weights(reference: str, key: str) -> Dict[str, Tensor]:
             if not isinstance(name, str):
                 raise DistillationError(f'has weights under {name!r:.100}', given=str(reference), accepted='names')
     return {name[len('module.'):] if name.startswith('module.') else name: value for name, value in weights.items()}
+
+
+def existing_file(reference: Any, key: str) -> None:
+    """Sees that a checkpoint is there, unless it has to be fetched from somewhere.
+
+    Args:
+        reference: a path, or an address of any scheme.
+        key: where it stands in the config, for messages.
+
+    Raises:
+        DistillationError: for what is no path, or the path of no file; names the nearest checkpoint.
+    """
+    with under(key):
+        if not isinstance(reference, (str, Path)) or '://' not in str(reference):
+            _local_file(reference)
 
 
 def _local_file(reference: Any) -> Path:
@@ -85,7 +103,7 @@ def whole_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
     path = Path(path)
     if not path.name or '\0' in str(path):
         raise DistillationError('is no name of a file', given=str(path))
-    unfinished = path.with_name(f'{path.name}.{uuid4().hex[:8]}{UNFINISHED}')
+    unfinished = path.with_name(f'{path.name}.{uuid4().hex[:_RANDOM]}{UNFINISHED}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,6 +1,7 @@
 """What the tools share: flags, reading the config, the work dir, running without a GPU, and ending in one line."""
 import argparse
 import ast
+import keyword
 import os
 import tempfile
 from contextlib import contextmanager
@@ -9,17 +10,24 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, Optional
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..registry import DATASETS, HOOKS, MODELS
 from .config import load_config
 from .errors import BUILD_ERRORS, DistillationError, shortened, under, unknown_name
-from .options import SEED, Either, Number
+from .files import existing_file
+from .options import SEED, Either, Flag, Number, read_known
+from .overrides import Overrides
 
 DISTRIBUTED_WITHOUT_GPU = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 TIMEOUT = Either(Number(above=0), (None,))
 """Seconds after which a rank that waits for another gives up; None: torch's 30 minutes."""
+LAUNCHERS = dict(
+    none=(), pytorch=('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
+    slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
+    mpi=('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK', 'MASTER_ADDR'))
+"""By launcher, what it tells each process through the environment."""
 
 
 @contextmanager
@@ -34,8 +42,8 @@ def one_line_errors() -> Iterator[None]:
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that train and test have in common, as upstream names them."""
     parser.add_argument('--work-dir', help='folder for logs and models; by default work_dirs/<config name>')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='overrides, e.g. train_cfg.max_iters=100')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--cfg-options', nargs='+', action=Overrides, help='overrides, e.g. train_cfg.max_iters=100')
+    parser.add_argument('--launcher', choices=list(LAUNCHERS), default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
 
 
@@ -43,9 +51,11 @@ def read_config(args: argparse.Namespace) -> Config:
     """The config of a run: file, then overrides, then what this machine needs. Makes the work dir.
 
     Raises:
-        DistillationError: for a config that is not there or cannot be read, overrides that do not fit, a type of this
-            package that does not exist, a seed or a timeout that is none, or a work dir that cannot be written to.
+        DistillationError: for a config that is not there, cannot be read or has no model, overrides that do not fit, a type
+            of this package that does not exist, what :func:`check_environment` refuses, a launcher that has not started this
+            process, or a work dir that cannot be written to.
     """
+    _check_launcher(args.launcher)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, 'config')
     cfg.launcher = args.launcher
@@ -53,6 +63,9 @@ def read_config(args: argparse.Namespace) -> Config:
     check_types(cfg._cfg_dict)
     check_text(cfg._cfg_dict)
     check_environment(cfg)
+    if not isinstance(cfg.get('model'), Mapping):
+        raise DistillationError(path='model', given=cfg.get('model'), accepted='a dict',
+                                hint=f'{args.config} is the config of no run.' if 'model' not in cfg else '')
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -61,6 +74,14 @@ def read_config(args: argparse.Namespace) -> Config:
     if not torch.cuda.is_available():
         prepare_for_cpu(cfg)
     return cfg
+
+
+def _check_launcher(launcher: str) -> None:
+    missing = [name for name in LAUNCHERS[launcher] if name not in os.environ]
+    if missing:
+        raise DistillationError(f'has not started this process: {", ".join(missing)} is not in the environment',
+                                path='--launcher', given=launcher, accepted='none, for a process that you start yourself',
+                                hint='tools/dist_train.sh and tools/slurm_train.sh start several.')
 
 
 def override(cfg: Config, changes: Optional[Mapping[str, Any]], flag: str) -> None:
@@ -119,6 +140,32 @@ def make_work_dir(folder: Any, key: str = 'work_dir') -> Path:
     return path
 
 
+def check_file_place(file: Path, key: str) -> None:
+    """Sees that a file can be written, before the work that makes its content; makes its folder.
+
+    Args:
+        file: its path.
+        key: where it stands, for messages.
+
+    Raises:
+        DistillationError: for a folder, a device, no name of a file, or a place that cannot be written to.
+    """
+    make_work_dir(file.parent, key)
+    try:
+        if file.exists() and not file.is_file():
+            raise DistillationError('is no regular file', path=key, given=str(file), accepted='a file that can be written')
+        new = not file.exists()
+        with file.open('ab'):
+            pass
+        if new:
+            file.unlink()
+    except (OSError, ValueError) as error:
+        if isinstance(error, DistillationError):
+            raise
+        raise DistillationError(f'cannot be written ({error})', path=key, given=str(file),
+                                accepted='a file that can be written') from None
+
+
 def check_types(node: Any, key: str = '') -> None:
     """Raises :class:`DistillationError` for a ``type='mmkd.Name'`` below ``node`` that is not registered.
 
@@ -140,12 +187,15 @@ def check_types(node: Any, key: str = '') -> None:
 def check_text(node: Any, key: str = '') -> None:
     """Raises :class:`DistillationError` for what has no place in a config's text, which mmengine writes into the work dir.
 
-    That is a value whose text is not Python (an array), or a key with quotes or line ends.
+    That is a value whose text is not Python (an array), or a key with quotes or line ends, or that means something (None).
     """
     if isinstance(node, dict):
+        words = all(str(name).isidentifier() for name in node)  # then it is written as dict(name=...)
         for name, value in node.items():
-            if isinstance(name, str) and not name.isidentifier() and not _is_python(f"'{name}'"):
-                raise DistillationError(f'has the key {name!r}', path=key[:-1], accepted='keys without quotes and line ends')
+            if words and keyword.iskeyword(str(name)) or (isinstance(name, str) and not name.isidentifier()
+                                                and not _is_python(f"'{name}'")):
+                raise DistillationError(f'has the key {name!r}', path=key[:-1],
+                                        accepted='keys without quotes and line ends that are no words of Python')
             check_text(value, f'{key}{name}.')
     elif isinstance(node, (list, tuple)):
         for number, value in enumerate(node):
@@ -164,21 +214,41 @@ def _is_python(text: str) -> bool:
 
 
 def check_environment(cfg: Mapping[str, Any]) -> None:
-    """Looks at what a Runner sets up before anything of ours is asked: the seed, and how long ranks wait for each other.
+    """Looks at what a Runner sets up before anything of ours is asked: seed, resuming, how long ranks wait for each other.
 
     Args:
         cfg: the whole config.
 
     Raises:
-        DistillationError: for a seed that is no number, which would be another one in every process, or a timeout that is
-            none; the path is the key.
+        DistillationError: for a seed that is no number, which would be another one in every process, a timeout that is
+            none, or ``resume`` that is neither True nor False; the path is the key.
     """
+    with under('resume'):
+        Either(Flag(), (None,)).read(cfg.get('resume'))
     randomness = _block(cfg, 'randomness')
-    with under('randomness.seed'):
-        Either(SEED, (None,)).read(randomness.get('seed'))
+    if cfg.get('randomness') is not None and 'seed' not in randomness:
+        raise DistillationError('is missing', path='randomness.seed', accepted=Either(SEED, (None,)).accepted)
+    with under('randomness'):
+        read = read_known(randomness, dict(seed=Either(SEED, (None,)), deterministic=Flag(), diff_rank_seed=Flag()))
+    if isinstance(randomness, dict):
+        randomness.update(read)  # Python's generator takes no number of numpy
     distributed = _block(_block(cfg, 'env_cfg'), 'dist_cfg', 'env_cfg.')
     with under('env_cfg.dist_cfg.timeout'):
         TIMEOUT.read(distributed.get('timeout'))
+
+
+def check_load_from(cfg: Mapping[str, Any]) -> None:
+    """Looks for the weights that a run begins with.
+
+    Args:
+        cfg: the whole config.
+
+    Raises:
+        DistillationError: if they are no file. What is resumed from or has to be fetched is not looked at, nor the runs of
+            other runners than mmengine's ``Runner``, which may load folders.
+    """
+    if cfg.get('load_from') is not None and not cfg.get('resume') and not cfg.get('runner_type'):
+        existing_file(cfg['load_from'], 'load_from')
 
 
 def _block(cfg: Mapping[str, Any], key: str, above: str = '') -> Mapping[str, Any]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmkd_plugin.cli.search import Experiment, call, parsed_options
+from mmkd_plugin.cli.search import Experiment, call
 from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.overrides import parsed_options
 
 DEMO = 'mmkd_plugin::demo/{}_pspnet_r18w32-r18w8-d8_demo-64x128.py'
 TAU = 'model.distillers.distpro.tau=0.25'
