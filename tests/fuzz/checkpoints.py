@@ -228,7 +228,8 @@ def _weights(content: Any, facts: Dict[str, Any]) -> str:
             continue
         if not isinstance(value, torch.Tensor) or tuple(value.shape) != shape:
             return f'{name} is missing or of another shape'
-        if value.is_floating_point() != floating or value.is_complex():
+        whole = not floating and value.is_floating_point() and bool((value == value.round()).all())  # a count as 3.0
+        if value.is_complex() or not (value.is_floating_point() == floating or whole):
             return f'{name} has the type {value.dtype}'
         if floating and not bool(value.float().isfinite().all()):
             return f'{name} is not finite'

@@ -105,22 +105,36 @@ WHOLE = dict(whole=True)
 STRENGTH = dict(
     loss_weight=number(least=0), begin=number(least=0, whole=True), end=optional(number(least=0, whole=True)),
     warmup=number(least=0, whole=True), loss_scale=optional(number(above=0), 'auto'),
-    calibration_iters=optional(number(above=0, whole=True)), log_gradients=number(least=0, whole=True))
-NORM = Documented(lambda value: value is None or value in ('BN', 'SyncBN', 'GN', 'IN') if not isinstance(value, dict)
-                  else value.get('type') in ('BN', 'SyncBN', 'GN', 'IN'),
-                  ['BN', 'GN', 'IN', None, 'LN', dict(type='GN'), dict(type='GN', num_groups=2), dict(type='BN', x=1)])
+    calibration_iters=optional(number(above=0, most=100000, whole=True)), log_gradients=number(least=0, whole=True))
+AVERAGING = dict(requires_grad=FLAG, eps=number(above=0, below=1), affine=FLAG, track_running_stats=FLAG,
+                 momentum=optional(number(least=0, most=1)))
+NORMS = dict(BN=AVERAGING, SyncBN=AVERAGING, IN=AVERAGING, GN=dict(
+    requires_grad=FLAG, eps=number(above=0, below=1), affine=FLAG, num_groups=number(above=0, whole=True)))
+
+
+def is_norm(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return value is None or (isinstance(value, str) and value in NORMS)
+    kind = value.get('type')
+    known = NORMS.get(kind, {}) if isinstance(kind, str) else {}
+    return bool(known) and all(name == 'type' or (name in known and known[name].fits(one)) for name, one in value.items())
+
+
+NORM = Documented(is_norm, ['BN', 'GN', 'IN', None, 'LN', dict(type='GN'), dict(type='GN', num_groups=2),
+                            dict(type='BN', x=1)])
 _ONE_TRANSFORM = choice(*TRANSFORMS)
 ONE_PAIR = pairs(length=1)
 OPTIONS: Dict[str, Dict[str, Documented]] = {
     'model': dict(student=Documented(BLOCK.fits, required=True), teacher=Documented(BLOCK.fits, required=True),
                   distillers=Documented(lambda value: BLOCK.fits(value) and bool(value), required=True),
-                  data_preprocessor=optional(BLOCK), image_shape=listed(number(above=0, whole=True), 3)),
+                  data_preprocessor=optional(BLOCK), image_shape=listed(number(above=0, most=8192, whole=True), 3)),
     'teacher': dict(config=Documented(lambda value: isinstance(value, (str, dict)) and bool(value), required=True),
                     checkpoint=optional(TEXT), overrides=optional(BLOCK), allow_random_weights=FLAG),
     'mmkd.MatchingGuidedDistiller': dict(
         STRENGTH, pairs=pairs(required=True), reducer=choice(
             'sparse', 'random_drop', 'random_drop_channel', 'absolute_max', 'simple_max', 'signed_max'), norm=NORM,
-        margin=choice('auto', 'norm', 'data', 'none'), reduction=choice('sum', 'mean'), divisor=number(above=0),
+        margin=choice('auto', 'norm', 'data', 'none'), reduction=choice('sum', 'mean'),
+        divisor=number(above=1e-4, below=1e12),
         stage_weights=optional(listed(number(least=0))), surplus=choice('shave', 'select'), seed=number(least=0, whole=True),
         mask_padding=PADDING),
     'mmkd.DistProDistiller': dict(
@@ -133,7 +147,7 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
         distance=choice(*DISTANCES), normalisation=choice(*NORMALISATIONS, 'auto'), bias=optional(number(), 'auto'),
         tau=optional(number(), None, 'auto'), scale_by_pathways=FLAG,
         pathway_map=optional(Documented(BLOCK.fits, [dict(teacher={}), dict(student={'x': 'y'}), dict(x={})])),
-        length=optional(number(above=0, whole=True)), mask_padding=PADDING),
+        length=optional(number(above=0, most=1e9, whole=True)), mask_padding=PADDING),
     'mmkd.FeatureAggregationDistiller': dict(
         STRENGTH, pairs=pairs(several=True, more=('every',), required=True), mode=choice('search', 'distill'),
         every=number(above=0, whole=True), resize=FLAG,
@@ -145,20 +159,20 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
     'mmkd.FeatureDistiller': dict(STRENGTH, pairs=pairs(required=True), mask_padding=PADDING,
                                   adapter=optional(choice('auto', 'conv1x1', 'conv1x1_bn'))),
     'mmkd.ReviewKDDistiller': dict(
-        STRENGTH, pairs=pairs(required=True), hidden=optional(number(least=1, whole=True)),
-        levels=listed(number(least=1, whole=True)), mask_padding=PADDING),
+        STRENGTH, pairs=pairs(required=True), hidden=optional(number(least=1, most=16384, whole=True)),
+        levels=listed(number(least=1, most=1024, whole=True), different=True), mask_padding=PADDING),
     'mmkd.IFVDDistiller': dict(STRENGTH, pairs=ONE_PAIR, logits=ONE_PAIR, variation_weight=number(least=0),
                                logits_weight=number(least=0), ignore_index=number(least=0, whole=True)),
     'mmkd.LogitsDistiller': dict(
         STRENGTH, pairs=pairs(length=1, required=True),
-        temperature=Documented(optional(number(above=0)).fits, number(above=0).near),
+        temperature=Documented(optional(number(above=1e-3, below=1e4)).fits, number(above=0).near),
         ignore_index=number(least=0, whole=True)),
 }
 SEARCH_HOOK = dict(dataloader=optional(LOADER), seed=number(least=0, whole=True),
                    out=Documented(lambda value: isinstance(value, str) and bool(value) and '/' not in value
-                                  and value not in ('.', '..') and '\0' not in value,
-                                  ['x.json', '', '.', '..', '/tmp/mmkd-fuzz-out.json', '../x.json', 'a/b.json', 'x',
-                                   'a\0b']))
+                                  and value.endswith('.json') and value != '.json' and '\0' not in value,
+                                  ['x.json', '.json', 'last_checkpoint', '', '.', '..', '/tmp/mmkd-fuzz-out.json', '../x.json',
+                                   'a/b.json', 'x', 'a\0b']))
 HOOKS: Dict[str, Dict[str, Documented]] = {
     'mmkd.MatchingUpdateHook': dict(
         interval=Documented(lambda value: number(above=0, whole=True).fits(value)
@@ -173,9 +187,9 @@ HOOKS: Dict[str, Dict[str, Documented]] = {
         optimizer=Documented(lambda value: BLOCK.fits(value) and isinstance(value.get('type'), str), [
             dict(type='SGD', lr=.1), dict(type='Adam', lr=math.nan), dict(type='Adam', lr=-1), dict(lr=1), dict(type='X'),
             dict(type='Adam', lr='x'), dict(type='Adam', betas=5), dict(type='Adam', lr=math.inf)]),
-        regularisation=number(least=0), weights_first=number(least=0, below=1), unrolled=FLAG),
+        regularisation=number(least=0, below=1e6), weights_first=number(least=0, below=1), unrolled=FLAG),
     'mmkd.ProcessSearchHook': dict(
-        SEARCH_HOOK, lr=number(least=0), betas=listed(number(least=0, below=1), 2),
+        SEARCH_HOOK, lr=number(above=0, below=1e6), betas=listed(number(least=0, below=1), 2),
         hypergradient=choice('exact', 'finite_difference'), radius=number(above=0), interval=number(above=0, whole=True),
         unit=choice('iter', 'epoch'), every=optional(number(above=0, whole=True))),
 }

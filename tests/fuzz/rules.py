@@ -34,7 +34,8 @@ RELATED = {
     'levels': ['connections', 'pathways', 'process'], 'connections': ['levels', 'pathways', 'process'],
     'transforms': ['pathways', 'process'], 'pairs': ['aggregation', 'stage_weights', 'groups', 'layers'],
     'mode': ['ProcessSearchHook', 'AggregationSearchHook', 'aggregation', 'process', 'has no meaning', 'values'],
-    'every': ['aggregation', 'pairs'], 'begin': ['end', 'loss_scale'], 'end': ['begin', 'loss_scale', 'interval'],
+    'every': ['aggregation', 'pairs'], 'begin': ['end', 'loss_scale', 'warmup'],
+    'end': ['begin', 'loss_scale', 'interval', 'warmup'],
     'custom_hooks': ['MatchingUpdateHook', 'hook'], 'distillers': ['custom_hooks', 'MatchingUpdateHook', 'distiller'],
     'teacher': ['model.'], 'config': ['model.teacher', 'process', 'aggregation'], 'overrides': ['model.teacher'],
     'train_dataloader': ['dataloader'], 'split': ['dataloader', 'ratio'], 'dataloader': ['split'],
@@ -204,6 +205,9 @@ def _together(kind: str, options: Dict[str, Any], facts: Dict[str, Any]) -> List
         found.append('end is not after begin')
     if begin >= facts['length']:
         found.append(f'begin {begin} is beyond the run of {facts["length"]} iterations')
+    full = begin + options.get('warmup', 0)
+    if full > min(facts['length'], end or facts['length']) and options.get('loss_weight', 1) > 0:
+        found.append('the weight never gets to its full height')
     if options.get('calibration_iters') is not None and options.get('loss_scale') != 'auto':
         found.append('calibration_iters without loss_scale auto')
     weights = options.get('stage_weights')
