@@ -10,6 +10,7 @@ from ..registry import MODELS
 from ..taps import TapInfo
 from ..taps.shapes import map_size, resize
 from ..utils.errors import DistillationError
+from ..utils.kinds import TEMPERATURE
 from ..utils.options import Either, Number, option
 
 
@@ -32,7 +33,7 @@ class LogitsDistiller(PairedDistiller):
         pairs: List[ParsedPair] = option(
             Pairs(length=1), doc='taps of the logits, one pair: `head.fc` (mmpretrain), `decode_head.conv_seg` (mmseg)')
         loss: Any = option(LossConfig(LogitsLoss), 'kl', 'what is compared how: docs/losses.md')
-        temperature: Optional[float] = option(Either(Number(above=0), (None,)), None,
+        temperature: Optional[float] = option(Either(TEMPERATURE, (None,)), None,
                                               "T of the softmax; None: that of the loss, 1 for 'kl'")
         ignore_index: int = option(Number(least=0, whole=True), 255,
                                    'label of pixels that do not count, for dense logits; the value the data samples use')

@@ -10,7 +10,8 @@ from ..losses.review import AttentionFusion, review
 from ..registry import MODELS
 from ..taps import TapInfo
 from ..taps.shapes import as_map, map_size
-from ..utils.options import Either, ListOf, Number, option
+from ..utils.kinds import POOLED
+from ..utils.options import Either, Number, option
 
 MOST_HIDDEN = 512
 
@@ -35,9 +36,9 @@ class ReviewKDDistiller(PairedDistiller):
     class Options(PairedDistiller.Options):
         """The options of knowledge review; the pairs stand from shallow to deep."""
         hidden: Optional[int] = option(
-            Either(Number(least=1, whole=True), (None,)), None,
+            Either(Number(least=1, most=16384, whole=True), (None,)), None,
             "channels of what is handed on from level to level; None: those of the student's deepest feature, 512 at most")
-        levels: List[int] = option(ListOf(Number(least=1, whole=True), 'whole numbers >= 1'), [4, 2, 1],
+        levels: List[int] = option(POOLED, [4, 2, 1],
                                    'the side of each pooled map of the loss, in cells')
         mask_padding: Optional[bool] = mask_padding_option()
 

@@ -14,11 +14,12 @@ from torch import Tensor
 from ..distiller import reentrant_checkpoints_refused
 from ..model import DistilledMixin, StatefulHook, distillation_of, distilled
 from ..registry import HOOKS
-from ..search import SearchOptions, SearchRun, seed_generators
+from ..search import SearchOptions, SearchRun, naming_samples, seed_generators
 from ..search.run import FileName
 from ..utils.errors import DistillationError, under
 from ..utils.isolation import preserved_buffers, preserved_rng
-from ..utils.options import Either, Flag, ListOf, Number, OptimizerConfig, option
+from ..utils.kinds import OptimizerConfig
+from ..utils.options import Either, Flag, ListOf, Number, option
 from ..utils.records import Entry, Fields, Listing, Maybe, Named, Plain, Real, Whole
 from .artefact import write_aggregation
 from .bilevel import virtual_steps
@@ -74,7 +75,8 @@ class AggregationSearchHook(StatefulHook):
         optimizer: Dict[str, Any] = option(
             OptimizerConfig(needs=('type',)), OPTIMIZER, 'of beta; each group has a new '
             'one. lr * I_s should be 2 to 10: Adam moves each beta by at most lr a step')
-        regularisation: float = option(Number(least=0, below=1e6), 1e-3, 'lambda; lambda / 2 * |beta|^2 is added to the loss of beta')
+        regularisation: float = option(Number(least=0, below=1e6), 1e-3,
+                                       'lambda; lambda / 2 * |beta|^2 is added to the loss of beta')
         weights_first: float = option(Number(least=0, below=1), 0.0,
                                       "fraction of each group's iterations that train weights only")
         unrolled: bool = option(
@@ -157,7 +159,7 @@ class AggregationSearchHook(StatefulHook):
 
     def _losses(self, runner: Runner, model: DistilledMixin, data: Any) -> PathLosses:
         seed_generators(self.options.seed, runner.iter)  # forwards whose difference is taken drop the same
-        with runner.optim_wrapper.optim_context(runner.model):
+        with runner.optim_wrapper.optim_context(runner.model), naming_samples(KEY):
             losses = model._run_forward(data, mode='loss')
         st = losses.pop(f'{self._present_name()}.loss_st')
         return PathLosses(ts=model.parse_losses(losses)[0], st=st)

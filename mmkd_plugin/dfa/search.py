@@ -117,9 +117,11 @@ class AggregationSearch:
             if OPTIMIZERS.get(kind) is None:
                 raise unknown_name('optimizer.type', kind, OPTIMIZERS.module_dict)
             optimizer: torch.optim.Optimizer = OPTIMIZERS.build({**self._optimizer_cfg, 'params': [self.group.beta]})
-        if isinstance(optimizer, torch.optim.LBFGS):
-            raise DistillationError('looks at the loss several times a step', path='optimizer.type',
-                                    given=kind, accepted="one that takes a gradient, e.g. 'Adam'")
+        for wrong, problem in ((torch.optim.LBFGS, 'looks at the loss several times a step'),
+                               (torch.optim.SparseAdam, 'takes sparse gradients alone')):
+            if isinstance(optimizer, wrong):
+                raise DistillationError(problem, path='optimizer.type', given=kind,
+                                        accepted="one that takes a gradient, e.g. 'Adam'")
         self._optimizer = optimizer
         return optimizer
 

@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from ..distiller import KeptStep
 from ..model import DistilledMixin
-from ..search import seed_generators
+from ..search import naming_samples, seed_generators
 from ..utils.errors import DistillationError, under
 from ..utils.isolation import preserved_rng, set_rng_state
 from ..utils.optimizer_states import SteadyOptimizerState
@@ -234,7 +234,7 @@ def validation_gradient(model: DistilledMixin, data: Any, autocast: Autocast = n
     parameters = {name: parameter for name, parameter in model.named_parameters()
                   if parameter.requires_grad and not name.startswith('distillation.')}
     assert model.distillation is not None, 'a search has an attached model'
-    with model.distillation.suspended(), autocast():
+    with model.distillation.suspended(), autocast(), naming_samples('ProcessSearchHook'):
         data = copy.deepcopy(model.data_preprocessor)(data, True)
         args, kwargs = ((), data) if isinstance(data, dict) else (data, {})
         loss, _ = model.parse_losses(functional_call(model, buffers, tuple(args), {**kwargs, 'mode': 'loss'}))

@@ -85,8 +85,9 @@ class OFDLoss(FeatureLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(FeatureLoss.Options):
         """The options of Overhaul."""
-        divisor: float = option(Number(above=0), 1000.0, "what the sum over an image is divided by: the authors' 1000 for "
-                                'CIFAR-100, 10000 for ImageNet')
+        divisor: float = option(Number(above=1e-4, below=1e12), 1000.0,
+                                "what the sum over an image is divided by: the authors' 1000 for CIFAR-100, 10000 for "
+                                'ImageNet')
 
     options: Options
 

@@ -95,7 +95,7 @@ class ATLoss(FeatureLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(FeatureLoss.Options):
         """The options of attention transfer."""
-        power: int = option(Number(least=1, whole=True), 2, 'p of f^p')
+        power: int = option(Number(least=1, most=16, whole=True), 2, 'p of f^p')
 
     options: Options
 

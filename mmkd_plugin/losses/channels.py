@@ -6,7 +6,8 @@ from torch import Tensor
 
 from ..registry import MODELS
 from ..taps.shapes import map_size, resize
-from ..utils.options import Number, option
+from ..utils.kinds import TEMPERATURE
+from ..utils.options import option
 from .base import FeatureLoss
 from .batch import Batch
 from .cells import masked_log_softmax, only_valid, root
@@ -81,7 +82,7 @@ class CWDLoss(FeatureLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(FeatureLoss.Options):
         """The options of channel-wise distillation."""
-        temperature: float = option(Number(above=0), 1.0, "tau of the softmax over the cells; 4 in the authors' code")
+        temperature: float = option(TEMPERATURE, 1.0, "tau of the softmax over the cells; 4 in the authors' code")
 
     options: Options
 

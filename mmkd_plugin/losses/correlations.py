@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..registry import MODELS
 from ..utils.errors import DistillationError
+from ..utils.kinds import TEMPERATURE
 from ..utils.options import ListOf, Number, option
 from .base import LogitsLoss
 from .cells import pixels
@@ -95,7 +96,7 @@ class DISTLoss(LogitsLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(LogitsLoss.Options):
         """The options of DIST."""
-        temperature: float = option(Number(above=0), 1.0, 'tau of the softmax')
+        temperature: float = option(TEMPERATURE, 1.0, 'tau of the softmax')
         beta: float = option(Number(least=0), 1.0, 'weight of the relation between classes')
         gamma: float = option(Number(least=0), 1.0, 'weight of the relation within classes, over the images or pixels')
 
@@ -123,7 +124,7 @@ class MLKDLoss(LogitsLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(LogitsLoss.Options):
         """The options of multi-level logit distillation."""
-        temperatures: List[float] = option(ListOf(Number(above=0), 'numbers > 0'), [2.0, 3.0, 4.0, 5.0, 6.0],
+        temperatures: List[float] = option(ListOf(TEMPERATURE, 'numbers > 0.001 and < 10000'), [2.0, 3.0, 4.0, 5.0, 6.0],
                                            'the temperatures whose losses are added up')
 
     options: Options

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..registry import MODELS
-from ..utils.options import Flag, ListOf, Number, option
+from ..utils.kinds import POOLED
+from ..utils.options import Flag, option
 from .base import FeatureLoss
 from .batch import Batch
 from .cells import only_valid
@@ -106,7 +107,7 @@ class HCLLoss(FeatureLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(FeatureLoss.Options):
         """The options of the hierarchical context loss."""
-        levels: List[int] = option(ListOf(Number(least=1, whole=True), 'whole numbers >= 1'), [4, 2, 1],
+        levels: List[int] = option(POOLED, [4, 2, 1],
                                    'the side of each pooled map, in cells')
 
     options: Options

@@ -10,6 +10,7 @@ from ..registry import MODELS
 from ..taps import TapInfo
 from ..taps.shapes import map_size
 from ..utils.errors import DistillationError
+from ..utils.kinds import TEMPERATURE
 from ..utils.options import Number, option
 from .base import FeatureLoss
 from .batch import Batch
@@ -134,7 +135,7 @@ class FGDLoss(FeatureLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(FeatureLoss.Options):
         """The options of FGD."""
-        temperature: float = option(Number(above=0), 0.5, 'T of the attentions')
+        temperature: float = option(TEMPERATURE, 0.5, 'T of the attentions')
         foreground: float = option(Number(least=0), 0.001, "weight of what is in boxes (the paper's alpha)")
         background: float = option(Number(least=0), 0.0005, "weight of what is outside (the paper's beta)")
         attention: float = option(Number(least=0), 0.001, "weight of the attentions (the paper's gamma)")

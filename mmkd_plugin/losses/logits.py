@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..registry import MODELS
+from ..utils.kinds import TEMPERATURE
 from ..utils.options import Number, option
 from .base import LogitsLoss
 from .divergences import kl_divergence
@@ -116,7 +117,7 @@ class KLLoss(LogitsLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(LogitsLoss.Options):
         """The options of KD."""
-        temperature: float = option(Number(above=0), 1.0, "T of the softmax; its square keeps the gradient's scale")
+        temperature: float = option(TEMPERATURE, 1.0, "T of the softmax; its square keeps the gradient's scale")
 
     options: Options
 
@@ -138,7 +139,7 @@ class DKDLoss(LogitsLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(LogitsLoss.Options):
         """The options of DKD."""
-        temperature: float = option(Number(above=0), 4.0, 'T of the softmax')
+        temperature: float = option(TEMPERATURE, 4.0, 'T of the softmax')
         alpha: float = option(Number(least=0), 1.0, 'weight of the target class')
         beta: float = option(Number(least=0), 8.0, 'weight of the other classes')
 
@@ -163,7 +164,7 @@ class NKDLoss(LogitsLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(LogitsLoss.Options):
         """The options of NKD."""
-        temperature: float = option(Number(above=0), 1.0, 'T among the other classes; the target class has T = 1')
+        temperature: float = option(TEMPERATURE, 1.0, 'T among the other classes; the target class has T = 1')
         gamma: float = option(Number(least=0), 1.5, 'weight of the other classes')
 
     options: Options
@@ -187,7 +188,7 @@ class WSLDLoss(LogitsLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(LogitsLoss.Options):
         """The options of WSLD."""
-        temperature: float = option(Number(above=0), 2.0, 'T of the softmax')
+        temperature: float = option(TEMPERATURE, 2.0, 'T of the softmax')
 
     options: Options
 

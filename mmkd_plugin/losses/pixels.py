@@ -9,6 +9,7 @@ from torch import Tensor
 from ..registry import MODELS
 from ..taps.shapes import map_size
 from ..utils.errors import DistillationError
+from ..utils.kinds import TEMPERATURE
 from ..utils.options import Flag, Number, option
 from .base import FeatureLoss
 from .batch import Batch
@@ -176,7 +177,7 @@ class CIRKDPixelLoss(FeatureLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(FeatureLoss.Options):
         """The options of cross-image relations of pixels."""
-        temperature: float = option(Number(above=0), 0.1, 'tau of the softmax')
+        temperature: float = option(TEMPERATURE, 0.1, 'tau of the softmax')
         pool: bool = option(Flag(), False, 'whether windows of 4 x 4 cells are averaged first, as the authors do from '
                             '256 x 256 cells on')
 
@@ -202,7 +203,7 @@ class CIRKDChannelLoss(FeatureLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(FeatureLoss.Options):
         """The options of cross-image relations of channels."""
-        temperature: float = option(Number(above=0), 0.1, 'tau of the softmax')
+        temperature: float = option(TEMPERATURE, 0.1, 'tau of the softmax')
 
     options: Options
 
@@ -226,8 +227,8 @@ class IFVDLoss(FeatureLoss):
     @dataclass(frozen=True, kw_only=True)
     class Options(FeatureLoss.Options):
         """The options of intra-class variation."""
-        classes: int = option(Number(least=1, whole=True), 255, 'how many classes there are; pixels with a label from there '
-                              'on are of no class')
+        classes: int = option(Number(least=1, most=65536, whole=True), 255,
+                              'how many classes there are; pixels with a label from there on are of no class')
 
     options: Options
 

@@ -13,8 +13,9 @@ from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from ..utils.errors import BUILD_ERRORS, DistillationError, building, under, unknown_name
+from ..utils.kinds import OptimizerConfig
 from ..utils.launch import check_environment, check_load_from, check_types, make_work_dir
-from ..utils.options import Number, OptimizerConfig
+from ..utils.options import Number
 from .checkpoint import DistillationHook
 from .overlay import DistilledMixin, build_distilled_model
 

@@ -3,6 +3,7 @@ from .artefact import ArtefactFormat, is_name, is_number, require
 from .course import Course
 from .run import SearchOptions, SearchRun
 from .stream import BatchStream, seed_generators
+from .validation import naming_samples
 
 __all__ = ['ArtefactFormat', 'BatchStream', 'Course', 'SearchOptions', 'SearchRun', 'is_name', 'is_number',
-           'require', 'seed_generators']
+           'naming_samples', 'require', 'seed_generators']

@@ -1,7 +1,7 @@
 """An endless stream of batches in which every batch is a function of its number: for searches that must resume exactly."""
 import copy
 import random
-from itertools import count
+from itertools import chain, count
 from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from mmengine.dist import get_rank
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
+from ..utils.dataset_configs import LOADER
 from ..utils.errors import DistillationError, building
 from ..utils.isolation import preserved_rng
 
@@ -37,7 +38,7 @@ class BatchStream:
         if cfg.get('batch_sampler') is None:
             cfg.setdefault('drop_last', True)
         with preserved_rng():
-            with building(key):
+            with building(key, LOADER):
                 loader = Runner.build_dataloader(cfg, seed=seed)
             self._batches = self._from(loader, seed, _ItemsFrom(_index_lists(loader.batch_sampler, key), start))
 
@@ -65,7 +66,10 @@ def _index_lists(batch_sampler: Any, key: str) -> Iterator[List[int]]:
         if hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(epoch)
         empty = True
-        for indices in batch_sampler:
+        with building(key):
+            batches = iter(batch_sampler)
+            first = next(batches, None)
+        for indices in chain([] if first is None else [first], batches):
             empty = False
             yield list(indices)
         if empty:

@@ -1,12 +1,13 @@
 """Where the validation data of a search comes from: images that its training does not see."""
 import copy
 import logging
-from typing import Any, Dict, Mapping, Optional
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, Mapping, Optional
 
 from mmengine.logging import print_log
 
 from ..utils.dataset_configs import is_innermost, rebuilt
-from ..utils.errors import DistillationError
+from ..utils.errors import DistillationError, shortened
 
 SPLIT_TYPES = ('mmkd.SplitDataset', 'SplitDataset')
 
@@ -58,3 +59,21 @@ def validation_part(loader: Optional[Mapping[str, Any]], key: str) -> Dict[str, 
     cfg = copy.deepcopy(dict(loader or {}))
     cfg['dataset'] = rebuilt(cfg.get('dataset'), other_part, lambda one: is_innermost(one) or one.get('type') in SPLIT_TYPES)
     return cfg
+
+
+@contextmanager
+def naming_samples(key: str) -> Iterator[None]:
+    """What a model raises on validation samples that are made for another one is an error of their loader.
+
+    Args:
+        key: the search's hook.
+
+    Raises:
+        DistillationError: in place of it; its cause stays with it.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError) as error:
+        raise DistillationError(f'gives samples that the model cannot be trained on ({type(error).__name__}: '
+                                f'{shortened(str(error))})', path=f'{key}.dataloader',
+                                accepted='images with ground truth, as train_dataloader has them') from error

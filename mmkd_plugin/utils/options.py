@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
 
-from .errors import DistillationError, check_known_keys, nearest_names, unknown_name
+from .errors import DistillationError, check_known_keys, nearest_names, under, unknown_name
 
 Own = TypeVar('Own', bound='Options')
 Beside = Mapping[str, Sequence[Any]]
@@ -51,25 +51,27 @@ class Kind(ABC):
 
 @dataclass(frozen=True)
 class Number(Kind):
-    """A finite number (a whole one), within bounds that are part of it (``least``) or not (``above``, ``below``).
+    """A finite number (a whole one), within bounds that are part of it (``least``, ``most``) or not (``above``, ``below``).
 
     It is one that tensors hold: a whole number in 64 bits, any other in float32, where 1e39 is infinite and 1e-46 is 0.
     """
     above: Optional[float] = None
     least: Optional[float] = None
     below: Optional[float] = None
+    most: Optional[float] = None
     whole: bool = False
 
     @property
     def accepted(self) -> str:
         bounds = [f'{sign} {bound if isinstance(bound, int) else format(bound, "g")}' for sign, bound in (
-            ('>', self.above), ('>=', self.least), ('<', self.below)) if bound is not None]
+            ('>', self.above), ('>=', self.least), ('<', self.below), ('<=', self.most)) if bound is not None]
         return ' '.join([f'a {"whole " if self.whole else ""}number', ' and '.join(bounds)]).strip()
 
     def fits(self, value: Any) -> bool:
         return self._is_number(value) and self._is_held(value) and ((self.above is None or value > self.above)
                                                                     and (self.least is None or value >= self.least)
-                                                                    and (self.below is None or value < self.below))
+                                                                    and (self.below is None or value < self.below)
+                                                                    and (self.most is None or value <= self.most))
 
     def read(self, value: Any) -> Any:
         if self._is_number(value) and not self._is_held(value):
@@ -242,20 +244,22 @@ class Typed(Block):
         return super().fits(value) and (callable(kind) or (isinstance(kind, str) and bool(kind)))
 
 
-@dataclass(frozen=True)
-class OptimizerConfig(Block):
-    """The config of an optimiser; torch takes its numbers as they come, nan among them."""
-    what: str = "a config, e.g. dict(type='Adam', lr=3e-3)"
+def read_known(given: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Dict[str, Any]:
+    """The values of those keys that have a kind, as they are used.
 
-    def read(self, value: Any) -> Any:
-        read = super().read(value)
-        for name in ('lr', 'weight_decay', 'momentum'):
-            if name in read:
-                try:
-                    Number(least=0).read(read[name])
-                except DistillationError as error:
-                    raise error.at(name) from None
-        return read
+    Args:
+        given: values by key.
+        kinds: by key, what its value has to be; other keys are not looked at.
+
+    Raises:
+        DistillationError: for a value that does not fit; its path begins with the key.
+    """
+    read = {}
+    for name, kind in kinds.items():
+        if name in given:
+            with under(name):
+                read[name] = kind.read(given[name])
+    return read
 
 
 def option(kind: Kind, default: Any = dataclasses.MISSING, doc: str = '',

@@ -73,7 +73,7 @@ def test_T8_the_meta_part_changes_nothing_but_the_importance(tmp_path, scope, hy
     # With a learning rate of 0 for the importance, a search is the run with constant weights: bit by bit.
     val = loader(scope, 4)
     val['dataset']['noise'] = True
-    hook = dict(lr=0, hypergradient=hypergradient, dataloader=val)
+    hook = dict(lr=1e-30, hypergradient=hypergradient, dataloader=val)
     student = STUDENTS[scope]()
     student['data_preprocessor'].update(preprocessor)
     searched, losses = run(search_cfg(tmp_path / 'search', scope, student=student, hook=hook))
@@ -120,7 +120,7 @@ def test_all_passes_over_the_training_batch_have_the_masks_of_the_training_forwa
     student['backbone'].update(type='DroppingResNet', _scope_='mmengine')
     levels = [('backbone.layer1', 'backbone.layer1@preact'), 'backbone.layer2@preact']
     hook = ReplaysTheTrainingForward()
-    run(search_cfg(tmp_path, student=student, distiller=distpro(levels=levels), length=4, hook=dict(lr=0)),
+    run(search_cfg(tmp_path, student=student, distiller=distpro(levels=levels), length=4, hook=dict(lr=1e-30)),
         before=lambda runner: runner.register_hook(hook))
     assert hook.compared == 2
 

@@ -220,7 +220,7 @@ def test_the_searched_distiller_may_stand_beside_others():
     (dict(config=dict(param_scheduler=dict(gamma=0.1))), 'search.config', 'param_scheduler'),
     (dict(distiller=['mode']), 'search.distiller', 'options of the distiller'),
     (dict(hook=dict(intervall=2)), 'search.hook.intervall', "Did you mean 'interval'"),
-    (dict(hook=dict(lr='fast')), 'search.hook.lr', 'Accepted: a number >= 0'),
+    (dict(hook=dict(lr='fast')), 'search.hook.lr', 'Accepted: a number > 0'),
     (dict(distiller=dict(tranforms='conv1')), 'search.distiller.tranforms', "Did you mean 'transforms'"),
     (dict(config=dict(val_cfg=dict())), 'search.config.val_cfg', 'is decided by the search'),
     (dict(config=dict(work_dir='x')), 'search.config.work_dir', '--work-dir'),
