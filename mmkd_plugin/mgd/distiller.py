@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
 import torch
-from mmcv.cnn import build_norm_layer
 from mmengine.dist import all_reduce, broadcast, get_rank
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -15,33 +14,17 @@ from ..losses.margins import margins_from_norm, partial_l2
 from ..registry import MODELS
 from ..taps import TapInfo
 from ..taps.shapes import as_map, map_size, resize
-from ..utils.errors import DistillationError, unknown_name
-from ..utils.options import SEED, Choice, Either, Kind, ListOf, Number, option
+from ..utils.errors import DistillationError
+from ..utils.options import SEED, Choice, Either, ListOf, Number, option
 from ..utils.records import Array, Entry
 from .margins import margins_from_sums, negative_sums
 from .matching import SURPLUS_CHOICES, assign, assignment_cost, cost_matrix, group_shape, similarity_sum
+from .norm import NormConfig, build_norm
 from .reduction import RANDOM_REDUCERS, REDUCERS, gather_groups, only_member
 
 MARGIN_CHOICES = ('auto', 'norm', 'data', 'none')
 REDUCTION_CHOICES = ('sum', 'mean')
-NORM_CHOICES = ('BN', 'SyncBN', 'GN', 'IN')
 PAPER_AREA = 224 * 224
-
-
-@dataclass(frozen=True)
-class NormConfig(Kind):
-    """The norm of a stage: its name, or an mm ``norm_cfg``; read as a ``norm_cfg``, or None."""
-    accepted = f'{", ".join(NORM_CHOICES)}, a norm_cfg with one of these types, or None'
-
-    def fits(self, value: Any) -> bool:
-        kind = value.get('type') if isinstance(value, dict) else value
-        return value is None or (isinstance(kind, str) and kind in NORM_CHOICES)
-
-    def read(self, value: Any) -> Optional[Dict[str, Any]]:
-        if not self.fits(value):
-            raise unknown_name('', value.get('type') if isinstance(value, dict) else value, NORM_CHOICES,
-                               'Or a norm_cfg with one of these types, or None.')
-        return dict(type=value) if isinstance(value, str) else value
 
 
 @MODELS.register_module()
@@ -77,7 +60,7 @@ class MatchingGuidedDistiller(PairedDistiller, ChecksState):
         reduction: str = option(
             Choice(REDUCTION_CHOICES), 'sum', "'sum': the paper's, the sum divided by `batch size * divisor`, at other "
             "input sizes than 224x224 by the area in proportion. 'mean': over all elements, for dense prediction")
-        divisor: float = option(Number(above=0), 1e4, 'of the sum', dict(reduction=('sum',)))
+        divisor: float = option(Number(above=1e-4, below=1e12), 1e4, 'of the sum', dict(reduction=('sum',)))
         stage_weights: Optional[List[float]] = option(
             Either(ListOf(Number(least=0), 'numbers >= 0, one for each pair'), (None,)), None,
             "weight of each pair; by default 1 / 2^(L - 1 - i) with 'sum' (the paper's) and 1 with 'mean'")
@@ -221,7 +204,7 @@ class MatchedStage(nn.Module):
                  margin: str):
         super().__init__()
         self.name = name
-        self.norm = nn.Identity() if norm_cfg is None else _build_norm(norm_cfg, student.channels)
+        self.norm = nn.Identity() if norm_cfg is None else build_norm(norm_cfg, student.channels)
         shape = group_shape(student.channels, teacher.channels, single)
         self.register_buffer('assignment', torch.zeros(shape, dtype=torch.long))
         self.register_buffer('matched_flag', torch.zeros((), dtype=torch.bool))
@@ -287,15 +270,5 @@ def _add(total: Optional[Tensor], value: Tensor) -> Tensor:
     if total is None:
         total = torch.zeros_like(value, dtype=torch.float32 if value.device.type == 'mps' else torch.float64)
     return total.add_(value)
-
-
-def _build_norm(cfg: Dict[str, Any], channels: int) -> nn.Module:
-    if cfg['type'] == 'GN' and 'num_groups' not in cfg:
-        cfg = dict(cfg, num_groups=math.gcd(32, channels))  # the authors' 32 wherever it divides the channels
-    try:
-        norm: nn.Module = build_norm_layer(cfg, channels)[1]
-    except (TypeError, ValueError) as error:
-        raise DistillationError(f'does not work on {channels} channels: {error}', path='norm', given=cfg) from None
-    return norm
 
 

@@ -15,6 +15,7 @@ from ..distiller import Batch
 from ..model import DistilledMixin, distillation_of, distilled
 from ..registry import HOOKS
 from ..utils import options
+from ..utils.dataset_configs import LOADER
 from ..utils.errors import DistillationError, building, under, unknown_name
 from ..utils.isolation import evaluation_mode, preserved_rng
 from ..utils.options import SEED, Block, Either, Flag, Kind, ListOf, Number, Text, option
@@ -22,6 +23,7 @@ from .distiller import MatchingGuidedDistiller, StageStatistics
 from .update_data import evaluation_view_of_training_data
 
 KEY = 'MatchingUpdateHook'
+POINT = Number(above=0, whole=True)
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,11 @@ class Interval(Kind):
 
     def fits(self, value: Any) -> bool:
         points = value if isinstance(value, (list, tuple)) else [value]
-        return bool(points) and all(type(point) is int and point > 0 for point in points)
+        return bool(points) and all(map(POINT.fits, points))
 
     def read(self, value: Any) -> Any:
         read = super().read(value)
-        return list(read) if isinstance(read, tuple) else read
+        return list(map(POINT.read, read)) if isinstance(read, (list, tuple)) else POINT.read(read)
 
 
 @HOOKS.register_module()
@@ -166,6 +168,10 @@ class MatchingUpdateHook(Hook):
             images += len(batch.inputs)
             if images >= wanted:
                 break
+        if not images:
+            raise DistillationError('has no whole batch: the matching update has seen no image', path=f'{KEY}.dataloader',
+                                    accepted='a batch_size up to the number of its images (on each rank), or '
+                                    'drop_last=False')
         return images
 
     def _chosen(self, runner: Runner) -> Dict[str, MatchingGuidedDistiller]:
@@ -183,10 +189,11 @@ class MatchingUpdateHook(Hook):
             with under(KEY):
                 own = self.options.dataloader
                 cfg = evaluation_view_of_training_data(runner.cfg) if own is None else own
-            with building(f'{KEY}.dataloader'):
+            with building(f'{KEY}.dataloader', LOADER):
                 self._built = Runner.build_dataloader(copy.deepcopy(cfg), seed=self.options.seed)
                 images: Any = self._built.dataset  # torch's type has no length: not every data set has one, those of mm do
                 count = len(images)
+                iter(self._built.sampler)  # it may be anything
             if count == 0:
                 raise DistillationError('the data set is empty', path=f'{KEY}.dataloader', accepted='one with images')
         return self._built
