@@ -1,6 +1,6 @@
 """``mmkd.IFVDDistiller``: intra-class feature variation (Wang et al., ECCV 2020), without the adversarial term."""
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,6 +47,12 @@ class IFVDDistiller(Distiller):
         logits_weight: float = option(Number(least=0), 10.0, "weight of `loss_logits`; the authors'")
         ignore_index: int = option(Number(least=0, whole=True), 255, 'label of pixels that do not count, as the data '
                                    'samples have it; they add nothing')
+
+        def check(self, given: Sequence[str]) -> None:
+            super().check(given)
+            if not self.variation_weight and not self.logits_weight:
+                raise DistillationError('and variation_weight are both 0: it would never act', path='logits_weight',
+                                        given=self.logits_weight, accepted='a number > 0 for one of them')
 
     options: Options
 

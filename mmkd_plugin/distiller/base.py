@@ -114,11 +114,15 @@ class Distiller(nn.Module):
             iterations: its length.
 
         Raises:
-            DistillationError: if the distiller would never act in it; at ``loss_weight=0`` that is meant.
+            DistillationError: if the distiller would never act in it, or never with its full weight; at ``loss_weight=0``
+                that is meant.
         """
-        if self.options.loss_weight > 0 and self.options.begin >= iterations:
+        if self.options.loss_weight == 0:
+            return
+        if self.options.begin >= iterations:
             raise DistillationError(f'is beyond the end of the run, which has {iterations} iterations: it would never act',
                                     path='begin', given=self.options.begin, accepted=f'a whole number < {iterations}')
+        self.options.check_warmup(iterations)
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         """Losses by name, each containing ``loss``, without the weight.

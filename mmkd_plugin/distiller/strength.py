@@ -27,13 +27,13 @@ class StrengthOptions(Options):
     end: Optional[int] = option(Either(Number(least=0, whole=True), (None,)), None,
                                 'first iteration at which it no longer acts; None for never')
     warmup: int = option(Number(least=0, whole=True), 0,
-                         'iterations over which the weight rises linearly from 0, starting at `begin`')
+                         'iterations over which the weight rises linearly from 0, starting at `begin`; it has to be reached')
     loss_scale: Union[float, str] = option(
         Either(Number(above=0), ('auto',)), 1.0, "a second factor; 'auto': found in the first iterations so that with "
         "weight 1 the gradient at the student's taps is as strong as the task loss's, then frozen, logged, and kept in the "
         'checkpoint')
     calibration_iters: Optional[int] = option(
-        Either(Number(above=0, whole=True), (None,)), None,
+        Either(Number(above=0, most=100000, whole=True), (None,)), None,
         "how many iterations 'auto' takes; None: until the ratio has settled (200 to 2000)", dict(loss_scale=('auto',)))
     log_gradients: int = option(
         Number(least=0, whole=True), 0, "every how many iterations the ratio of the gradients (the distiller's, weighted, "
@@ -43,11 +43,29 @@ class StrengthOptions(Options):
     def check(self, given: Sequence[str]) -> None:
         if self.end is not None and self.end <= self.begin:
             raise DistillationError(path='end', given=self.end, accepted=f'a whole number > {self.begin} (begin), or None')
+        if self.end is not None and self.loss_weight:
+            self.check_warmup(self.end)
+        if self.loss_weight and not isinstance(self.loss_scale, str) and not Number(above=0).fits(
+                self.loss_weight * self.loss_scale):
+            raise DistillationError(f'times loss_weight {self.loss_weight:g} is out of the range of float32',
+                                    path='loss_scale', given=self.loss_scale,
+                                    accepted='factors whose product float32 can hold')
         needed = self.calibration_iters or SETTLING_WINDOW
         if self.loss_scale == 'auto' and self.end is not None and self.end - self.begin < needed:
             raise DistillationError(
                 f"'auto' takes {needed} iterations at least, but the distiller acts in {self.end - self.begin} (begin "
                 f'{self.begin}, end {self.end})', path='calibration_iters', accepted='no more, or a number for loss_scale')
+
+    def check_warmup(self, end: int) -> None:
+        """Raises :class:`DistillationError` where the weight has not risen to its full height when the distiller ends.
+
+        Args:
+            end: the first iteration in which it no longer acts.
+        """
+        if self.warmup and self.begin + self.warmup > end:
+            raise DistillationError(f'is too long: the weight rises from iteration {self.begin} on and never gets to '
+                                    f'loss_weight before it ends at {end}', path='warmup', given=self.warmup,
+                                    accepted=f'a whole number <= {max(0, end - self.begin)}')
 
 
 class Strength(nn.Module):

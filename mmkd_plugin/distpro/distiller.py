@@ -37,6 +37,8 @@ MODES = ('process', 'final', 'equal', 'constant', 'search')
 AUTO = 'auto'
 DEFAULTS = dict(normalisation='biased_softmax', bias=1.0, tau=0.5)
 ARTEFACT = 'search/process.json'
+LEAST_SUM = 1e-6
+"""Weights that are less together are none: a loss of their size is lost beside any other."""
 REPLAYED = dict(mode=('process', 'final'))
 WEIGHED = dict(mode=('process', 'final', 'constant', 'search'))
 """The modes in which importance becomes weights."""
@@ -127,7 +129,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
             Either(PathwayMap('a dict of dicts: teacher={old: new}, student={...}, transform={...}'), (None,)), None,
             "from the file's names to those here: for replaying a process on other networks", REPLAYED)
         length: Optional[int] = option(
-            Either(Number(above=0, whole=True), (None,)), None,
+            Either(Number(above=0, most=10 ** 9, whole=True), (None,)), None,
             "iterations over which the process is stretched; by default the run's", dict(mode=('process',)))
         mask_padding: Optional[bool] = mask_padding_option()
 
@@ -228,6 +230,12 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         if self.options.loss_weight > 0 and not self.importance.is_live(acting, iterations):
             raise DistillationError('prunes every pathway in every iteration of the run: it would never act', path='tau',
                                     given=self.importance.tau, accepted='None, or a number below the largest importance')
+        if self.options.loss_weight > 0 and self.importance.largest_sum() < LEAST_SUM:
+            kind, bias = self.importance.normalisation, self.importance.bias
+            raise DistillationError(f'makes weights that are 0 all together with normalisation={kind!r}: it would never act',
+                                    path='bias' if kind.startswith('biased') else 'normalisation',
+                                    given=bias if kind.startswith('biased') else kind,
+                                    accepted='a smaller bias, or values that are not all 0')
 
     def taps_at(self, iteration: int) -> TapNames:
         live = [self.pathways[index] for index in self.importance.weights(iteration)]

@@ -91,6 +91,13 @@ class Importance(nn.Module):
         stretched = self.length or steps
         return any(live_pathways(self.process.at(iteration, stretched), self.tau) for iteration in iterations)
 
+    def largest_sum(self) -> float:
+        """The largest sum of weights, pruned ones among them, that the importance comes to."""
+        if self.mode == 'equal':
+            return 1.0
+        records = self.process.importance if self.mode == 'process' and self.process is not None else self.at(0)[None]
+        return max(float(NORMALISATIONS[self.normalisation](record, self.bias).sum()) for record in records)
+
     def forget(self) -> None:
         """To be called when ``value`` has been moved."""
         self._memo = (None, {})
