@@ -5,12 +5,12 @@ both models have::
 
     pairs=['backbone.layer4@preact', ('neck[0]', 'neck[1]')]
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 from ..taps import TapInfo, TapText
 from ..utils.errors import DistillationError, check_known_keys
-from ..utils.options import Kind, ListOf
+from ..utils.options import Kind, ListOf, Options
 
 Pair = Union[str, Sequence[Any], Dict[str, Any]]
 EXAMPLE = "e.g. [('backbone.layer4@preact', 'backbone.layer4@preact')]"
@@ -119,6 +119,25 @@ def check_pair_order(pairs: Sequence[ParsedPair], student: Mapping[str, TapInfo]
             if infos[first].position > infos[second].position:
                 raise DistillationError(f'stands before {second!r}, but comes after it in the {side}', given=first,
                                         path=f'[{number}].{side}', accepted=accepted)
+
+
+def key_of_tap(options: Options, side: str, address: str) -> str:
+    """The key under which a tap stands in the options of a distiller, e.g. ``'pairs[0].student'``; '' where none says it.
+
+    Args:
+        options: the options.
+        side: ``'student'`` or ``'teacher'``.
+        address: the tap.
+    """
+    for field_ in fields(options):
+        listed = getattr(options, field_.name)
+        for number, pair in enumerate(listed if isinstance(listed, (list, tuple)) else ()):
+            found = getattr(pair, side) if isinstance(pair, ParsedPair) else ()
+            if address == found:
+                return f'{field_.name}[{number}].{side}'
+            if isinstance(found, list) and address in found:
+                return f'{field_.name}[{number}].{side}[{found.index(address)}]'
+    return ''
 
 
 def pair_names(pairs: Sequence[ParsedPair]) -> List[str]:

@@ -20,7 +20,7 @@ from ..distiller import (
     WrapsForward,
     build_distiller,
 )
-from ..distiller.pairs import check_pair_order
+from ..distiller.pairs import check_pair_order, key_of_tap
 from ..taps import FeatureTaps, Recording, Replacements, TapError, dry_run
 from ..utils.errors import DistillationError, under
 from .ddp import IdleParameters
@@ -156,8 +156,11 @@ class Distillation(nn.Module):
                 self._tap(student, distiller)
 
     def _tap(self, student: nn.Module, distiller: Distiller) -> None:
-        self.student_taps.add(student, distiller.student_taps)
-        self.teacher.taps.add(self.teacher.model, distiller.teacher_taps)
+        sides = dict(student=(self.student_taps, student), teacher=(self.teacher.taps, self.teacher.model))
+        for side, (taps, model) in sides.items():
+            for address in getattr(distiller, f'{side}_taps'):
+                with under(key_of_tap(distiller.options, side, address)):
+                    taps.add(model, [address])
 
     @contextmanager
     def _naming_the_distiller(self) -> Iterator[None]:
@@ -165,6 +168,8 @@ class Distillation(nn.Module):
         try:
             yield
         except TapError as error:
-            owners = [distiller.path for distiller in self.distillers.values()
-                      if error.address in getattr(distiller, f'{error.role}_taps')]
-            raise error.at(owners[0]) if owners else error from None
+            for distiller in self.distillers.values():
+                if error.address in getattr(distiller, f'{error.role}_taps'):
+                    error.at(key_of_tap(distiller.options, error.role, error.address)).at(distiller.path)
+                    break
+            raise

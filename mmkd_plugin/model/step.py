@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..distiller import Batch, ForwardWrap, IdleInPart, KeepsStep, KeptStep, Losses, WrapsForward
 from ..distiller.gradients import compare_gradients, feature_gradients
 from ..taps import Recording
-from ..utils.errors import DistillationError, under
+from ..utils.errors import DistillationError, shown, under
 from ..utils.isolation import get_rng_state
 from ..utils.progress import current_iteration
 
@@ -142,7 +142,9 @@ class Step:
     def _losses_of(self, name: str, student: Dict[str, Tensor], teacher: Dict[str, Tensor],
                    batch: Batch) -> Dict[str, Tensor]:
         with under(f'model.distillers.{name}'):
-            found: Dict[str, Tensor] = self._all[name](student, teacher, batch)
+            distiller = self._all[name]
+            found: Dict[str, Tensor] = distiller(student, teacher, batch)
+            check_losses(found, may_be_none=isinstance(distiller, WrapsForward) and distiller.wraps)
         return found
 
     def _compare_gradients(self, unweighted: Dict[str, Dict[str, Tensor]], task: Losses, iteration: int,
@@ -166,6 +168,32 @@ class Step:
                 log = self._all[name].strength.take(comparisons, iteration, self.weights[name], path)
             logged.update({f'{name}.{key}': torch.tensor(value) for key, value in log.items()})
         return logged
+
+
+def check_losses(found: Any, may_be_none: bool = False) -> None:
+    """Looks at what a distiller returns: mmengine adds up what has 'loss' in its name, and logs the rest, whatever it is.
+
+    Args:
+        found: what its ``forward`` has returned. Only types and shapes are looked at, so that no device is waited for.
+        may_be_none: whether it may have no loss at present.
+
+    Raises:
+        DistillationError: if those are no losses, or none has a gradient.
+    """
+    def refused(problem: str) -> DistillationError:
+        return DistillationError(problem, accepted="a dict of scalar tensors whose names contain 'loss', with a gradient")
+
+    if not isinstance(found, dict) or not (found or may_be_none):
+        raise refused(f'its forward returns {"an empty dict" if found == {} else f"a {type(found).__name__}"}')
+    for name, value in found.items():
+        if not isinstance(name, str) or 'loss' not in name:
+            raise refused(f'its forward returns something by the name of {shown(name)}')
+        if not isinstance(value, Tensor):
+            raise refused(f'its forward returns a {type(value).__name__} as {name!r}')
+        if value.numel() != 1 or not value.is_floating_point():
+            raise refused(f'its forward returns {name!r} with the shape {tuple(value.shape)}, of {value.dtype}')
+    if found and torch.is_grad_enabled() and not any(value.requires_grad for value in found.values()):
+        raise refused(f'none of {", ".join(found)} depends on a weight: it would teach nothing')
 
 
 def _check_gradients(student: Dict[str, Tensor]) -> None:

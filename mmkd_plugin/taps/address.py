@@ -19,7 +19,7 @@ from ..utils.options import Kind
 PORTS = ('out', 'in', 'preact', 'end')
 ADDRESS = f'"module.path" or "module.path[index]", each with an optional "@port" ({", ".join(PORTS)})'
 
-_ADDRESS = re.compile(r'(?P<path>[^\[\]@\s]+)(?:\[(?P<index>-?\d+)\])?(?:@(?P<port>[^\[\]@\s]+))?')
+_ADDRESS = re.compile(r'(?P<path>[^\[\]@\s]+)(?:\[(?P<index>-?\d{1,9})\])?(?:@(?P<port>[^\[\]@\s]+))?')
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def resolve_module(model: nn.Module, path: str, role: str) -> nn.Module:
     walked: List[str] = []
     for part in path.split('.'):
         children = dict(module.named_children())
-        if part not in children and re.fullmatch(r'-\d+', part) and isinstance(module, (nn.Sequential, nn.ModuleList)):
+        if part not in children and re.fullmatch(r'-\d{1,9}', part) and isinstance(module, (nn.Sequential, nn.ModuleList)):
             part = str(len(children) + int(part))
         if part not in children:
             where = '.'.join(walked)
