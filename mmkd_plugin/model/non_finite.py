@@ -76,10 +76,12 @@ class NonFiniteWatch:
                                         hint=LOSS_HINT)
 
     def _report_features(self) -> None:
-        for (role, address), first in self._first.items():
-            if int(first) >= 0:
-                raise DistillationError(f'tap {address!r} of the {role} held NaN or infinity in iteration {int(first)}',
-                                        hint=HINTS[role])
+        found = [(int(first), role, address) for (role, address), first in self._first.items()]
+        # What was first, and the teacher before the student: it does not change, so its NaN is nobody else's.
+        for iteration, role, address in sorted(found, key=lambda one: (one[0], one[1] == 'student')):
+            if iteration >= 0:
+                raise DistillationError(f'tap {address!r} of the {role} held NaN or infinity in iteration {iteration}',
+                                        path='model.teacher.checkpoint' if role == 'teacher' else '', hint=HINTS[role])
 
     def _report_losses(self) -> None:
         for (distiller, name), first in self._first_losses.items():

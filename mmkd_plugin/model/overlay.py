@@ -4,6 +4,7 @@ An overlay, not a wrapper: what comes out is the student object itself, its clas
 Attributes, parameter names, ``isinstance`` and checkpoints stay the student's own.
 """
 import inspect
+import math
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..utils.options import Block, Either, ListOf, Number, Options, Typed, optio
 from .distillation import Distillation
 from .teacher import build_teacher
 
+MOST_NUMBERS = 3 * 4096 * 4096
 STUDENT_KEYS = ('pretrained', 'train_cfg', 'test_cfg')  # inference APIs write these into the model's config
 if TYPE_CHECKING:
     from mmengine.model import BaseModel as Base  # every student is one, and brings it along: see `distilled_class`
@@ -37,13 +39,16 @@ class ModelOptions(Options):
     data_preprocessor: Optional[Dict[str, Any]] = option(
         Either(Block('a dict'), (None,)), None, 'handed on to the student (mmengine passes a top-level one to the model)')
     image_shape: Sequence[int] = option(
-        ListOf(Number(above=0, whole=True), 'whole numbers > 0: (channels, height, width)', length=3), (3, 128, 128),
-        'of the image for the dry run that finds the shapes of the taps')
+        ListOf(Number(above=0, most=8192, whole=True), 'whole numbers > 0 and <= 8192: (channels, height, width)', length=3),
+        (3, 128, 128), 'of the image for the dry run that finds the shapes of the taps')
 
     def check(self, given: Sequence[str]) -> None:
         for name in ('student', 'teacher', 'distillers'):
             if not getattr(self, name):
                 raise DistillationError(path=name, given=getattr(self, name), accepted='a dict that is not empty')
+        if math.prod(self.image_shape) > MOST_NUMBERS:
+            raise DistillationError('is too large for a dry run', path='image_shape', given=self.image_shape,
+                                    accepted=f'an image of at most {MOST_NUMBERS} numbers')
 
 
 @MODELS.register_module(name='DistilledModel')
@@ -139,9 +144,19 @@ class DistilledMixin(Base):
         # otherwise draw random numbers for them, and the student's weights would differ from a plain run's.
         distillation = self._modules.pop('distillation')
         try:
-            super().init_weights()
+            with building(self._key_of_weights):
+                super().init_weights()
         finally:
             self._modules['distillation'] = distillation
+
+    def _key_of_weights(self, error: BaseException) -> str:
+        """The key of the ``init_cfg`` (``pretrained`` becomes one) that names what an error is about."""
+        for name, module in self.named_modules():
+            init = getattr(module, 'init_cfg', None)
+            checkpoint = init.get('checkpoint') if isinstance(init, dict) else None
+            if checkpoint is not None and str(checkpoint) in str(error):
+                return '.'.join(part for part in ('model.student', name, 'init_cfg.checkpoint') if part)
+        return 'model.student'
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Copies and pickles go through the student's class: the extended one cannot be found by name.

@@ -59,6 +59,10 @@ class Teacher:
         if self._own_input:
             self._renormalise = renormalisation(getattr(student, 'data_preprocessor', None),
                                                 getattr(self.model, 'data_preprocessor', None))
+            if self._renormalise is not None and self._renormalise.channels not in (1, image.shape[1]):
+                raise DistillationError(f'is for images with {self._renormalise.channels} channels',
+                                        path='model.teacher.config.model.data_preprocessor',
+                                        accepted=f'one number, or {image.shape[1]}: image_shape has as many channels')
         self._move_to(image)
         dry_run(self.model, self.taps, image)
 

@@ -8,10 +8,15 @@ from ..utils.errors import DistillationError
 
 
 class Renormalise:
-    """x * scale + shift after an optional swap of the channel order."""
+    """x * scale + shift after an optional swap of the channel order.
+
+    Attributes:
+        channels: how many numbers there are in scale or shift, 1 for any image.
+    """
 
     def __init__(self, scale: Tensor, shift: Tensor, flip: bool):
         self.scale, self.shift, self.flip = scale, shift, flip
+        self.channels = max(scale.numel(), shift.numel())
 
     def __call__(self, inputs: Tensor) -> Tensor:
         if self.scale.device != inputs.device:
@@ -28,9 +33,16 @@ def renormalisation(student: Optional[nn.Module], teacher: Optional[nn.Module]) 
     the result. ``x_t = (x_s * std_s + mean_s - mean_t) / std_t``, with the channel order swapped where the two differ.
 
     Raises:
-        DistillationError: if their numbers of channels differ.
+        DistillationError: if their numbers of channels differ, or the teacher's image could not be made: a std of 0.
     """
     (mean_s, std_s, swaps_s), (mean_t, std_t, swaps_t) = _normalisation(student), _normalisation(teacher)
+    if mean_t.numel() != std_t.numel():
+        raise DistillationError(f'has {mean_t.numel()} numbers in mean and {std_t.numel()} in std',
+                                path='model.teacher.config.model.data_preprocessor', accepted='as many in both')
+    for name, values in dict(mean=mean_t, std=std_t).items():
+        if not bool(values.isfinite().all()) or (name == 'std' and not bool((values > 0).all())):
+            raise DistillationError(path=f'model.teacher.config.model.data_preprocessor.{name}', given=values.tolist(),
+                                    accepted='finite numbers > 0' if name == 'std' else 'finite numbers')
     sizes = {number.numel() for number in (mean_s, std_s, mean_t, std_t)} - {1}
     if len(sizes) > 1:
         raise DistillationError(f'the mean and std of the student and the teacher have {sorted(sizes)} numbers',

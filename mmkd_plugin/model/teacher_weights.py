@@ -46,6 +46,10 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
     check_kinds(used, kinds, KEY, checkpoint)
     check_finite(model, infinite, KEY, checkpoint)
     _check_not_zero(model, checkpoint)
+    negative = [name for name, value in model.named_buffers() if name.endswith('running_var') and bool((value < 0).any())]
+    if negative:
+        raise DistillationError(f'holds negative variances, whose root is NaN, in {_listed(negative)}', path=KEY,
+                                given=str(checkpoint), accepted='variances >= 0')
     if result.unexpected_keys:
         print_log(f'teacher: {len(result.unexpected_keys)} weights of the file are not in the teacher and are not used '
                   f'({", ".join(result.unexpected_keys[:3])}, ...)', 'current')
