@@ -1,5 +1,4 @@
 """What every search stands on while a run goes on: one object that a search's hook holds."""
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type, TypeVar
@@ -12,6 +11,7 @@ from mmengine.runner import Runner
 from ..distiller import Distiller
 from ..model import distillation_of
 from ..utils.errors import DistillationError
+from ..utils.files import LONGEST_FILE_NAME
 from ..utils.options import SEED, Block, Either, Kind, Options, option
 from ..utils.records import Entry, Fields, Listing, Named, Plain, Real, Words
 from .course import Course
@@ -19,18 +19,18 @@ from .provenance import provenance
 from .stream import BatchStream
 from .validation import validation_loader
 
-LONGEST_FILE_NAME = 255 - len('.tmp')  # of most file systems; what is written first has four letters more
 Kind_ = TypeVar('Kind_', bound=Distiller)
 
 
 @dataclass(frozen=True)
 class FileName(Kind):
-    """The name of a file, without a folder."""
-    accepted = 'the name of a file, without a folder'
+    """The name of a result's file, without a folder; no other file of a run ends as it does, but maybe its config."""
+    accepted = 'the name of a file, without a folder, that ends in .json'
 
     def fits(self, value: Any) -> bool:
         return (isinstance(value, str) and value not in ('', '.', '..') and not set(value) & set('/\\\0')
-                and value.isprintable() and len(os.fsencode(value)) <= LONGEST_FILE_NAME)
+                and value.isprintable() and len(value.encode(errors='surrogatepass')) <= LONGEST_FILE_NAME
+                and value.endswith('.json') and value != '.json')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +90,9 @@ class SearchRun:
         """
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
             raise DistillationError('the run has several optimisers (optim_wrapper)', path=self.key, accepted='one')
+        if self.options.out == Path(runner.cfg.filename or '').name:
+            raise DistillationError("is the name of the run's config, which is written into the work dir",
+                                    path=f'{self.key}.out', given=self.options.out, accepted='another name')
         self._runner, self.meta = runner, provenance(runner)
         self._name, distiller = _searching(runner, kind, self.key)
         return distiller

@@ -6,48 +6,14 @@ import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from zoo import build, classifier, dfa, distilled, loader, mgd, run, run_cfg, update_hook
+from nonsense import L2, LAYERS, caught, distpro, ids, ifvd, kd, started
+from zoo import build, classifier, dfa, distilled, loader, mgd, run_cfg, update_hook
 
 from mmkd_plugin.datasets import SplitDataset
 from mmkd_plugin.dfa import AggregationSearchHook
 from mmkd_plugin.distpro import ProcessSearchHook
 from mmkd_plugin.mgd import MatchingUpdateHook
 from mmkd_plugin.model.checkpoint import DistillationHook
-from mmkd_plugin.utils.errors import DistillationError
-
-LAYERS = ['backbone.layer3', 'backbone.layer4']
-L2 = dict(type='mmkd.FeatureDistiller', pairs=LAYERS)
-
-
-def kd(**options):
-    return dict(type='mmkd.LogitsDistiller', pairs=['head.fc'], **options)
-
-
-def distpro(mode='equal', **options):
-    return dict(type='mmkd.DistProDistiller', levels=LAYERS, transforms='conv1', mode=mode, **options)
-
-
-def ifvd(**options):
-    return dict(type='mmkd.IFVDDistiller', **options)
-
-
-def caught(call, path, *fragments):
-    """The call raises one error of ours, of one line, whose message has the key and all fragments."""
-    with pytest.raises(DistillationError) as found:
-        call()
-    message = str(found.value)
-    assert message.startswith(f'{path}: '), message
-    for fragment in fragments:
-        assert fragment in message, message
-    assert len(message.splitlines()) == 1
-    assert len(message) < 1500
-    return found.value
-
-
-def ids(cases):
-    """A name for each case that is the same in every process: its place."""
-    return [f'{number}-{case[0] if isinstance(case[0], str) else "case"}' for number, case in enumerate(cases)]
-
 
 NAN, INF = math.nan, math.inf
 FLAG = 'Accepted: True or False'
@@ -225,14 +191,15 @@ def test_a_student_a_teacher_and_what_stands_beside_them(path, cfg, fragment):
 
 
 OPTIONS = [
-    (MatchingUpdateHook, 'MatchingUpdateHook.distillers', dict(distillers=5), '5. Accepted: a list of names of distillers'),
+    (MatchingUpdateHook, 'MatchingUpdateHook.distillers', dict(distillers=5),
+     '5. Accepted: a list of different names of distillers'),
     (MatchingUpdateHook, 'MatchingUpdateHook.seed', dict(seed='x'), "'x'. Accepted: a whole number"),
     (MatchingUpdateHook, 'MatchingUpdateHook.by_epoch', dict(by_epoch='False'), "'False'. " + FLAG),
     (MatchingUpdateHook, 'MatchingUpdateHook.interval', dict(interval=True), 'True. Accepted: a whole number > 0'),
     (MatchingUpdateHook, 'MatchingUpdateHook.interval', dict(interval=INF), 'inf. Accepted: a whole number > 0'),
     (MatchingUpdateHook, 'MatchingUpdateHook.num_images', dict(num_images=10 ** 400), 'is out of the range of int64'),
     (DistillationHook, 'DistillationHook.interval', dict(interval='50'), "'50'. Accepted: a whole number > 0"),
-    (ProcessSearchHook, 'ProcessSearchHook.lr', dict(lr=NAN), 'nan. Accepted: a number >= 0'),
+    (ProcessSearchHook, 'ProcessSearchHook.lr', dict(lr=NAN), 'nan. Accepted: a number > 0'),
     (ProcessSearchHook, 'ProcessSearchHook.betas', dict(betas=(0.5, NAN)), 'Accepted: a list of 2 numbers in [0, 1)'),
     (AggregationSearchHook, 'AggregationSearchHook.optimizer.lr', dict(optimizer=dict(type='Adam', lr=NAN)),
      'nan. Accepted: a number >= 0'),
@@ -265,22 +232,6 @@ def test_long_values_are_shortened_in_a_message():
 
 
 # Runs: what only a Runner knows. None of them gets to an iteration.
-
-def started(tmp_path, model=None, **others):
-    randomness = others.pop('randomness', None)
-    cfg = run_cfg(model or distilled(classifier(), one=L2), tmp_path, length=4, **others)
-    if randomness is not None:
-        cfg.randomness = randomness
-
-    def start():
-        run(cfg, before=lambda runner: runner.register_hook(NoIteration()))
-    return cfg, start
-
-
-class NoIteration(Hook):
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        raise AssertionError('training has begun')
-
 
 HOOK = update_hook('mmpretrain')
 RUNS = [
