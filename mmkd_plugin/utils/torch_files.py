@@ -21,6 +21,7 @@ from .safe_pickle import Cut, Reader, Refused
 _ZIP, _LEGACY = b'PK\x03\x04', b'\x80'
 _LEGACY_MAGIC, _LEGACY_VERSION = 0x1950a86a20f9469cfc6c, 1001
 _CHUNK = 2 ** 24
+_END = struct.Struct('<4sHHHHIIH')
 Place = Callable[[torch.UntypedStorage, str], torch.UntypedStorage]
 
 
@@ -124,15 +125,23 @@ class Archive:
                           f'its table of contents is spoiled ({error})') from None
         except (ValueError, OSError, NotImplementedError, struct.error, OverflowError) as error:
             raise Spoiled(f'its table of contents is spoiled ({error})') from None
+        self._check_count(len(entries), size)
         if sum(entry.file_size for entry in entries) > size:
-            raise Refused('its parts are larger than the file')
+            raise Spoiled('its parts are larger than the file')
         self.parts: Dict[str, _Part] = {}
         for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size or entry.flag_bits & 1:
-                raise Refused(f'its part {entry.filename[:100]!r} is compressed')
+                raise Spoiled(f'its part {entry.filename[:100]!r} is compressed')
             if entry.filename in self.parts:
-                raise Refused(f'it has {entry.filename[:100]!r} twice')
+                raise Spoiled(f'it has {entry.filename[:100]!r} twice')
             self.parts[entry.filename] = self._part(entry, size)
+
+    def _check_count(self, found: int, size: int) -> None:
+        """The last record of the file says how many parts there are: a spoiled length makes the reader skip some."""
+        self.stream.seek(max(size - _END.size, 0))
+        end = self.stream.read(_END.size)
+        if end.startswith(b'PK\x05\x06') and _END.unpack(end)[4] not in (found, 0xFFFF):  # the latter: too many to say
+            raise Spoiled(f'its table of contents has {found} parts of {_END.unpack(end)[4]}')
 
     def _part(self, entry: zipfile.ZipInfo, size: int) -> _Part:
         if not 0 <= entry.header_offset < size:
@@ -143,6 +152,8 @@ class Archive:
             raise Spoiled(f'its part {entry.filename[:100]!r} is not where it should be')
         name, extra = struct.unpack('<HH', header[26:])
         offset = entry.header_offset + 30 + name + extra
+        if self.stream.read(name) != entry.orig_filename.encode('utf-8' if entry.flag_bits & 0x800 else 'cp437'):
+            raise Spoiled(f'its part {entry.filename[:100]!r} has another name in its place')
         if offset + entry.file_size > size:
             raise Spoiled(f'its part {entry.filename[:100]!r} is cut off')
         return _Part(offset, entry.file_size, entry.CRC)
