@@ -1,6 +1,7 @@
 """Going on from a checkpoint as if nothing had happened: bit for bit, on every rank, after a kill at any moment.
 
-Read in this order: ``saving`` (files are whole or not there), ``newest`` (which one is taken), ``parts`` and ``section``
+Read in this order: ``saving`` (files are whole or not there), ``places``
+(where they go), ``newest`` (which one is taken), ``parts`` and ``section``
 (what is checked before anything is loaded, with ``digest``), and then what is kept beside weights and optimiser:
 ``generators`` (random numbers of this process), ``workers`` (those of loader workers), ``gradients`` (between two steps of
 the optimiser), ``ranks`` (what each rank has of its own), ``validation`` (that was still to come).
@@ -9,6 +10,7 @@ from .generators import Generators
 from .gradients import accumulated_gradients, give_back_gradients
 from .newest import checkpoint_folders, choose_checkpoint
 from .parts import check_outline, check_parts
+from .places import check_places
 from .ranks import (
     check_even_epochs,
     check_own,
@@ -24,6 +26,6 @@ from .validation import ValidatesFirst, is_before_validation
 from .workers import LoaderWorkers
 
 __all__ = ['Generators', 'KEY', 'LoaderWorkers', 'Section', 'ValidatesFirst', 'accumulated_gradients', 'check_even_epochs',
-           'check_outline', 'check_own', 'check_parts', 'checkpoint_folders', 'choose_checkpoint', 'describe',
-           'extend_saving', 'gathered', 'give_back_buffers', 'give_back_gradients', 'is_before_validation', 'own_buffers',
-           'own_part', 'position_of', 'read_section', 'remove_unfinished', 'state_on_this_rank']
+           'check_outline', 'check_own', 'check_parts', 'check_places', 'checkpoint_folders', 'choose_checkpoint',
+           'describe', 'extend_saving', 'gathered', 'give_back_buffers', 'give_back_gradients', 'is_before_validation',
+           'own_buffers', 'own_part', 'position_of', 'read_section', 'remove_unfinished', 'state_on_this_rank']

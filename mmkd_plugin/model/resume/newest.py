@@ -1,13 +1,16 @@
 """Which checkpoint a run is resumed from: the newest that is whole."""
 import logging
 import re
+from os.path import isfile
 from pathlib import Path
+from string import Formatter
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from ...utils.checkpoint_files import open_checkpoint
 from ...utils.errors import DistillationError
 from ...utils.torch_files import why_spoiled
 from .ranks import decided_by_the_first
@@ -43,9 +46,10 @@ def _hooks(runner: Runner) -> List[CheckpointHook]:
 
 def _chosen(runner: Runner) -> Optional[str]:
     folders = checkpoint_folders(runner)
-    templates = list(dict.fromkeys([*TEMPLATES, *(hook.filename_tmpl for hook in _hooks(runner))]))
+    templates = list(dict.fromkeys([*TEMPLATES, *(hook.filename_tmpl for hook in _hooks(runner)
+                                                  if isinstance(hook.filename_tmpl, str))]))
     if runner._load_from is None:
-        return newest_whole(folders, templates)
+        return newest_whole(folders, templates, [str(hook.out_dir) for hook in _hooks(runner)])
     given = str(runner._load_from)
     path = Path(given).expanduser()
     if '://' not in given and not path.is_dir():
@@ -58,7 +62,8 @@ def _chosen(runner: Runner) -> Optional[str]:
     return given
 
 
-def newest_whole(folders: Sequence[Path], templates: Sequence[str] = TEMPLATES) -> Optional[str]:
+def newest_whole(folders: Sequence[Path], templates: Sequence[str] = TEMPLATES,
+                 elsewhere: Sequence[str] = ()) -> Optional[str]:
     """The newest checkpoint that is whole: what ``last_checkpoint`` names, or what was saved before; None if there is none.
 
     Where ``last_checkpoint`` names a file of another folder and there is one of that name here, the folder has been copied
@@ -66,20 +71,28 @@ def newest_whole(folders: Sequence[Path], templates: Sequence[str] = TEMPLATES) 
 
     Args:
         folders: where checkpoints of the run are; ``last_checkpoint`` is in the first.
-        templates: names of checkpoints, ``{}`` for their number.
+        templates: names of checkpoints, ``{}`` for their number, as ``str.format`` takes it.
+        elsewhere: addresses to which the run saves; what ``last_checkpoint`` names there is for mmengine to fetch.
 
     Raises:
         DistillationError: if there are some and none is whole; lists them.
     """
     named, passed = _last(folders[0])
     if named is not None and '://' in named:
-        return named  # mmengine fetches it
+        if any('://' in place and named.startswith(place) for place in elsewhere) or not _numbered(folders, templates):
+            return named
+        named, passed = None, {named: f'is an address to which this run saves nothing, in {LAST}'}
+    misnamed: Dict[Path, str] = {}
     last = Path(named) if named is not None else None
     own = _of_own_folder(last, folders)
     meant = [path for path in (own, last) if path is not None]
     for path in _candidates(meant, folders, templates):
         spoiled = why_spoiled(path)
-        if spoiled is None:
+        other = why_misnamed(path, templates) if spoiled is None and path not in meant else None
+        if other is not None:
+            misnamed[path] = other
+            passed[str(path)] = other
+        elif spoiled is None:
             another = meant and path not in meant and str(meant[0]) not in passed
             if path == own or another:
                 why = 'it was written later' if another else 'the folder seems to have been copied or moved'
@@ -89,7 +102,11 @@ def newest_whole(folders: Sequence[Path], templates: Sequence[str] = TEMPLATES) 
                 print_log(f'resume: passed over: {found}. {path} is used instead.', 'current', level=logging.WARNING)
             print_log(f'resume: from {path}', 'current')
             return str(path)
-        passed[str(path)] = spoiled
+        else:
+            passed[str(path)] = spoiled
+    for path, other in misnamed.items():
+        print_log(f'resume: from {path}, which {other}', 'current', level=logging.WARNING)
+        return str(path)
     if passed:
         raise DistillationError('finds no checkpoint that is whole: '
                                 + '; '.join(f'{name} {reason}' for name, reason in passed.items()), path='resume',
@@ -101,7 +118,7 @@ def _last(folder: Path) -> Tuple[Optional[str], Dict[str, str]]:
     """What ``last_checkpoint`` names, and what is wrong with it, by its path."""
     file = folder / LAST
     if not file.is_file():
-        return None, {}
+        return None, {str(file): 'is no file'} if file.exists() else {}
     text = file.read_bytes().decode('utf-8', 'replace').strip()
     if not text or '\0' in text or '\n' in text or len(text) > 4096:
         return None, {str(file): 'is empty' if not text.strip('\0') else 'does not hold the name of a file'}
@@ -112,7 +129,7 @@ def _of_own_folder(last: Optional[Path], folders: Sequence[Path]) -> Optional[Pa
     """The file of the run's own folders that is meant where another folder's is named; None if that is not so."""
     if last is None or last.parent.resolve() in [folder.resolve() for folder in folders]:
         return None
-    return next((folder / last.name for folder in folders if (folder / last.name).is_file()), None)
+    return next((folder / last.name for folder in folders if isfile(folder / last.name)), None)
 
 
 def _candidates(meant: Sequence[Path], folders: Sequence[Path], templates: Sequence[str]) -> Iterator[Path]:
@@ -125,7 +142,7 @@ def _candidates(meant: Sequence[Path], folders: Sequence[Path], templates: Seque
         folders, templates: see :func:`newest_whole`; other folders' checkpoints are of other runs.
     """
     numbered = _numbered(folders, templates)
-    if not meant or not meant[0].is_file():
+    if not meant or not isfile(meant[0]):  # a name that is too long for the file system is none either
         yield from (path for path in meant if path not in numbered)
         yield from numbered
         return
@@ -139,7 +156,7 @@ def _candidates(meant: Sequence[Path], folders: Sequence[Path], templates: Seque
 
 def _is_larger(path: Path, last: Path, templates: Sequence[str]) -> bool:
     """Whether a checkpoint has a larger number than another of its kind."""
-    one, other = _number(path, templates), _number(last, templates)
+    one, other = number_of(path, templates), number_of(last, templates)
     return one is not None and other is not None and one[0] == other[0] and one[1] > other[1]
 
 
@@ -148,18 +165,47 @@ def _numbered(folders: Sequence[Path], templates: Sequence[str]) -> List[Path]:
     kinds: Dict[int, List[Tuple[int, Path]]] = {}
     for folder in folders:
         for path in folder.iterdir() if folder.is_dir() else ():
-            found = _number(path, templates)
+            found = number_of(path, templates)
             if found is not None and path.is_file():
                 kinds.setdefault(found[0], []).append((found[1], path))
     latest = sorted(kinds.values(), key=lambda files: max(path.stat().st_mtime_ns for _, path in files), reverse=True)
     return [path for files in latest for _, path in sorted(files, reverse=True)]
 
 
-def _number(path: Path, templates: Sequence[str]) -> Optional[Tuple[int, int]]:
-    """Which template a file's name follows, and its number."""
+def number_of(path: Path, templates: Sequence[str]) -> Optional[Tuple[int, int]]:
+    """Which template a file's name follows, and its number; None if it follows none."""
     for kind, template in enumerate(templates):
-        before, _, after = template.partition('{}')
-        found = re.fullmatch(f'{re.escape(before)}([0-9]{{1,12}}){re.escape(after)}', path.name)
-        if found:
+        found = re.fullmatch(_pattern(template), path.name)
+        if found and found.groups() and template.format(int(found[1])) == path.name:
             return kind, int(found[1])
     return None
+
+
+def _pattern(template: str) -> str:
+    """What names that follow a template look like: a number, perhaps filled up, in place of each field."""
+    try:
+        template.format(1)
+    except (IndexError, KeyError, ValueError, AttributeError):
+        return '(?!)'  # nothing is saved under such a name
+    return ''.join(re.escape(text) + ('' if field is None else ' *([0-9]{1,12})')
+                   for text, field, *_ in Formatter().parse(template))
+
+
+def why_misnamed(path: Path, templates: Sequence[str] = TEMPLATES) -> Optional[str]:
+    """Where the number in a checkpoint's name is neither its epoch nor its iteration, which they are; otherwise None.
+
+    Args:
+        path: a checkpoint that is whole.
+        templates: see :func:`newest_whole`.
+    """
+    number = number_of(path, templates)
+    try:
+        content = open_checkpoint(path)
+    except DistillationError:
+        return None  # said when it is loaded
+    meta = content.get('meta') if isinstance(content, dict) else None
+    if number is None or not isinstance(meta, dict) or not all(type(meta.get(name)) is int for name in ('epoch', 'iter')):
+        return None
+    if number[1] in (meta['epoch'], meta['iter']):
+        return None
+    return f'is of epoch {meta["epoch"]}, iteration {meta["iter"]}, whatever its name says'

@@ -124,7 +124,8 @@ def remove_unfinished(folders: List[Path]) -> None:
     """
     if not is_main_process():
         return
-    found = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if _UNFINISHED.fullmatch(path.name)]
+    found = [path for folder in folders if folder.is_dir() for path in folder.iterdir()
+             if _UNFINISHED.fullmatch(path.name) and not path.is_dir()]
     still_open = _open_files() if found else set()
     for path in found:
         if str(path.resolve()) not in still_open:
