@@ -12,9 +12,17 @@ from torch import Tensor
 
 from ..utils.errors import DistillationError
 from ..utils.loading import naming_dead_workers
+from ..utils.records import Shown
 from .checkpoint import DistillationHook, ResumeHook, stateful_hooks
 from .overlay import DistilledMixin
-from .resume import ValidatesFirst, checkpoint_folders, choose_checkpoint, extend_saving, remove_unfinished
+from .resume import (
+    ValidatesFirst,
+    check_places,
+    checkpoint_folders,
+    choose_checkpoint,
+    extend_saving,
+    remove_unfinished,
+)
 from .student import unwrap
 from .teacher_weights import check_finite, check_kinds, is_finite
 
@@ -82,6 +90,13 @@ def check_beginning(runner: Runner, checkpoint: Any, infinite: Container[str]) -
     model, file = unwrap(runner.model), str(runner._load_from)
     state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
     kinds = {name: value.dtype for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    weights = {str(name).removeprefix('module.'): value for name, value in state.items()} if isinstance(state, dict) else {}
+    if not set(weights) & set(kinds):
+        raise DistillationError(f'holds none of the weights of the student ({type(model).__name__})', path='load_from',
+                                given=file, accepted='a checkpoint of such a model')
+    for name, value in weights.items():
+        if name in kinds and not isinstance(value, Tensor):
+            raise DistillationError(f'holds {name} as {Shown(value)!r}', path='load_from', given=file, accepted='a tensor')
     used = {name: state[name] for name in kinds if isinstance(state, dict) and isinstance(state.get(name), Tensor)}
     check_kinds(used, kinds, 'load_from', file)
     check_finite(model, infinite, 'load_from', file)
@@ -105,6 +120,8 @@ def extend_runner() -> None:
 
     @functools.wraps(train)
     def train_with_distillation(self: Runner) -> Any:
+        if isinstance(unwrap(self.model), DistilledMixin):
+            check_places(self)
         choose_checkpoint(self)
         remove_unfinished(checkpoint_folders(self))
         attach_to_runner(self)
