@@ -192,10 +192,10 @@ def check_run(runner: Runner) -> None:
     if sum(isinstance(hook, DistillationHook) for hook in runner.hooks) > 1:
         raise DistillationError('has DistillationHook twice', path='custom_hooks',
                                 accepted='one, or none: Runner.train adds it by itself')
+    _check_batches(runner)
     if runner.max_iters < 1:
         raise DistillationError(f'makes a run of {runner.max_iters} iterations', path='train_cfg',
                                 accepted='max_epochs or max_iters > 0')
-    _check_batches(runner)
     _check_rates(runner.optim_wrapper)
     for distiller in model.distillation.distillers.values():
         with under(distiller.path):

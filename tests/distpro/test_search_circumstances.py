@@ -159,7 +159,7 @@ def test_a_pathway_of_weight_zero_is_searched_too(tmp_path):
 
 
 @pytest.mark.parametrize(('hook', 'message'), [
-    (dict(lr=-1), r'ProcessSearchHook.lr: -1. Accepted: a number >= 0'),
+    (dict(lr=-1), r'ProcessSearchHook.lr: -1. Accepted: a number > 0'),
     (dict(betas=.5), r'ProcessSearchHook.betas: 0.5. Accepted: a list of 2 numbers in \[0, 1\)'),
     (dict(hypergradient='darts'), r"ProcessSearchHook.hypergradient: 'darts' is not known. Accepted: exact, finite_d"),
     (dict(unit='step'), r"ProcessSearchHook.unit: 'step' is not known"),
