@@ -187,6 +187,7 @@ def test_the_tool_looks_at_the_overrides_of_a_search(ended, option, text):
     assert ended('search', '--search-options', option, config=CONFIG).startswith(f'error: --search-options.{text}')
 
 
+@pytest.mark.slow
 def test_a_marker_that_is_no_text_is_of_another_config(ended, monkeypatch):
     folder = Path('one/search')
     folder.mkdir(parents=True)
