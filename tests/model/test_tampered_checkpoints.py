@@ -302,7 +302,7 @@ def assert_says(text, message):
 def test_a_checkpoint_that_is_no_dict_is_refused(saved):
     folder, _, runner = saved
     torch.save([1, 2], folder / 'tampered.pth')
-    with pytest.raises(DistillationError, match='is not a checkpoint'):
+    with pytest.raises(DistillationError, match='a list of 2 is no training checkpoint'):
         runner.resume(str(folder / 'tampered.pth'))
 
 

@@ -81,7 +81,8 @@ def newest_whole(folders: Sequence[Path], templates: Sequence[str] = TEMPLATES,
     if named is not None and '://' in named:
         if any('://' in place and named.startswith(place) for place in elsewhere) or not _numbered(folders, templates):
             return named
-        named, passed = None, {named: f'is an address to which this run saves nothing, in {LAST}'}
+        passed = {named: f'is an address to which this run saves nothing, in {LAST}'}
+        named = None
     misnamed: Dict[Path, str] = {}
     last = Path(named) if named is not None else None
     own = _of_own_folder(last, folders)
