@@ -57,8 +57,8 @@ def _chosen(runner: Runner) -> Optional[str]:
         if spoiled is not None:
             beside = next((file for file in _numbered([path.parent], templates)
                            if file != path and why_spoiled(file) is None), None)
-            raise DistillationError(spoiled, path='resume', given=given, accepted='a checkpoint that is whole',
-                                    nearest=[str(beside)] if beside else [])
+            raise DistillationError(f'is not a checkpoint that is whole: {spoiled}', path='resume', given=given,
+                                    accepted='one that is', nearest=[str(beside)] if beside else [])
     return given
 
 
