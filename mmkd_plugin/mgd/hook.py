@@ -192,10 +192,9 @@ class MatchingUpdateHook(Hook):
             with building(f'{KEY}.dataloader', LOADER):
                 self._built = Runner.build_dataloader(copy.deepcopy(cfg), seed=self.options.seed)
                 images: Any = self._built.dataset  # torch's type has no length: not every data set has one, those of mm do
-                count = len(images)
+                if len(images) == 0:
+                    raise DistillationError('the data set is empty', path=f'{KEY}.dataloader', accepted='one with images')
                 iter(self._built.sampler)  # it may be anything
-            if count == 0:
-                raise DistillationError('the data set is empty', path=f'{KEY}.dataloader', accepted='one with images')
         return self._built
 
 
