@@ -96,7 +96,7 @@ TENSORS: Dict[str, Callable[[torch.Tensor], Any]] = {
     'an ndarray': lambda value: value.detach().numpy(), 'sparse': lambda value: value.float().to_sparse(),
     'meta': lambda value: value.to('meta'), 'transposed': lambda value: value.float().transpose(0, -1),
     'expanded': lambda value: torch.ones(1).expand(10 ** 9),
-    'expanded to its shape': lambda value: torch.ones(1).expand(value.shape),
+    'expanded to its shape': lambda value: torch.ones(()).expand(value.shape),
     'a parameter': lambda value: torch.nn.Parameter(value.float()), 'quantised': lambda value: torch.quantize_per_tensor(
         value.float(), .1, 0, torch.qint8),
     'beyond its storage': lambda value: rebuilt(torch.ones(4), 0, (10 ** 6,), (1,)),
