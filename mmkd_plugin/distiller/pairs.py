@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 from ..taps import TapInfo, TapText
 from ..utils.errors import DistillationError, check_known_keys
+from ..utils.kinds import ReadKind
 from ..utils.options import Kind, ListOf, Options
 
 Pair = Union[str, Sequence[Any], Dict[str, Any]]
@@ -40,7 +41,7 @@ class ParsedPair:
 
 
 @dataclass(frozen=True)
-class Pairs(Kind):
+class Pairs(ReadKind):
     """The kind of an option that says what is compared with what.
 
     Args:
@@ -59,13 +60,6 @@ class Pairs(Kind):
         count = f'list with {self.length} item' if self.length else 'list'
         return (f'a {count}: (student tap, teacher tap), dict(student=..., teacher=...{keys}), or one address for both, '
                 f'{EXAMPLE}{lists}')
-
-    def fits(self, value: Any) -> bool:
-        try:
-            self.read(value)
-        except DistillationError:
-            return False
-        return True
 
     def read(self, value: Any) -> List[ParsedPair]:
         """The pairs. Raises :class:`DistillationError` for anything else; its path says which one."""

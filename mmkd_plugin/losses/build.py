@@ -5,7 +5,7 @@ from typing import Any, Dict, Tuple, Type, TypeVar
 
 from ..registry import MODELS
 from ..utils.errors import DistillationError, nearest_names
-from ..utils.options import Kind
+from ..utils.kinds import ReadKind
 from .base import Loss
 
 Family = TypeVar('Family', bound=Loss)
@@ -58,7 +58,7 @@ def _loss_class(name: Any, family: Type[Family]) -> Type[Family]:
 
 
 @dataclass(frozen=True)
-class LossConfig(Kind):
+class LossConfig(ReadKind):
     """The kind of an option that says which loss.
 
     Args:
@@ -70,13 +70,6 @@ class LossConfig(Kind):
     def accepted(self) -> str:
         names = ', '.join(map(repr, loss_names(self.family)))
         return f'{names}; a registered one of your own; a dict with a type and its options'
-
-    def fits(self, value: Any) -> bool:
-        try:
-            self.read(value)
-        except DistillationError:
-            return False
-        return True
 
     def read(self, value: Any) -> Any:
         """The value as it is. Raises :class:`DistillationError` if no loss can be built of it."""

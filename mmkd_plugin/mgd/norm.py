@@ -7,6 +7,7 @@ from mmcv.cnn import build_norm_layer
 from torch import nn
 
 from ..utils.errors import DistillationError, check_known_keys, unknown_name
+from ..utils.kinds import ReadKind
 from ..utils.options import Either, Flag, Kind, Number, read_known
 
 _ALL: Dict[str, Kind] = dict(requires_grad=Flag(), eps=Number(above=0, below=1), affine=Flag())
@@ -17,16 +18,9 @@ NORMS: Dict[str, Dict[str, Kind]] = dict(BN=_AVERAGING, SyncBN=_AVERAGING, IN=_A
 
 
 @dataclass(frozen=True)
-class NormConfig(Kind):
+class NormConfig(ReadKind):
     """The norm of a stage: its name, or an mm ``norm_cfg``; read as a ``norm_cfg``, or None."""
     accepted = f'{", ".join(NORMS)}, a norm_cfg with one of these types, or None'
-
-    def fits(self, value: Any) -> bool:
-        try:
-            self.read(value)
-        except DistillationError:
-            return False
-        return True
 
     def read(self, value: Any) -> Optional[Dict[str, Any]]:
         if value is None:

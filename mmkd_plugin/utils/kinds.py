@@ -1,4 +1,5 @@
 """Kinds of values that several options share."""
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, Dict
 
@@ -9,6 +10,21 @@ POOLED = ListOf(Number(least=1, most=1024, whole=True), 'whole numbers >= 1 and 
 """The kind of the sides of pooled maps, in cells."""
 TEMPERATURE = Number(above=1e-3, below=1e4)
 """The kind of a temperature: papers have 0.1 to 20. Scores that are divided by far less are infinite, by far more equal."""
+
+
+class ReadKind(Kind):
+    """A kind whose ``read`` says what fits, since it takes a value apart: a list of pairs, a config of its own."""
+
+    def fits(self, value: Any) -> bool:
+        try:
+            self.read(value)
+        except DistillationError:
+            return False
+        return True
+
+    @abstractmethod
+    def read(self, value: Any) -> Any:
+        """The value as it is used. Raises :class:`DistillationError` where it does not fit."""
 
 
 @dataclass(frozen=True)
