@@ -18,7 +18,6 @@ from ..distiller import (
     SumsTeacherFeatures,
     Surroundings,
     WrapsForward,
-    build_distiller,
 )
 from ..distiller.pairs import check_pair_order, key_of_tap
 from ..taps import FeatureTaps, Recording, Replacements, TapError, dry_run
@@ -38,7 +37,7 @@ class Distillation(nn.Module):
     Args:
         student: the model that is trained; only referred to, not a child.
         teacher: where the other features come from.
-        distillers: config of each distiller by name.
+        distillers: the distillers by name, not attached to anything yet.
         image_shape: (C, H, W) of the image for the dry run.
         work_dir: the run's work dir, None outside of a Runner.
 
@@ -52,15 +51,14 @@ class Distillation(nn.Module):
         DistillationError: for whatever does not fit; names the distiller.
     """
 
-    def __init__(self, student: nn.Module, teacher: Teacher, distillers: Mapping[str, Any],
+    def __init__(self, student: nn.Module, teacher: Teacher, distillers: Mapping[str, Distiller],
                  image_shape: Tuple[int, int, int], work_dir: Optional[Path] = None):
         super().__init__()
         self.teacher = teacher
         self.student_taps = FeatureTaps(student, 'student')
         self.idle, self.non_finite = IdleParameters(), NonFiniteWatch(lambda: self.distillers)
         self.is_suspended = False
-        for name, cfg in distillers.items():
-            distiller = build_distiller(name, cfg)
+        for name, distiller in distillers.items():
             if hasattr(self, name) or name.startswith('_'):
                 raise DistillationError('is taken', path=f'model.distillers.{name}', given=name,
                                         accepted='any other name that begins with a letter')

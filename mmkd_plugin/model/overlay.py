@@ -14,6 +14,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
+from ..distiller import build_distiller
 from ..registry import MODELS
 from ..utils.errors import DistillationError, building, under
 from ..utils.isolation import preserved_rng
@@ -113,7 +114,9 @@ class DistilledMixin(Base):
         if self.distillation is None:
             cfg = self.distillation_cfg
             with preserved_rng():
-                self.distillation = Distillation(self, build_teacher(cfg['teacher']), cfg['distillers'], cfg['image_shape'],
+                # First, so that a mistake in their options is told before the teacher's weights are fetched.
+                distillers = {name: build_distiller(name, options) for name, options in cfg['distillers'].items()}
+                self.distillation = Distillation(self, build_teacher(cfg['teacher']), distillers, cfg['image_shape'],
                                                  work_dir)
             self._register_state_dict_hook(_drop_distillation)
             self.register_load_state_dict_post_hook(_expect_no_distillation)

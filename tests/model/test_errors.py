@@ -314,3 +314,9 @@ def test_a_missing_package_is_named_with_the_way_to_install_it():
     output = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     assert 'mmkd_plugin needs mmcv' in output
     assert 'pip install mmcv' in output
+
+
+def test_a_mistake_in_a_distiller_comes_before_the_teachers_weights():
+    cfg = distilled(classifier(), teacher_options=dict(checkpoint='nowhere.pth'), mgd=mgd(reducton='mean'))
+    with pytest.raises(DistillationError, match="^model.distillers.mgd.reducton: .*Did you mean 'reduction'"):
+        build(cfg)
