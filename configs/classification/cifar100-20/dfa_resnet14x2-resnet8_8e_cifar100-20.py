@@ -10,8 +10,7 @@ model = dict(
         dfa=dict(
             type='mmkd.FeatureAggregationDistiller',
             pairs=['backbone.layer1', 'backbone.layer2', 'backbone.layer3'],
-            loss_scale='auto',
-            calibration_iters=50)),
+            loss_scale='auto')),
     image_shape=(3, 32, 32))
 # The search: 2 epochs for each group.
 search = dict(

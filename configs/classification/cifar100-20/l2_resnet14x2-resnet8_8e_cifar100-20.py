@@ -10,6 +10,5 @@ model = dict(
         l2=dict(
             type='mmkd.FeatureDistiller',
             pairs=['backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
-            loss_scale='auto',
-            calibration_iters=50)),
+            loss_scale='auto')),
     image_shape=(3, 32, 32))

@@ -11,7 +11,6 @@ model = dict(
             type='mmkd.MatchingGuidedDistiller',
             pairs=['backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
             reduction='mean',
-            loss_scale='auto',
-            calibration_iters=50)),
+            loss_scale='auto')),
     image_shape=(3, 32, 32))
 custom_hooks = [dict(type='mmkd.MatchingUpdateHook', interval=2, num_images=1000)]
