@@ -1,16 +1,17 @@
 """What DFA costs: a search iteration against one of the second run, that against student and teacher, and memory.
 
-usage: python benchmarks/dfa_search.py [PAIR] [--rounds 9] [--threads 2]
+usage: python benchmarks/dfa_search.py [PAIR] [--rounds 9] [--threads 2] [--unrolled]
 
 A search iteration is a step of beta on one batch and a step of the weights on another, of each group in turn (they take
 equal parts of a search). All are measured in turn, round by round, and compared by their medians, since shared machines are
 noisy. The memory of a group is what a step of beta adds at its peak with all blocks, less what it adds with two, in fresh
-processes.
+processes. With `--unrolled` it is the step of beta that is measured: of first order, and of second with the exact mixed
+derivative and with a finite difference.
 """
 import argparse
 import os
 import statistics
-from typing import Callable, Dict
+from typing import Callable, Dict, Optional
 
 import torch
 from measuring import device_name, in_fresh_process, in_turn, peak_memory
@@ -19,6 +20,7 @@ from overhead import make_batch, without_downloads
 from torch import nn
 
 import mmkd_plugin  # noqa: F401 (registers everything)
+from mmkd_plugin.dfa.bilevel import MixedDerivative, exact_mixed_derivative, finite_mixed_derivative, virtual_steps
 from mmkd_plugin.dfa.hook import start_search
 from mmkd_plugin.dfa.search import PathLosses
 from mmkd_plugin.distiller import Batch
@@ -33,6 +35,8 @@ PAIRS = {
     'pspnet': dict(config=f'{CITYSCAPES}dfa_pspnet_r101-r18-d8_4xb2-80k_cityscapes-512x1024.py', image=(128, 256),
                    batch=2, group=2),
 }
+UNROLLED = {'first order': None, 'unrolled, exact': exact_mixed_derivative,
+            'unrolled, finite difference': finite_mixed_derivative}
 
 
 def build(pair: dict, mode: str, **changes) -> nn.Module:
@@ -71,9 +75,10 @@ def training_step(model: nn.Module, data: dict) -> Callable[[], None]:
     return step
 
 
-def beta_step(model: nn.Module, data: dict, index: int) -> Callable[[], None]:
-    """A step of beta of one group, as AggregationSearchHook takes it."""
+def beta_step(model: nn.Module, data: dict, index: int, mixed: Optional[MixedDerivative] = None) -> Callable[[], None]:
+    """A step of beta of one group, as AggregationSearchHook takes it; of second order with a way to the mixed derivative."""
     search = model.distillation.dfa.search
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=.9)
 
     def losses() -> PathLosses:
         found = model(**data, mode='loss')
@@ -83,7 +88,9 @@ def beta_step(model: nn.Module, data: dict, index: int) -> Callable[[], None]:
     def step():
         search.enter(index)
         with preserved_rng(), preserved_buffers(model):
-            gradient = search.gradient(losses)
+            if mixed is not None:
+                search.mixed = mixed
+            gradient = search.gradient(losses, mixed and losses, lambda: virtual_steps(optimiser))
         search.step(gradient)
     return step
 
@@ -144,17 +151,44 @@ def report_memory(pair: dict, threads: int) -> None:
           f'{peaks[0] - peaks[1]:.0f} for {count - 2} maps of {one:.1f} MiB, {one * (count - 2):.0f} predicted')
 
 
+def unrolled_step(pair: dict, name: str) -> Callable[[], None]:
+    model = build(pair, 'search')
+    return beta_step(model, make_batch(model, pair), pair['group'], UNROLLED[name])
+
+
+def peak_of_unrolled(pair: dict, threads: int, name: str) -> float:
+    """MiB that a step of beta of the pair's group adds at most."""
+    torch.set_num_threads(threads)
+    return peak_memory(unrolled_step(pair, name), times=1)
+
+
+def report_unrolled(pair: dict, rounds: int, threads: int) -> None:
+    """Time and memory of a step of beta of one group, of first and of second order."""
+    measured = in_turn({name: unrolled_step(pair, name) for name in UNROLLED}, rounds, warmup=1)
+    os.environ['MALLOC_MMAP_THRESHOLD_'] = os.environ['MALLOC_TRIM_THRESHOLD_'] = '65536'
+    print('| step of beta | median ms | of first order, median and range | peak MiB |\n|---|---|---|---|')
+    for name, seconds in measured.items():
+        ratios = [one / first for one, first in zip(seconds, measured['first order'])]
+        peak = in_fresh_process(peak_of_unrolled, pair, threads, name)
+        print(f'| {name} | {statistics.median(seconds) * 1e3:.0f} | {statistics.median(ratios):.2f}, {min(ratios):.2f} to '
+              f'{max(ratios):.2f} | {peak:.0f} |')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('pair', nargs='?', choices=PAIRS, default='wrn')
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--unrolled', action='store_true', help='a step of beta of first and of second order, instead')
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     pair = PAIRS[args.pair]
     print(f'{args.pair}: {pair["image"][0]}x{pair["image"][1]}, batch {pair["batch"]}; torch {torch.__version__}, '
           f'{device_name(args.threads)}\n')
+    if args.unrolled:
+        report_unrolled(pair, args.rounds, args.threads)
+        return
     report_times(pair, args.rounds)
     report_memory(pair, args.threads)
 

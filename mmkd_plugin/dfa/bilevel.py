@@ -1,11 +1,22 @@
 """Gradients of a validation loss with respect to what a training loss depends on (DARTS, Liu et al., ICLR 2019)."""
+import math
+import re
 from dataclasses import dataclass
 from typing import Callable, List, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Loss = Callable[[], Tensor]
+MixedDerivative = Callable[[Loss, Tensor, Sequence[Tensor], Sequence[Tensor]], Tensor]
+"""See :func:`exact_mixed_derivative`."""
 
 PROBE = 0.01
+
+
+class NoSecondDerivative(Exception):
+    """An operation cannot be differentiated twice; its argument says which."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +52,19 @@ def first_order_gradient(val_loss: Tensor, beta: Tensor) -> Tensor:
     return _or_zero(torch.autograd.grad(val_loss, beta, allow_unused=True)[0], beta)
 
 
-def unrolled_gradient(val_loss: Callable[[], Tensor], train_loss: Callable[[], Tensor], beta: Tensor,
-                      steps: Sequence[VirtualStep], scale: Union[float, Tensor] = 1.0) -> Tensor:
+def unrolled_gradient(val_loss: Loss, train_loss: Loss, beta: Tensor, steps: Sequence[VirtualStep],
+                      scale: Union[float, Tensor] = 1.0, mixed: Optional[MixedDerivative] = None) -> Tensor:
     """dL_val(w', beta)/dbeta where ``w'`` is one training step from w, and depends on ``beta`` itself.
 
-    ``dL_val(w', beta)/dbeta - (dL_train(w+)/dbeta - dL_train(w-)/dbeta) / (2 eps)`` with ``w+- = w +- eps * r * v``,
-    ``v = dL_val/dw'``, r the step's response and ``eps = 0.01 / |r * v|``: the second-order term of DARTS by finite
-    differences. Weights are put back bit for bit.
+    ``dL_val(w', beta)/dbeta - d/dbeta <dL_train(w, beta)/dw, r * v>`` with ``v = dL_val/dw'`` and r the step's response: the
+    second-order term of DARTS. Weights are put back bit for bit.
 
     Args:
         val_loss, train_loss: compute the loss anew, times ``scale``, from the weights and ``beta`` as they are when called.
         beta: (N,), a leaf that requires grad.
         steps: the virtual step of each weight.
         scale: the factor on both losses, for half precision; gradients are divided by it.
+        mixed: takes the derivative of the inner product: :func:`exact_mixed_derivative` by default.
 
     Returns:
         (N,); NaN where a scaled gradient of a weight has overflown.
@@ -68,15 +79,84 @@ def unrolled_gradient(val_loss: Callable[[], Tensor], train_loss: Callable[[], T
         for step, slope in zip(steps, slopes):
             _move(step, slope / scale)
         direct, *outward = torch.autograd.grad(val_loss(), [beta, *weights], allow_unused=True)
-        direct = _or_zero(direct, beta) / scale
-        probe = [step.response * _or_zero(gradient, step.weight) / scale for step, gradient in zip(steps, outward)]
-        norm = torch.stack([direction.norm() for direction in probe]).norm()
-        if float(norm) == 0:
-            return direct
-        epsilon: Tensor = PROBE / norm
-        ahead = _beta_gradient_at(train_loss, beta, weights, start, probe, epsilon)
-        behind = _beta_gradient_at(train_loss, beta, weights, start, probe, -epsilon)
-        return direct - (ahead - behind) / (2 * epsilon * scale)
+    finally:
+        _put(weights, start)
+    direct = _or_zero(direct, beta) / scale
+    directions = [step.response * _or_zero(gradient, step.weight) / scale for step, gradient in zip(steps, outward)]
+    norm = float(torch.stack([direction.norm() for direction in directions]).norm())
+    if norm == 0:
+        return direct
+    if not math.isfinite(norm):
+        return torch.full_like(beta, torch.nan)
+    # Along the unit vector: rates may be so small that half precision would round what comes back to 0.
+    units = [direction / norm for direction in directions]
+    change = (mixed or exact_mixed_derivative)(train_loss, beta, weights, units)
+    return direct - change * norm / scale
+
+
+def exact_mixed_derivative(loss: Loss, beta: Tensor, weights: Sequence[Tensor], directions: Sequence[Tensor]) -> Tensor:
+    """``d/dbeta <dL(w, beta)/dw, u>`` by differentiating the gradient once more.
+
+    Args:
+        loss: computes L from the weights and ``beta`` as they are.
+        beta: (N,), a leaf that requires grad.
+        weights: w.
+        directions: u, a tensor for each weight.
+
+    Returns:
+        (N,).
+
+    Raises:
+        NoSecondDerivative: where an operation cannot be differentiated twice.
+    """
+    with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have none
+        slopes = torch.autograd.grad(loss(), weights, create_graph=True, allow_unused=True)
+        pairs = [(slope, unit) for slope, unit in zip(slopes, directions) if slope is not None and slope.requires_grad]
+        if not pairs:
+            return torch.zeros_like(beta)
+        dependent, units = zip(*pairs)
+        _refuse_once_differentiable(dependent)
+        try:
+            return _or_zero(torch.autograd.grad(dependent, beta, units, allow_unused=True)[0], beta)
+        except NotImplementedError as error:
+            missing = re.search(r"derivative for '(\S+)' is not implemented", str(error))
+            raise NoSecondDerivative(missing[1] if missing else str(error)) from error
+
+
+def _refuse_once_differentiable(slopes: Sequence[Tensor]) -> None:
+    """Torch cuts the graph at a gradient that is differentiable once, and would leave its part out without a word."""
+    waiting = [slope.grad_fn for slope in slopes if slope.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if node.name() == 'torch::autograd::Error':
+            raise NoSecondDerivative('a function marked with once_differentiable')
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+
+
+def finite_mixed_derivative(loss: Loss, beta: Tensor, weights: Sequence[Tensor], directions: Sequence[Tensor]) -> Tensor:
+    """The same by a central difference, DARTS' own: dL/dbeta at ``w + 0.01 u`` and ``w - 0.01 u``, u of norm 1.
+
+    Weights are put back bit for bit. On networks with kinks (ReLU, max pooling) it may be off by more than its size: for
+    networks with an operation that has no second derivative.
+
+    Args:
+        loss, beta, weights, directions: as those of :func:`exact_mixed_derivative`.
+
+    Returns:
+        (N,).
+    """
+    start = [weight.detach().clone() for weight in weights]
+
+    def gradient_at(radius: float) -> Tensor:
+        _put(weights, [value + radius * unit for value, unit in zip(start, directions)])
+        return first_order_gradient(loss(), beta)
+
+    try:
+        return (gradient_at(PROBE) - gradient_at(-PROBE)) / (2 * PROBE)
     finally:
         _put(weights, start)
 
@@ -105,12 +185,6 @@ def _move(step: VirtualStep, slope: Tensor) -> None:
 def _put(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     for weight, value in zip(weights, values):
         weight.copy_(value)
-
-
-def _beta_gradient_at(train_loss: Callable[[], Tensor], beta: Tensor, weights: Sequence[Tensor], start: Sequence[Tensor],
-                      probe: Sequence[Tensor], epsilon: Tensor) -> Tensor:
-    _put(weights, [value + epsilon * direction for value, direction in zip(start, probe)])
-    return first_order_gradient(train_loss(), beta)
 
 
 def _or_zero(gradient: Optional[Tensor], like: Tensor) -> Tensor:

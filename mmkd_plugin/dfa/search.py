@@ -1,16 +1,26 @@
 """The architecture side of a search: beta of the group at hand, its optimiser, the balance of the two paths."""
+import logging
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.dist import all_reduce
+from mmengine.logging import print_log
 from mmengine.optim import OPTIMIZERS
 from torch import Tensor
 
 from ..utils.errors import DistillationError, building, under, unknown_name
 from ..utils.optimizer_states import SteadyOptimizerState
 from ..utils.records import Anything, Fields, Maybe, Named, Whole, Words
-from .bilevel import VirtualStep, first_order_gradient, unrolled_gradient
+from .bilevel import (
+    MixedDerivative,
+    NoSecondDerivative,
+    VirtualStep,
+    exact_mixed_derivative,
+    finite_mixed_derivative,
+    first_order_gradient,
+    unrolled_gradient,
+)
 from .bridge import BALANCE_RANGE, balance, bridge_loss
 from .connectors import ConnectedGroup
 
@@ -87,6 +97,10 @@ class AggregationSearch:
         optimizer: config of the optimiser of beta; every group gets a new one, so that no momentum or decay of one group's
             moves another's beta.
         regularisation: lambda; the gradient of ``lambda / 2 * |beta|^2`` is added.
+
+    Attributes:
+        mixed: takes the second-order term of an unrolled gradient; where an operation of the student has no second
+            derivative, it becomes the one by finite differences.
     """
 
     def __init__(self, groups: Sequence[ConnectedGroup], gammas: Gammas, optimizer: Mapping[str, Any],
@@ -96,6 +110,7 @@ class AggregationSearch:
         self.index: Optional[int] = None
         self.used_gammas: Dict[str, Dict[str, float]] = {}
         self._optimizer_cfg = optimizer
+        self.mixed: MixedDerivative = exact_mixed_derivative
         self._optimizer: Optional[torch.optim.Optimizer] = None
 
     @property
@@ -174,7 +189,17 @@ class AggregationSearch:
             return self.gammas.st * st + self.gammas.ts * ts
         if train is None:
             return _averaged(first_order_gradient(total(val()), beta)) / scale
-        return _averaged(unrolled_gradient(lambda: total(val()), lambda: total(train()), beta, steps(), scale))
+        return _averaged(self._unrolled_gradient(lambda: total(val()), lambda: total(train()), beta, steps(), scale))
+
+    def _unrolled_gradient(self, val: Callable[[], Tensor], train: Callable[[], Tensor], beta: Tensor,
+                           steps: List[VirtualStep], scale: Union[float, Tensor]) -> Tensor:
+        try:
+            return unrolled_gradient(val, train, beta, steps, scale, self.mixed)
+        except NoSecondDerivative as error:
+            print_log(f'search: {error} of the student has no second derivative; the second-order term is taken by finite '
+                      'differences from now on, which may be far off', 'current', level=logging.WARNING)
+        self.mixed = finite_mixed_derivative
+        return unrolled_gradient(val, train, beta, steps, scale, self.mixed)
 
     def note_gammas(self) -> None:
         """Keeps the gammas the present group has been searched with so far."""

@@ -1,10 +1,22 @@
 """First and second order: numbers T12 and T13 and property P18 of the specification."""
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
-from mmkd_plugin.dfa.bilevel import VirtualStep, _move, first_order_gradient, unrolled_gradient, virtual_steps
+from mmkd_plugin.dfa.bilevel import (
+    NoSecondDerivative,
+    VirtualStep,
+    _move,
+    exact_mixed_derivative,
+    finite_mixed_derivative,
+    first_order_gradient,
+    unrolled_gradient,
+    virtual_steps,
+)
 
 
 def scalar(value):
@@ -126,3 +138,90 @@ def test_what_is_frozen_has_no_step():
     weight, frozen = torch.zeros(3, requires_grad=True), torch.zeros(1)
     step, = virtual_steps(torch.optim.SGD([weight, frozen], lr=.1))
     assert step.weight is weight
+
+
+def relu_network(seed, rate=0.1):
+    """A student that is compared with an aggregation of three layers, its task loss after the injection of it."""
+    torch.manual_seed(seed)
+    net = nn.ModuleList([nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 5), nn.Linear(5, 8)]).double()
+    beta = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    batches = [(torch.randn(16, 6).double(), torch.randn(3, 16, 5).double(), torch.randint(0, 3, (16,))) for _ in range(2)]
+
+    def loss(weights, number):
+        images, layers, labels = batches[number]
+        total = torch.tensordot(beta.softmax(0), layers, 1)
+        params = list(zip(weights[::2], weights[1::2]))
+        hidden = F.linear(F.linear(images, *params[0]).relu(), *params[1]).relu()
+        st = 2 - 2 * F.cosine_similarity(F.linear(hidden, *params[2]), total).mean()
+        return st + F.cross_entropy(F.linear(total, *params[3]).relu()[:, :3], labels)
+
+    weights = list(net.parameters())
+    return beta, weights, loss, [VirtualStep(weight, rate, 1e-3) for weight in weights]
+
+
+def by_brute_force(beta, weights, loss, steps):
+    """Autograd through the training step written out."""
+    slopes = torch.autograd.grad(loss(weights, 0), weights, create_graph=True)
+    moved = [weight - step.rate * (slope + step.decay * weight) for weight, slope, step in zip(weights, slopes, steps)]
+    return torch.autograd.grad(loss(moved, 1), beta)[0]
+
+
+def test_the_mixed_derivative_is_exact_where_a_finite_difference_is_far_off():
+    """Of the second-order term alone, in float64: the difference of the unrolled gradient and the direct one."""
+    errors = dict(exact=[], finite=[])
+    for seed in range(8):
+        beta, weights, loss, steps = relu_network(seed)
+        expected = by_brute_force(beta, weights, loss, steps)
+        second = expected - direct_part(beta, weights, loss, steps)
+        val, train = (partial(loss, weights, number) for number in (1, 0))
+        for name, mixed in dict(exact=exact_mixed_derivative, finite=finite_mixed_derivative).items():
+            found = unrolled_gradient(val, train, beta, steps, mixed=mixed)
+            errors[name].append(float((found - expected).norm() / second.norm()))
+    assert max(errors['exact']) < 1e-10
+    assert max(errors['finite']) > 0.1
+    assert sorted(errors['finite'])[4] > 1e-3
+
+
+def direct_part(beta, weights, loss, steps):
+    """dL_val/dbeta at the moved weights, without what beta has to do with them."""
+    slopes = torch.autograd.grad(loss(weights, 0), weights)
+    moved = [weight.detach() - step.rate * (slope + step.decay * weight.detach())
+             for weight, slope, step in zip(weights, slopes, steps)]
+    return torch.autograd.grad(loss(moved, 1), beta)[0]
+
+
+class Once(torch.autograd.Function):
+    """An operation like mmcv's own on a GPU."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return value * 2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return gradient * 2
+
+
+def test_an_operation_without_second_derivative_is_told():
+    beta, w = scalar(2), scalar(3)
+
+    def loss():
+        return (Once.apply(beta * w) * w).sum()
+
+    with pytest.raises(NoSecondDerivative, match='once_differentiable'):
+        exact_mixed_derivative(loss, beta, [w], [torch.ones_like(w)])
+    found = finite_mixed_derivative(loss, beta, [w], [torch.ones_like(w)])
+    assert float(found) == pytest.approx(4 * 3)
+    assert float(w) == 3
+
+
+def test_an_operation_of_torch_without_second_derivative_is_told():
+    beta, w = scalar(2), torch.ones(1, 4, dtype=torch.float64, requires_grad=True)
+
+    def loss():
+        grid = torch.nn.functional.pdist(torch.cat([w * beta, w.square()]), p=2.0)
+        return grid.sum()
+
+    with pytest.raises(NoSecondDerivative, match='pdist'):
+        exact_mixed_derivative(loss, beta, [w], [torch.ones_like(w)])

@@ -19,6 +19,7 @@ from zoo import (
 
 from mmkd_plugin.dfa import AggregationSearchHook, FeatureAggregationDistiller, search
 from mmkd_plugin.dfa.artefact import read_aggregation
+from mmkd_plugin.dfa.bilevel import finite_mixed_derivative
 from mmkd_plugin.utils.checkpoint_files import open_checkpoint
 from mmkd_plugin.utils.errors import DistillationError
 
@@ -333,3 +334,34 @@ def test_the_search_ends_with_a_checkpoint_that_is_the_students(tmp_path):
     checkpoint = open_checkpoint(tmp_path / 'epoch_2.pth')
     build(pspnet()).load_state_dict(checkpoint['state_dict'])
     assert checkpoint['mmkd']['hooks']['aggregation_search']['search']['index'] == 1
+
+
+@pytest.mark.slow
+def test_an_operation_that_is_differentiable_once_ends_in_finite_differences_and_says_so(tmp_path, capfd):
+    from mmengine.registry import MODELS
+    from mmpretrain.models.necks import GlobalAveragePooling
+
+    class Once(torch.autograd.Function):
+        """As operations of mmcv on a GPU are."""
+
+        @staticmethod
+        def forward(ctx, value):
+            return value.clone()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, gradient):
+            return gradient.clone()
+
+    @MODELS.register_module(force=True)
+    class OncePooling(GlobalAveragePooling):
+        def forward(self, inputs):
+            return tuple(map(Once.apply, super().forward(inputs)))
+
+    student = classifier()
+    student['neck'] = dict(type='OncePooling', _scope_='mmengine')
+    model = distilled(student, classifier(16, depth=34), dfa=dfa('search', TWO_STAGES))
+    runner, _ = search_run(tmp_path, model, [hook(unrolled=True)])
+    assert runner.model.distillation.dfa.search.mixed is finite_mixed_derivative
+    output = ''.join(capfd.readouterr())
+    assert output.count('a function marked with once_differentiable of the student has no second derivative') == 1
