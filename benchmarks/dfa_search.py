@@ -132,7 +132,7 @@ def report_times(pair: dict, rounds: int) -> None:
 def peak_of_beta(pair: dict, threads: int, every: int) -> float:
     """MiB that a step of beta of the pair's group adds at most."""
     torch.set_num_threads(threads)
-    model = build(pair, 'search', every=every)
+    model = build(pair, 'search', every_block=every)
     return peak_memory(beta_step(model, make_batch(model, pair), pair['group']), times=1)
 
 

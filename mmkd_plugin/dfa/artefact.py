@@ -109,7 +109,7 @@ def _check_layers(there: Dict[str, Any], here: LayerGroup, transfer: bool, path:
     if len(layers) != len(own):
         raise _unfit(path, f'has another number of layers of the teacher in group {here.name}. File: {len(layers)} '
                      f'({_ends(layers)}). Teacher: {len(own)} ({_ends(own)})',
-                     "Accepted: the same teacher, with the search's value of 'every'.")
+                     "Accepted: the same teacher, with the search's value of 'every_block'.")
     if layers != own:
         other = next(number for number, pair in enumerate(zip(layers, own)) if pair[0] != pair[1])
         raise _unfit(path, f'has other layers in group {here.name}. File: {layers[other]}. Config: {own[other]}',

@@ -67,8 +67,9 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
             'list of taps')
         mode: str = option(Choice(MODES), 'distill', "'search' or 'distill'; a search takes none of the options that every "
                            'distiller has (of its strength)')
-        every: int = option(Number(above=0, whole=True), 1,
-                            "every how many blocks of a teacher's stage are taken, counted from the last")
+        every_block: int = option(
+            Number(above=0, whole=True), 1, "every how many blocks of a teacher's stage are taken, counted from the last, "
+            'where a pair does not say it (as its `every`)')
         resize: bool = option(Flag(), False, "whether an aggregation of another resolution is resized to the student's")
         connector_norm: Optional[str] = option(
             Either(Choice(CONNECTOR_NORMS), (None,)), 'BN', 'norm after the 1x1 convolutions')
@@ -127,7 +128,8 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
 
     def find_taps(self, surroundings: Surroundings) -> None:
         with under('pairs'):
-            self._found = find_groups(self.options.pairs, self.options.every, surroundings.student, surroundings.teacher)
+            self._found = find_groups(self.options.pairs, self.options.every_block, surroundings.student,
+                                      surroundings.teacher)
             self.student_taps = [group.student for group in self._found]
             ahead = [tap for tap in self.student_taps if TapAddress.parse(tap).port == 'in']
             if self.wraps and ahead:

@@ -236,7 +236,7 @@ def start_search(distiller: FeatureAggregationDistiller, optimizer: Dict[str, An
         names = ', '.join(group.name for group in groups)
         raise DistillationError(f'has one layer of the teacher in every group ({names}); there is nothing to search',
                                 path='pairs', accepted='a stage of several blocks, of which '
-                                f'every={distiller.options.every} leaves more than one')
+                                f'every_block={distiller.options.every_block} leaves more than one')
     gammas = Gammas(distiller.options.gamma_st, distiller.options.gamma_ts)
     distiller.search = AggregationSearch(groups, gammas, optimizer, regularisation)
     return distiller.search

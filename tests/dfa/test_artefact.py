@@ -185,7 +185,7 @@ def test_another_number_of_blocks_is_refused_with_both_sides(tmp_path):
     path = written(tmp_path / 'a.json', teacher=[f'{STAGE}.{block}@end' for block in range(3)], weights=[.5, .25, .25])
     with pytest.raises(DistillationError, match=r'another number of layers of the teacher in group layer3. File: 3 '
                                                 r'\(backbone.layer3.0@end ... backbone.layer3.2@end\). Teacher: 2 '
-                                                r"\(backbone.layer3.0@end .*the search's value of 'every'"):
+                                                r"\(backbone.layer3.0@end .*the search's value of 'every_block'"):
         model_with(path, transfer=True)
 
 

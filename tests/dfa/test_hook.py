@@ -211,7 +211,7 @@ def test_a_group_of_one_layer_is_left_out(tmp_path):
     runner, _ = search_run(tmp_path, searching(stages=stages))
     assert [group['weights'] for group in json.loads((tmp_path / 'aggregation.json').read_text())['groups']][1] == [1.0]
     message = (r'pairs: has one layer of the teacher in every group \(layer4\); there is nothing to search. Accepted: .* '
-               'of which every=1 leaves more than one')
+               'of which every_block=1 leaves more than one')
     with pytest.raises(DistillationError, match=message):
         search_run(tmp_path, searching(stages=stages[1:]))
 
