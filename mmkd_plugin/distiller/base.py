@@ -122,6 +122,8 @@ class Distiller(nn.Module):
         if self.options.begin >= iterations:
             raise DistillationError(f'is beyond the end of the run, which has {iterations} iterations: it would never act',
                                     path='begin', given=self.options.begin, accepted=f'a whole number < {iterations}')
+        end = self.options.end
+        self.options.check_every(iterations if end is None else min(end, iterations))
         self.options.check_warmup(iterations)
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:

@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..utils.errors import DistillationError
-from ..utils.options import Either, Number, Options, option
+from ..utils.options import Either, Flag, Number, Options, option
 from .gradients import GradientComparison
 from .pairs import short_names
 
@@ -28,13 +28,21 @@ class StrengthOptions(Options):
                                 'first iteration at which it no longer acts; None for never')
     warmup: int = option(Number(least=0, whole=True), 0,
                          'iterations over which the weight rises linearly from 0, starting at `begin`; it has to be reached')
+    every: int = option(Number(above=0, whole=True), 1, 'it acts in every so many iterations, counted from `begin`; in the '
+                        'others it costs nothing')
+    scale_by_every: bool = option(Flag(), True, 'whether its weight is multiplied by `every`, so that it is as strong on '
+                                  'the average as in every iteration')
+    fraction: float = option(
+        Number(above=0, most=1), 1.0, 'the part of every batch that the teacher and the losses look at: as many images, '
+        'rounded, one at least, drawn anew in every iteration')
     loss_scale: Union[float, str] = option(
         Either(Number(above=0), ('auto',)), 1.0, "a second factor; 'auto': found in the first iterations so that with "
         "weight 1 the gradient at the student's taps is as strong as the task loss's, then frozen, logged, and kept in the "
         'checkpoint')
     calibration_iters: Optional[int] = option(
         Either(Number(above=0, most=100000, whole=True), (None,)), None,
-        "how many iterations 'auto' takes; None: until the ratio has settled (200 to 2000)", dict(loss_scale=('auto',)))
+        "how many iterations 'auto' takes (of those in which it acts); None: until the ratio has settled (200 to 2000)",
+        dict(loss_scale=('auto',)))
     log_gradients: int = option(
         Number(least=0, whole=True), 0, "every how many iterations the ratio of the gradients (the distiller's, weighted, "
         "to the task loss's) and their cosine are logged; 0 for never. Such an iteration costs two backward passes down to "
@@ -43,7 +51,11 @@ class StrengthOptions(Options):
     def check(self, given: Sequence[str]) -> None:
         if self.end is not None and self.end <= self.begin:
             raise DistillationError(path='end', given=self.end, accepted=f'a whole number > {self.begin} (begin), or None')
+        if self.every == 1 and not self.scale_by_every:
+            raise DistillationError('has no meaning with every=1', path='scale_by_every', given=False,
+                                    accepted='True, or every > 1 beside it')
         if self.end is not None and self.loss_weight:
+            self.check_every(self.end)
             self.check_warmup(self.end)
         if self.loss_weight and not isinstance(self.loss_scale, str) and not Number(above=0).fits(
                 self.loss_weight * self.loss_scale):
@@ -51,10 +63,27 @@ class StrengthOptions(Options):
                                     path='loss_scale', given=self.loss_scale,
                                     accepted='factors whose product float32 can hold')
         needed = self.calibration_iters or SETTLING_WINDOW
-        if self.loss_scale == 'auto' and self.end is not None and self.end - self.begin < needed:
+        if self.loss_scale == 'auto' and self.end is not None and len(self.acting(self.end)) < needed:
+            thinned = f', every {self.every}' if self.every > 1 else ''
             raise DistillationError(
-                f"'auto' takes {needed} iterations at least, but the distiller acts in {self.end - self.begin} (begin "
-                f'{self.begin}, end {self.end})', path='calibration_iters', accepted='no more, or a number for loss_scale')
+                f"'auto' takes {needed} iterations at least, but the distiller acts in {len(self.acting(self.end))} (begin "
+                f'{self.begin}, end {self.end}{thinned})', path='calibration_iters',
+                accepted='no more, or a number for loss_scale')
+
+    def acting(self, end: int) -> range:
+        """The iterations in which it acts before ``end``, whatever its weight."""
+        return range(self.begin, end, self.every)
+
+    def check_every(self, end: int) -> None:
+        """Raises :class:`DistillationError` where the distiller would act just once, as ``every`` is too long.
+
+        Args:
+            end: the first iteration in which it no longer acts, > ``begin``.
+        """
+        if self.every > end - self.begin:
+            raise DistillationError(f'is too long: from iteration {self.begin} on there are {end - self.begin}, so it would '
+                                    'act just once', path='every', given=self.every,
+                                    accepted=f'a whole number > 0 and <= {end - self.begin}')
 
     def check_warmup(self, end: int) -> None:
         """Raises :class:`DistillationError` where the weight has not risen to its full height when the distiller ends.
@@ -62,10 +91,12 @@ class StrengthOptions(Options):
         Args:
             end: the first iteration in which it no longer acts.
         """
-        if self.warmup and self.begin + self.warmup > end:
+        acting = self.acting(end)
+        longest = acting[-1] - self.begin + 1 if acting else 0
+        if self.warmup > longest:
             raise DistillationError(f'is too long: the weight rises from iteration {self.begin} on and never gets to '
                                     f'loss_weight before it ends at {end}', path='warmup', given=self.warmup,
-                                    accepted=f'a whole number <= {max(0, end - self.begin)}')
+                                    accepted=f'a whole number <= {longest}')
 
 
 class Strength(nn.Module):
@@ -84,13 +115,16 @@ class Strength(nn.Module):
         self.calibration = ScaleCalibration(options.calibration_iters) if options.loss_scale == 'auto' else None
 
     def weight_at(self, iteration: int) -> float:
-        """``loss_weight`` times its schedule at a global iteration: a function of it alone, so it survives resuming."""
-        begin, end, warmup = self.options.begin, self.options.end, self.options.warmup
-        if iteration < begin or (end is not None and iteration >= end):
+        """``loss_weight`` times its schedule at a global iteration: a function of it alone, so it survives resuming.
+
+        With ``every=k``, k times that in every k-th iteration, and 0 in the others.
+        """
+        options = self.options
+        begin, end, warmup = options.begin, options.end, options.warmup
+        if iteration < begin or (end is not None and iteration >= end) or (iteration - begin) % options.every:
             return 0.0
-        if warmup:
-            return self.options.loss_weight * min(1.0, (iteration - begin + 1) / warmup)
-        return self.options.loss_weight
+        weight = options.loss_weight * options.every if options.scale_by_every else options.loss_weight
+        return weight * min(1.0, (iteration - begin + 1) / warmup) if warmup else weight
 
     @property
     def scale(self) -> float:
@@ -129,7 +163,9 @@ class Strength(nn.Module):
         return self.calibration is not None and not self.calibration.finished
 
     def _logs(self, iteration: int) -> bool:
-        return self.options.log_gradients > 0 and iteration % self.options.log_gradients == 0
+        # With `every`, where it may not act in a multiple of log_gradients: the first time from there on.
+        interval = self.options.log_gradients
+        return interval > 0 and iteration % interval < self.options.every
 
 
 class ScaleCalibration(nn.Module):

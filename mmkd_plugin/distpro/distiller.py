@@ -42,6 +42,8 @@ LEAST_SUM = 1e-6
 REPLAYED = dict(mode=('process', 'final'))
 WEIGHED = dict(mode=('process', 'final', 'constant', 'search'))
 """The modes in which importance becomes weights."""
+NOT_SEARCHED = dict(mode=('process', 'final', 'equal', 'constant'))
+"""The modes that may leave iterations and images out: a search step looks at the whole training step before it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
     @dataclass(frozen=True, kw_only=True)
     class Options(Distiller.Options):
         """The options of DistPro."""
+        also_only = dict.fromkeys(('every', 'scale_by_every', 'fraction'), NOT_SEARCHED)
         renamed = dict.fromkeys(('teacher', 'student'), 'Write levels=[(<student tap>, <teacher tap>), ...], low to high; '
                                 'one address where both are equal.')
         levels: List[ParsedPair] = option(
@@ -100,7 +103,8 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
             "the teacher. Where the order has no meaning (connections 'all', or a list) a tap may be in several levels")
         mode: str = option(
             Choice(MODES), 'process', "'process': replay the file, stretched to the run's length; 'final': the file's last "
-            "importance at every step; 'equal': w = 1/P; 'constant': the importance in `values`; 'search'")
+            "importance at every step; 'equal': w = 1/P; 'constant': the importance in `values`; 'search', which acts in "
+            'every iteration and on whole batches: it takes neither `every` nor `fraction`')
         process: Optional[str] = option(
             Either(Text('the path of a process file'), (None,)), None, "path of the file, for 'process' and 'final'; None: "
             '`search/process.json` in the work dir of the run, where `tools/search.py` writes it', REPLAYED)
@@ -226,7 +230,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
 
     def check_run(self, iterations: int) -> None:
         super().check_run(iterations)
-        acting = range(self.options.begin, min(iterations, self.options.end or iterations))
+        acting = self.options.acting(min(iterations, self.options.end or iterations))
         if self.options.loss_weight > 0 and not self.importance.is_live(acting, iterations):
             raise DistillationError('prunes every pathway in every iteration of the run: it would never act', path='tau',
                                     given=self.importance.tau, accepted='None, or a number below the largest importance')

@@ -1,8 +1,10 @@
 """What a loss may know about a batch besides features."""
 from dataclasses import dataclass, field
-from typing import Any, Dict, Hashable, Optional, Tuple
+from typing import Any, Dict, Hashable, Optional, Sequence, Tuple
 
 from torch import Tensor
+
+from ..utils.errors import DistillationError
 
 
 @dataclass(frozen=True)
@@ -25,3 +27,26 @@ class Batch:
         """(H, W) of the images, padding included."""
         height, width = self.inputs.shape[2:]
         return height, width
+
+    def part(self, images: Sequence[int], inputs: Tensor) -> 'Batch':
+        """Some of its images, with what belongs to them.
+
+        Args:
+            images: their numbers, in the order they are to have.
+            inputs: (n, C, H, W), these images.
+
+        Raises:
+            DistillationError: where the data samples are of a kind that cannot be divided into those of each image.
+        """
+        return Batch(inputs, _samples_of(self.data_samples, images, len(self.inputs)), self.iteration)
+
+
+def _samples_of(samples: Any, images: Sequence[int], total: int) -> Any:
+    if samples is None:
+        return None
+    if isinstance(samples, (list, tuple)) and len(samples) == total:
+        return [samples[image] for image in images]
+    if isinstance(samples, Tensor) and samples.dim() and len(samples) == total:
+        return samples[list(images)]
+    raise DistillationError(f'does not go with data samples that are a {type(samples).__name__}', path='fraction',
+                            accepted=f'1, or data samples that are a list, or a tensor, with one for each of {total} images')

@@ -64,6 +64,7 @@ class Distillation(nn.Module):
                                         accepted='any other name that begins with a letter')
             self.add_module(name, distiller)
         self._check_that_a_wrapping_one_is_alone()
+        self._check_that_a_wrapping_one_takes_whole_batches()
         self._find_taps(student, work_dir)
         image = torch.zeros(1, *image_shape, device=next(student.parameters()).device)
         with self._naming_the_distiller():
@@ -144,6 +145,13 @@ class Distillation(nn.Module):
             raise DistillationError(f"changes the student's forward; what {others} would compare are not the features "
                                     'of one forward', path=f'model.distillers.{wrapping[0]}',
                                     accepted='this distiller alone')
+
+    def _check_that_a_wrapping_one_takes_whole_batches(self) -> None:
+        for name, distiller in self.distillers.items():
+            if isinstance(distiller, WrapsForward) and distiller.wraps and distiller.options.fraction < 1:
+                raise DistillationError("leaves images out, but it changes the student's forward of the whole batch",
+                                        path=f'model.distillers.{name}.fraction', given=distiller.options.fraction,
+                                        accepted='1')
 
     def _find_taps(self, student: nn.Module, work_dir: Optional[Path]) -> None:
         surroundings = Surroundings(student, self.teacher.model, self.teacher.identity, work_dir)

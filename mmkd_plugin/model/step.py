@@ -12,6 +12,7 @@ from ..taps import Recording
 from ..utils.errors import DistillationError, shown, under
 from ..utils.isolation import get_rng_state
 from ..utils.progress import current_iteration
+from .portions import Portions, View
 
 if TYPE_CHECKING:
     from .distillation import Distillation
@@ -27,7 +28,7 @@ class Step:
 
     Attributes:
         weights: by name, the weight of each distiller that acts at this iteration.
-        batch: images, data samples and iteration; None where no distiller acts.
+        batch: all images of the batch, data samples and iteration; None where no distiller acts.
     """
 
     def __init__(self, distillation: 'Distillation', student: BaseModel, batch: Callable[[], Tuple[Tensor, Any]]):
@@ -48,6 +49,7 @@ class Step:
         self._rng: Optional[Dict[str, Any]] = None
         if self.weights:
             self.batch = Batch(*batch(), iteration)
+            self._portions = Portions(self.batch, {name: self._all[name].options.fraction for name in self.weights})
             self._wrap = self._wrapped(self.batch)
             self._rng = get_rng_state() if self._keeping() else None
 
@@ -123,15 +125,16 @@ class Step:
         _check_gradients(student)
         teacher = self._teacher
         if teacher is None:
-            teacher = self._distillation.teacher_features(batch, list(self.weights))
+            teacher = self._distillation.teacher_features(self._portions.largest, list(self.weights))
         if self._rng is not None:
             for keeping in self._keeping():
                 keeping.keep(KeptStep(batch, teacher, self._rng))
+        views = self._portions.views(student, teacher)
         self._distillation.non_finite.look(dict(student=student, teacher=teacher), batch.iteration)
         device = batch.inputs.device.type
         half = uses_float16(device)
         with torch.autocast(device, enabled=False):
-            unweighted = {name: self._losses_of(name, student, teacher, batch) for name in self.weights}
+            unweighted = {name: self._losses_of(name, views[name]) for name in self.weights}
             logged = self._compare_gradients(unweighted, task, batch.iteration, half)
             weighted = {name: {key: value * (weight * self._all[name].strength.scale)
                                for key, value in unweighted[name].items()} for name, weight in self.weights.items()}
@@ -139,11 +142,10 @@ class Step:
         losses = {f'{name}.{key}': value for name, found in weighted.items() for key, value in found.items()}
         return {**losses, **logged}
 
-    def _losses_of(self, name: str, student: Dict[str, Tensor], teacher: Dict[str, Tensor],
-                   batch: Batch) -> Dict[str, Tensor]:
+    def _losses_of(self, name: str, view: View) -> Dict[str, Tensor]:
         with under(f'model.distillers.{name}'):
             distiller = self._all[name]
-            found: Dict[str, Tensor] = distiller(student, teacher, batch)
+            found: Dict[str, Tensor] = distiller(view.student, view.teacher, view.batch)
             check_losses(found, may_be_none=isinstance(distiller, WrapsForward) and distiller.wraps)
         return found
 
@@ -162,7 +164,8 @@ class Step:
             own = {address: edges[address] for address in self._distillation.active_taps('student', [name], iteration)}
             summed = list(unweighted[name].values())
             ours = feature_gradients(sum(summed[1:], summed[0]), own, half)
-            comparisons = compare_gradients({address: theirs[address] for address in own}, ours)
+            comparisons = compare_gradients(*self._portions.comparable(
+                name, {address: theirs[address] for address in own}, ours))
             path = f'model.distillers.{name}'
             with under(path):
                 log = self._all[name].strength.take(comparisons, iteration, self.weights[name], path)

@@ -86,7 +86,7 @@ class SearchRun:
             The distiller of that class in ``mode='search'``.
 
         Raises:
-            DistillationError: unless there is just one, and one optimiser.
+            DistillationError: unless there is just one, acting in every iteration and on whole batches, and one optimiser.
         """
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
             raise DistillationError('the run has several optimisers (optim_wrapper)', path=self.key, accepted='one')
@@ -190,4 +190,9 @@ def _searching(runner: Runner, kind: Type[Kind_], key: str) -> Tuple[str, Kind_]
                           for name, distiller in found.items())
         raise DistillationError(f"finds {len(searching)} distillers of type 'mmkd.{kind.__name__}' with mode='search' in "
                                 'the model', path=key, accepted='one', hint=f'({modes}.)' if modes else '')
-    return next(iter(searching.items()))
+    name, distiller = next(iter(searching.items()))
+    for key in ('every', 'fraction'):
+        if getattr(distiller.options, key) != 1:
+            raise DistillationError('is not for a search, whose steps look at whole training steps', accepted='1',
+                                    path=f'{distiller.path}.{key}', given=getattr(distiller.options, key))
+    return name, distiller

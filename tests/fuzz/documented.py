@@ -104,7 +104,8 @@ def pairs(several: bool = False, length: int = 0, more: Tuple[str, ...] = (), **
 WHOLE = dict(whole=True)
 STRENGTH = dict(
     loss_weight=number(least=0), begin=number(least=0, whole=True), end=optional(number(least=0, whole=True)),
-    warmup=number(least=0, whole=True), loss_scale=optional(number(above=0), 'auto'),
+    warmup=number(least=0, whole=True), every=number(above=0, whole=True), scale_by_every=FLAG,
+    fraction=number(above=0, most=1), loss_scale=optional(number(above=0), 'auto'),
     calibration_iters=optional(number(above=0, most=100000, whole=True)), log_gradients=number(least=0, whole=True))
 AVERAGING = dict(requires_grad=FLAG, eps=number(above=0, below=1), affine=FLAG, track_running_stats=FLAG,
                  momentum=optional(number(least=0, most=1)))
@@ -150,7 +151,7 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
         length=optional(number(above=0, most=1e9, whole=True)), mask_padding=PADDING),
     'mmkd.FeatureAggregationDistiller': dict(
         STRENGTH, pairs=pairs(several=True, more=('every',), required=True), mode=choice('search', 'distill'),
-        every=number(above=0, whole=True), resize=FLAG,
+        every_block=number(above=0, whole=True), resize=FLAG,
         connector_norm=optional(choice('BN', 'SyncBN')), seed=number(least=0, whole=True), mask_padding=PADDING,
         aggregation=optional(Documented(TEXT.fits, ['last', 'average', 'random', 'mean', 'x.json', 'run'])),
         distance=choice('mean', 'sum', 'normalized'), transfer=FLAG, gamma_st=optional(number(least=0), 'auto'),

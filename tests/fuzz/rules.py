@@ -11,13 +11,14 @@ from .mutations import MISSING, Mutation, Path, dotted, value_at
 add_losses(documented.OPTIONS)
 MODEL_TYPES = ('mmkd.DistilledModel', 'DistilledModel')
 REPLAYS, MAKES_WEIGHTS = ('process', 'final'), ('process', 'final', 'constant', 'search')
+NOT_SEARCHED = ('process', 'final', 'equal', 'constant')
 SEARCHED = ('gamma_st', 'gamma_ts', 'st_form', 'skip', 'whole_weight')
 DISTILLED = ('aggregation', 'distance', 'transfer')
 ONLY = {
     'mmkd.DistProDistiller': dict(
         process=('mode', REPLAYS), values=('mode', ('constant',)), normalisation=('mode', MAKES_WEIGHTS),
         bias=('mode', MAKES_WEIGHTS), tau=('mode', MAKES_WEIGHTS), pathway_map=('mode', REPLAYS),
-        length=('mode', ('process',))),
+        length=('mode', ('process',)), **dict.fromkeys(('every', 'scale_by_every', 'fraction'), ('mode', NOT_SEARCHED))),
     'mmkd.FeatureAggregationDistiller': {
         **dict.fromkeys(SEARCHED, ('mode', ('search',))),
         **dict.fromkeys((*DISTILLED, *documented.STRENGTH), ('mode', ('distill',)))},
@@ -34,8 +35,9 @@ RELATED = {
     'levels': ['connections', 'pathways', 'process'], 'connections': ['levels', 'pathways', 'process'],
     'transforms': ['pathways', 'process'], 'pairs': ['aggregation', 'stage_weights', 'groups', 'layers'],
     'mode': ['ProcessSearchHook', 'AggregationSearchHook', 'aggregation', 'process', 'has no meaning', 'values'],
-    'every': ['aggregation', 'pairs'], 'begin': ['end', 'loss_scale', 'warmup'],
-    'end': ['begin', 'loss_scale', 'interval', 'warmup'],
+    'every': ['begin', 'end', 'warmup', 'loss_scale', 'calibration_iters', 'scale_by_every'], 'scale_by_every': ['every'],
+    'every_block': ['aggregation', 'pairs'], 'begin': ['end', 'loss_scale', 'warmup', 'every'],
+    'end': ['begin', 'loss_scale', 'interval', 'warmup', 'every'],
     'custom_hooks': ['MatchingUpdateHook', 'hook'], 'distillers': ['custom_hooks', 'MatchingUpdateHook', 'distiller'],
     'teacher': ['model.'], 'config': ['model.teacher', 'process', 'aggregation'], 'overrides': ['model.teacher'],
     'train_dataloader': ['dataloader'], 'split': ['dataloader', 'ratio'], 'dataloader': ['split'],
@@ -205,9 +207,15 @@ def _together(kind: str, options: Dict[str, Any], facts: Dict[str, Any]) -> List
         found.append('end is not after begin')
     if begin >= facts['length']:
         found.append(f'begin {begin} is beyond the run of {facts["length"]} iterations')
-    full = begin + options.get('warmup', 0)
-    if full > min(facts['length'], end or facts['length']) and options.get('loss_weight', 1) > 0:
-        found.append('the weight never gets to its full height')
+    last, every = min(facts['length'], end or facts['length']), options.get('every', 1)
+    acting = list(range(begin, last, every))
+    if acting and options.get('loss_weight', 1) > 0:
+        if begin + options.get('warmup', 0) > acting[-1] + 1:
+            found.append('the weight never gets to its full height')
+        if every > last - begin:
+            found.append(f'every {every} is longer than the {last - begin} iterations that are left')
+    if every == 1 and options.get('scale_by_every') is False:
+        found.append('scale_by_every without every')
     if options.get('calibration_iters') is not None and options.get('loss_scale') != 'auto':
         found.append('calibration_iters without loss_scale auto')
     weights = options.get('stage_weights')
