@@ -73,7 +73,8 @@ class ConnectedGroup(nn.Module):
                  resize: bool, weights: Optional[Sequence[float]], seed: int):
         super().__init__()
         self.name, self.student, self.teacher = group.name, group.student, group.teacher
-        self.sum_name = f"{owner}'s aggregation of {group.name}"
+        named = ''.join(group.teacher[0].partition(':')[:2]) if ':' in group.teacher[0] else ''
+        self.sum_name = f"{named}{owner}'s aggregation of {group.name}"
         self.resize = resize
         _check_shapes(group, student, teacher, resize)
         self.channels = teacher[0].channels

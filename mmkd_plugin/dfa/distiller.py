@@ -9,6 +9,7 @@ from ..distiller import (
     Batch,
     Distiller,
     Features,
+    Identity,
     IdleInPart,
     Pairs,
     ParsedPair,
@@ -128,8 +129,8 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
 
     def find_taps(self, surroundings: Surroundings) -> None:
         with under('pairs'):
-            self._found = find_groups(self.options.pairs, self.options.every_block, surroundings.student,
-                                      surroundings.teacher)
+            teacher = surroundings.teacher_of([tap for pair in self.options.pairs for tap in pair.teacher_taps])
+            self._found = find_groups(self.options.pairs, self.options.every_block, surroundings.student, teacher.model)
             self.student_taps = [group.student for group in self._found]
             ahead = [tap for tap in self.student_taps if TapAddress.parse(tap).port == 'in']
             if self.wraps and ahead:
@@ -137,9 +138,9 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
                                         'whose place the student can go on with another feature')
         self.teacher_taps = [address for group in self._found for address in group.teacher]
         with under('aggregation'):
-            self._fixed = self._fixed_weights(surroundings)
+            self._fixed = self._fixed_weights(surroundings, teacher.identity)
 
-    def _fixed_weights(self, surroundings: Surroundings) -> List[Optional[List[float]]]:
+    def _fixed_weights(self, surroundings: Surroundings, teacher: Identity) -> List[Optional[List[float]]]:
         if self.wraps:
             return [None] * len(self._found)
         aggregation: Any = self.options.aggregation
@@ -148,7 +149,7 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
                     for number, group in enumerate(self._found)]
         aggregation = surroundings.artefact(aggregation, ARTEFACT, FORMAT.instead)
         content = read_aggregation(aggregation)
-        return [*matching_weights(content, self._found, surroundings.teacher_identity, self.options.transfer, aggregation)]
+        return [*matching_weights(content, self._found, teacher, self.options.transfer, aggregation)]
 
     def prepare(self, student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo]) -> None:
         with under('pairs'):

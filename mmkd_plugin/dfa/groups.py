@@ -90,7 +90,7 @@ def _blocks(teacher: nn.Module, theirs: Any, every: int) -> List[str]:
         return [theirs]
     blocks = _listed_blocks(teacher, theirs, 'teacher')
     if not blocks:
-        module = resolve_module(teacher, theirs, 'teacher')
+        module = resolve_module(teacher, TapAddress.parse(theirs).path, 'teacher')
         inside = ', '.join(name for name, _ in module.named_children())
         raise DistillationError(
             f"is a {type(module).__name__} of the teacher, not a list of blocks, and has none named "
@@ -105,8 +105,8 @@ def _is_stage(address: str) -> bool:
 
 
 def _listed_blocks(model: nn.Module, path: str, role: str) -> List[str]:
-    """Paths of a stage's blocks, in order; none where it is no list and has none."""
-    module = resolve_module(model, path, role)
+    """Addresses of a stage's blocks, in order; none where it is no list and has none."""
+    module = resolve_module(model, TapAddress.parse(path).path, role)
     if not isinstance(module, (nn.Sequential, nn.ModuleList)):
         inner = next((name for name in BLOCK_LISTS
                       if isinstance(getattr(module, name, None), (nn.Sequential, nn.ModuleList))), None)

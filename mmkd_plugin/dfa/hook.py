@@ -190,7 +190,7 @@ class AggregationSearchHook(StatefulHook):
         self.run.close(runner.iter >= self._phases[-1].end, self._write)
 
     def _write(self, path: Path) -> None:
-        teacher = distillation_of(self.run.runner).teacher
+        teacher = distillation_of(self.run.runner).teachers.of(self.search.groups[0].teacher)
         groups = [dict(name=group.name, student=group.student, teacher=list(group.teacher), weights=group.weights())
                   for group in self.search.groups]
         write_aggregation(path, groups, dict(model=type(teacher.model).__name__, sha256=teacher.identity.get('sha256')),

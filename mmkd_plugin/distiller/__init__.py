@@ -1,6 +1,6 @@
 """What a distiller is: its base, its capabilities, its strength, and how pairs of taps are written."""
 from ..losses.batch import Batch
-from .base import Distiller, Features, Surroundings
+from .base import Distiller, Features
 from .build import build_distiller
 from .capabilities import (
     ChecksState,
@@ -17,7 +17,9 @@ from .capabilities import (
 from .gradients import reentrant_checkpoints_refused
 from .paired import PairedDistiller
 from .pairs import Pairs, ParsedPair, describe_pairs, pair_names, short_names
+from .surroundings import FollowedModel, Identity, Surroundings, named_teacher, one_teacher
 
-__all__ = ['Batch', 'ChecksState', 'Distiller', 'Features', 'ForwardWrap', 'IdleInPart', 'KeepsStep', 'KeptStep', 'Losses',
-           'PairedDistiller', 'Pairs', 'ParsedPair', 'SumsTeacherFeatures', 'Surroundings', 'TapNames', 'Wrapped',
-           'WrapsForward', 'build_distiller', 'describe_pairs', 'pair_names', 'reentrant_checkpoints_refused', 'short_names']
+__all__ = ['Batch', 'ChecksState', 'Distiller', 'Features', 'FollowedModel', 'ForwardWrap', 'Identity', 'IdleInPart',
+           'KeepsStep', 'KeptStep', 'Losses', 'PairedDistiller', 'Pairs', 'ParsedPair', 'SumsTeacherFeatures',
+           'Surroundings', 'TapNames', 'Wrapped', 'WrapsForward', 'build_distiller', 'describe_pairs', 'named_teacher',
+           'one_teacher', 'pair_names', 'reentrant_checkpoints_refused', 'short_names']

@@ -1,7 +1,6 @@
 """The base of every distiller: which taps it needs, how strong it is at an iteration, and its losses."""
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping
 
 from torch import Tensor, nn
 
@@ -9,43 +8,10 @@ from ..losses.batch import Batch
 from ..taps import TapInfo
 from ..utils.errors import DistillationError
 from .strength import Strength, StrengthOptions
+from .surroundings import Surroundings
 
 Features = Dict[str, Tensor]
 """Features by tap address."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a distiller finds when it is attached.
-
-    Attributes:
-        student: the model that is trained.
-        teacher: the model that is followed.
-        teacher_identity: text of the teacher's config and ``sha256`` of its weights.
-        work_dir: the run's work dir, where searches leave their results; None outside of a Runner.
-    """
-    student: nn.Module
-    teacher: nn.Module
-    teacher_identity: Mapping[str, str]
-    work_dir: Optional[Path] = None
-
-    def artefact(self, given: Optional[str], default: str, accepted: str) -> Any:
-        """The file that a search has left: the one that is given, or the one in its place in the work dir.
-
-        Args:
-            given: what the config says.
-            default: the place in the work dir.
-            accepted: what may be given, in words.
-
-        Raises:
-            DistillationError: where none is given and there is none in that place.
-        """
-        if given is not None or self.work_dir is None:
-            return given
-        path = self.work_dir / default
-        if not path.is_file():
-            raise DistillationError(f'is not given, and there is no {path}', accepted=accepted)
-        return path
 
 
 class Distiller(nn.Module):

@@ -4,11 +4,13 @@ A list with, for each comparison, a (student tap, teacher tap), a ``dict(student
 both models have::
 
     pairs=['backbone.layer4@preact', ('neck[0]', 'neck[1]')]
+
+With several teachers the teacher's side begins with a name, ``'big:neck[1]'``; so does one address for both.
 """
 from dataclasses import dataclass, field, fields
 from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
-from ..taps import TapInfo, TapText
+from ..taps import TapAddress, TapInfo, TapText, without_teacher
 from ..utils.errors import DistillationError, check_known_keys
 from ..utils.kinds import ReadKind
 from ..utils.options import Kind, ListOf, Options
@@ -29,6 +31,11 @@ class ParsedPair:
     student: str
     teacher: Any
     more: Dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def teacher_taps(self) -> List[str]:
+        """The teacher's side as a list."""
+        return list(self.teacher) if isinstance(self.teacher, list) else [self.teacher]
 
     def __iter__(self) -> Any:
         return iter((self.student, self.teacher))
@@ -74,7 +81,7 @@ class Pairs(ReadKind):
         if isinstance(pair, ParsedPair):
             return pair
         if isinstance(pair, str):
-            pair = dict(student=pair, teacher=pair)
+            pair = dict(student=without_teacher(pair), teacher=pair)
         elif isinstance(pair, (list, tuple)) and len(pair) == 2:
             pair = dict(student=pair[0], teacher=pair[1])
         if not isinstance(pair, dict) or 'student' not in pair or not (self.several or 'teacher' in pair):
@@ -85,7 +92,7 @@ class Pairs(ReadKind):
         several = self.several and not isinstance(theirs, str)
         teacher: Kind = ListOf(TapText(), 'taps, or the address of one', different=True) if several else TapText()
         found = {}
-        for name, kind in dict(student=TapText(), teacher=teacher, **kinds).items():
+        for name, kind in dict(student=TapText('student'), teacher=teacher, **kinds).items():
             if name in pair or name == 'teacher':
                 try:
                     found[name] = kind.read(theirs if name == 'teacher' else pair[name])
@@ -99,17 +106,20 @@ def check_pair_order(pairs: Sequence[ParsedPair], student: Mapping[str, TapInfo]
     """Raises :class:`DistillationError` unless the pairs stand in the order of the forward, on both sides.
 
     The deeper tap of one side belongs to the deeper tap of the other; and what weighs stages counts them in this order.
+    With several teachers that goes for the pairs of each.
 
     Args:
         pairs: the pairs of a distiller.
         student, teacher: what the dry run found out about the taps, by address.
         accepted: what may be given instead, in words.
     """
-    for number, (before, after) in enumerate(zip(pairs, pairs[1:])):
-        if (before.student, before.teacher) in [(pair.student, pair.teacher) for pair in pairs[number + 1:]]:
+    names = [TapAddress.parse(pair.teacher).teacher for pair in pairs]
+    for number, before in enumerate(pairs):
+        later = [pair for pair, name in zip(pairs[number + 1:], names[number + 1:]) if name == names[number]]
+        if (before.student, before.teacher) in [(pair.student, pair.teacher) for pair in later]:
             raise DistillationError('is there twice', path=f'[{number}]', given=before, accepted='each pair once')
-        for side, infos in (('student', student), ('teacher', teacher)):
-            first, second = (getattr(pair, side) for pair in (before, after))
+        for side, infos in (('student', student), ('teacher', teacher)) if later else ():
+            first, second = (getattr(pair, side) for pair in (before, later[0]))
             if infos[first].position > infos[second].position:
                 raise DistillationError(f'stands before {second!r}, but comes after it in the {side}', given=first,
                                         path=f'[{number}].{side}', accepted=accepted)

@@ -95,7 +95,7 @@ class DistillationHook(Hook):
                         for name, distiller in distillation.distillers.items()},
             descriptions={name: resume.describe(distiller) for name, distiller in distillation.distillers.items()},
             hooks={key: hook.state_dict() for key, hook in stateful_hooks(runner).items()},
-            teacher=distillation.teacher.identity, position=resume.position_of(meta),
+            teacher=distillation.teachers.identity, position=resume.position_of(meta),
             validated=not resume.is_before_validation(runner, meta), ranks=ranks).content()
 
     def _own_state(self, runner: Runner, buffers: Dict[str, Any]) -> Dict[str, Any]:

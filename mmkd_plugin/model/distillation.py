@@ -20,12 +20,13 @@ from ..distiller import (
     WrapsForward,
 )
 from ..distiller.pairs import check_pair_order, key_of_tap
-from ..taps import FeatureTaps, Recording, Replacements, TapError, dry_run
+from ..taps import FeatureTaps, Recording, Replacements, TapError, TapText, dry_run
 from ..utils.errors import DistillationError, under
 from .ddp import IdleParameters
 from .non_finite import NonFiniteWatch
 from .step import Step
 from .teacher import Teacher
+from .teachers import Teachers
 
 
 class Distillation(nn.Module):
@@ -36,7 +37,7 @@ class Distillation(nn.Module):
 
     Args:
         student: the model that is trained; only referred to, not a child.
-        teacher: where the other features come from.
+        teachers: where the other features come from.
         distillers: the distillers by name, not attached to anything yet.
         image_shape: (C, H, W) of the image for the dry run.
         work_dir: the run's work dir, None outside of a Runner.
@@ -51,10 +52,10 @@ class Distillation(nn.Module):
         DistillationError: for whatever does not fit; names the distiller.
     """
 
-    def __init__(self, student: nn.Module, teacher: Teacher, distillers: Mapping[str, Distiller],
+    def __init__(self, student: nn.Module, teachers: Teachers, distillers: Mapping[str, Distiller],
                  image_shape: Tuple[int, int, int], work_dir: Optional[Path] = None):
         super().__init__()
-        self.teacher = teacher
+        self.teachers = teachers
         self.student_taps = FeatureTaps(student, 'student')
         self.idle, self.non_finite = IdleParameters(), NonFiniteWatch(lambda: self.distillers)
         self.is_suspended = False
@@ -69,17 +70,23 @@ class Distillation(nn.Module):
         image = torch.zeros(1, *image_shape, device=next(student.parameters()).device)
         with self._naming_the_distiller():
             dry_run(student, self.student_taps, image)
-            teacher.settle(student, image)
+            teachers.settle(student, image)
+        infos = teachers.info
         for distiller in self.distillers.values():
             with under(distiller.path):
                 if isinstance(distiller, PairedDistiller):
                     with under('pairs'):
-                        check_pair_order(distiller.pairs, self.student_taps.info, teacher.taps.info)
-                distiller.prepare(self.student_taps.info, teacher.taps.info)
+                        check_pair_order(distiller.pairs, self.student_taps.info, infos)
+                distiller.prepare(self.student_taps.info, infos)
             print_log(f'{distiller.path}: {distiller.describe()}', 'current')
         if not is_distributed() or image.device.type == 'cpu':
             revert_sync_batchnorm(self)  # as mmengine does for the student; SyncBN needs a GPU
         self.to(image.device)
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher, where there is one. Raises :class:`DistillationError` where there are several."""
+        return self.teachers.only
 
     @property
     def distillers(self) -> Dict[str, Distiller]:
@@ -119,11 +126,11 @@ class Distillation(nn.Module):
             yield recording
 
     def teacher_features(self, batch: Batch, names: Sequence[str]) -> Dict[str, Tensor]:
-        """The teacher's features by address, and its sums by name, for the named distillers, without gradient."""
+        """The teachers' features by address, and their sums by name, for the named distillers, without gradient."""
         summing = [distiller for name in names if isinstance(distiller := self.distillers[name], SumsTeacherFeatures)]
         sums = [total for distiller in summing for total in distiller.teacher_sums()]
         addresses = self.active_taps('teacher', names, batch.iteration)
-        return self.teacher.features(batch.inputs, batch.data_samples, addresses, sums)
+        return self.teachers.features(batch.inputs, batch.data_samples, addresses, sums)
 
     def features(self, model: nn.Module, batch: Batch, names: Sequence[str]) -> Tuple[Dict[str, Tensor], Dict[str, Tensor]]:
         """Student's and teacher's features of a batch, without gradient, in the student's present mode.
@@ -154,19 +161,23 @@ class Distillation(nn.Module):
                                         accepted='1')
 
     def _find_taps(self, student: nn.Module, work_dir: Optional[Path]) -> None:
-        surroundings = Surroundings(student, self.teacher.model, self.teacher.identity, work_dir)
+        surroundings = Surroundings(student, self.teachers.followed, work_dir)
         for distiller in self.distillers.values():
             with under(distiller.path):
                 self._tap(student, distiller)  # a wrong address in the config comes before files that are missing
                 distiller.find_taps(surroundings)
                 self._tap(student, distiller)
+        self.teachers.check_that_each_is_needed()
 
     def _tap(self, student: nn.Module, distiller: Distiller) -> None:
-        sides = dict(student=(self.student_taps, student), teacher=(self.teacher.taps, self.teacher.model))
-        for side, (taps, model) in sides.items():
+        def tap_student(address: str) -> None:
+            TapText('student').read(address)
+            self.student_taps.add(student, [address])
+
+        for side, tap in (('student', tap_student), ('teacher', self.teachers.tap)):
             for address in getattr(distiller, f'{side}_taps'):
                 with under(key_of_tap(distiller.options, side, address)):
-                    taps.add(model, [address])
+                    tap(address)
 
     @contextmanager
     def _naming_the_distiller(self) -> Iterator[None]:

@@ -81,7 +81,7 @@ class NonFiniteWatch:
         for iteration, role, address in sorted(found, key=lambda one: (one[0], one[1] == 'student')):
             if iteration >= 0:
                 raise DistillationError(f'tap {address!r} of the {role} held NaN or infinity in iteration {iteration}',
-                                        path='model.teacher.checkpoint' if role == 'teacher' else '', hint=HINTS[role])
+                                        path=_checkpoint_of(address) if role == 'teacher' else '', hint=HINTS[role])
 
     def _report_losses(self) -> None:
         for (distiller, name), first in self._first_losses.items():
@@ -114,3 +114,9 @@ def _all(flags: Sequence[Tensor]) -> bool:
 
 def _on_host(first: Mapping[Tuple[str, str], Tensor]) -> bool:
     return bool(first) and next(iter(first.values())).device.type == 'cpu'
+
+
+def _checkpoint_of(address: str) -> str:
+    """The key of the checkpoint of the teacher that a tap, or a sum of taps, is of."""
+    name, is_named, _ = address.partition(':')
+    return f'model.teachers.{name}.checkpoint' if is_named else 'model.teacher.checkpoint'

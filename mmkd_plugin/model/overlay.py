@@ -20,7 +20,7 @@ from ..utils.errors import DistillationError, building, under
 from ..utils.isolation import preserved_rng
 from ..utils.options import Block, Either, ListOf, Number, Options, Typed, option
 from .distillation import Distillation
-from .teacher import build_teacher
+from .teachers import build_teachers
 
 MOST_NUMBERS = 3 * 4096 * 4096
 STUDENT_KEYS = ('pretrained', 'train_cfg', 'test_cfg')  # inference APIs write these into the model's config
@@ -30,12 +30,31 @@ else:
     Base = object
 
 
+@dataclass(frozen=True)
+class Teachers(Block):
+    """The blocks of several teachers, by name."""
+    what: str = "a dict with the block of each teacher by its name, e.g. dict(big=dict(config=...), other=dict(config=...))"
+
+    def read(self, value: Any) -> Any:
+        for name, block in super().read(value).items():
+            if not name.isidentifier() or 'loss' in name:
+                raise DistillationError('is no name of a teacher', path=name,
+                                        accepted="letters, digits and underscores, without 'loss', which is for losses")
+            with under(name):
+                Block('a dict: the block of a teacher').read(block)
+        return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(Options):
     """The ``model`` of a distilled config."""
     student: Dict[str, Any] = option(Typed('a dict with a type: the config of any mmengine BaseModel'),
                                      doc="the student's own config, untouched")
-    teacher: Dict[str, Any] = option(Block('a dict'), doc='see the table of its own keys')
+    teacher: Optional[Dict[str, Any]] = option(
+        Either(Block('a dict'), (None,)), None, 'see the table of its own keys; None beside `teachers`')
+    teachers: Optional[Dict[str, Any]] = option(
+        Either(Teachers(), (None,)), None, "several, or one with a name: the block of each by name. A tap of the teacher's "
+        "side begins with it, `'big:backbone.layer4'`")
     distillers: Dict[str, Any] = option(Block('a dict with at least one distiller'), doc='config of each distiller by name')
     data_preprocessor: Optional[Dict[str, Any]] = option(
         Either(Block('a dict'), (None,)), None, 'handed on to the student (mmengine passes a top-level one to the model)')
@@ -44,7 +63,11 @@ class ModelOptions(Options):
         (3, 128, 128), 'of the image for the dry run that finds the shapes of the taps')
 
     def check(self, given: Sequence[str]) -> None:
-        for name in ('student', 'teacher', 'distillers'):
+        if self.teachers is not None and self.teacher is not None:
+            raise DistillationError('stands beside `teacher`', path='teachers', accepted='one of the two; the other None')
+        if self.teachers is None and 'teacher' not in given:
+            raise DistillationError('is missing', path='teacher', accepted='a dict; or teachers=dict(<name>=dict(...), ...)')
+        for name in ('student', 'teacher' if self.teachers is None else 'teachers', 'distillers'):
             if not getattr(self, name):
                 raise DistillationError(path=name, given=getattr(self, name), accepted='a dict that is not empty')
         if math.prod(self.image_shape) > MOST_NUMBERS:
@@ -85,7 +108,8 @@ def build_distilled_model(**options: Any) -> BaseModel:
     student_class: type = type(model)
     model.__class__ = distilled_class(student_class)
     model.register_module('distillation', None)
-    model.distillation_cfg = dict(teacher=read.teacher, distillers=read.distillers, image_shape=tuple(read.image_shape))
+    teachers = {'': read.teacher} if read.teachers is None else read.teachers
+    model.distillation_cfg = dict(teachers=teachers, distillers=read.distillers, image_shape=tuple(read.image_shape))
     return model
 
 
@@ -101,7 +125,7 @@ class DistilledMixin(Base):
     student_class: type
 
     def attach_distillation(self, work_dir: Optional[Path] = None) -> Distillation:
-        """Builds teacher, taps and distillers. Call it before the optimiser is built; ``Runner.train`` does.
+        """Builds teachers, taps and distillers. Call it before the optimiser is built; ``Runner.train`` does.
 
         Draws no random numbers from the global generators, so the run goes on as the plain student's would.
 
@@ -109,14 +133,14 @@ class DistilledMixin(Base):
             work_dir: the run's work dir; what a search has written is looked for there.
 
         Raises:
-            DistillationError: for whatever is wrong in the teacher's or the distillers' config.
+            DistillationError: for whatever is wrong in the config of a teacher or a distiller.
         """
         if self.distillation is None:
             cfg = self.distillation_cfg
             with preserved_rng():
                 # First, so that a mistake in their options is told before the teacher's weights are fetched.
                 distillers = {name: build_distiller(name, options) for name, options in cfg['distillers'].items()}
-                self.distillation = Distillation(self, build_teacher(cfg['teacher']), distillers, cfg['image_shape'],
+                self.distillation = Distillation(self, build_teachers(cfg['teachers']), distillers, cfg['image_shape'],
                                                  work_dir)
             self._register_state_dict_hook(_drop_distillation)
             self.register_load_state_dict_post_hook(_expect_no_distillation)

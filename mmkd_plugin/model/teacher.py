@@ -18,7 +18,7 @@ from ..utils.errors import DistillationError, building, under, unknown_name
 from ..utils.launch import override
 from ..utils.options import Block, Either, Flag, Kind, Options, Text, Typed, option
 from .default_checkpoint import default_checkpoint
-from .teacher_input import Renormalise, renormalisation
+from .teacher_input import Normalisation, Renormalise, normalisation_of, renormalisation
 from .teacher_weights import hash_weights, load_teacher_weights
 
 
@@ -31,19 +31,24 @@ class Teacher:
     Args:
         model: the built teacher. Put into eval mode as a whole; its SyncBN becomes BN, its parameters are frozen.
         identity: what is recorded about it in checkpoints (config text, hash of the weights, and where they come from).
-        own_input: whether its preprocessor says how it wants its images; if not, it sees the student's as they are.
+        normalisation: how it wants its images; None: it sees the student's as they are.
+        path: the key under which it stands in the config.
 
     Attributes:
         taps: all taps of the teacher.
     """
+    normalisation_key = 'config.model.data_preprocessor'
+    """Below ``path``, where the normalisation stands."""
 
-    def __init__(self, model: nn.Module, identity: Optional[Dict[str, str]] = None, own_input: bool = True):
+    def __init__(self, model: nn.Module, identity: Optional[Dict[str, str]] = None,
+                 normalisation: Optional[Normalisation] = None, path: str = 'model.teacher'):
         self.model = revert_sync_batchnorm(model)
         self.model.eval()  # on its own: train() of some mm modules returns nothing
         self.model.requires_grad_(False)
         self.identity = identity or {}
         self.taps = FeatureTaps(self.model, 'teacher')
-        self._own_input = own_input
+        self.path = path
+        self._normalisation = normalisation
         self._renormalise: Optional[Renormalise] = None
         weight = next(self.model.parameters(), None)
         self._dtype = None if weight is None else weight.dtype
@@ -56,15 +61,17 @@ class Teacher:
 
     def settle(self, student: nn.Module, image: Tensor) -> None:
         """Settles the taps by a dry run on ``image`` (1, C, H, W) and sets up the input for this student."""
-        if self._own_input:
-            self._renormalise = renormalisation(getattr(student, 'data_preprocessor', None),
-                                                getattr(self.model, 'data_preprocessor', None))
+        if self._normalisation is not None:
+            with under(f'{self.path}.{self.normalisation_key}'.rstrip('.')):
+                self._normalisation.check()
+            self._renormalise = renormalisation(normalisation_of(getattr(student, 'data_preprocessor', None)),
+                                                self._normalisation)
             if self._renormalise is not None and self._renormalise.channels not in (1, image.shape[1]):
                 raise DistillationError(f'is for images with {self._renormalise.channels} channels',
-                                        path='model.teacher.config.model.data_preprocessor',
+                                        path=f'{self.path}.{self.normalisation_key}'.rstrip('.'),
                                         accepted=f'one number, or {image.shape[1]}: image_shape has as many channels')
         self._move_to(image)
-        dry_run(self.model, self.taps, image)
+        dry_run(self.model, self.taps, image, self.forward)
 
     def features(self, inputs: Tensor, data_samples: Any = None, addresses: Optional[Sequence[str]] = None,
                  sums: Sequence[FeatureSum] = ()) -> Dict[str, Tensor]:
@@ -80,8 +87,12 @@ class Teacher:
         if self._renormalise is not None:
             inputs = self._renormalise(inputs)
         with torch.no_grad(), self.taps.record(addresses, stop_when_complete=True, sums=sums) as recording:
-            self.model(inputs, data_samples, mode='tensor')
+            self.forward(inputs, data_samples)
         return recording.features(inputs)
+
+    def forward(self, inputs: Tensor, data_samples: Any = None) -> None:
+        """Runs the model on images as it has them, (B, C, H, W)."""
+        self.model(inputs, data_samples, mode='tensor')
 
     def _move_to(self, inputs: Tensor) -> None:
         """Puts the model where its input is; where somebody has made it a precision that does not fit that, into its own."""
@@ -94,7 +105,7 @@ class Teacher:
             return
         if weight.is_meta and device.type != 'meta':
             raise DistillationError("has been moved to the device 'meta', where it has lost its weights",
-                                    path='model.teacher')
+                                    path=self.path)
         if not own:
             print_log(f'teacher: somebody has made its weights {weight.dtype}; they are {self._dtype} again, with what is '
                       'left of them', 'current', level=logging.WARNING)
@@ -127,17 +138,18 @@ class TeacherOptions(Options):
     allow_random_weights: bool = option(Flag(), False, 'True to go without a checkpoint; for tests')
 
 
-def build_teacher(cfg: Mapping[str, Any]) -> Teacher:
-    """Builds a teacher from the ``teacher`` block of a distillation config.
+def build_teacher(cfg: Mapping[str, Any], path: str = 'model.teacher') -> Teacher:
+    """Builds a teacher from its block of a distillation config.
 
     Args:
         cfg: see :class:`TeacherOptions`.
+        path: the key under which the block stands.
 
     Raises:
         DistillationError: for an unknown key, a config that is not found, no checkpoint, or a checkpoint that does not
             cover every weight.
     """
-    with under('model.teacher'):
+    with under(path):
         options = TeacherOptions.read(cfg)
         config = load_config(options.config, 'config')
         if 'model' not in config:
@@ -156,11 +168,13 @@ def build_teacher(cfg: Mapping[str, Any]) -> Teacher:
             load_teacher_weights(model, checkpoint)
     if checkpoint is not None:
         print_log(f'teacher: {type(model).__name__} with the weights of {checkpoint}', 'current')
-    own_input = config.model.get('data_preprocessor') is not None
-    if not own_input:
+    normalisation = None
+    if config.model.get('data_preprocessor') is not None:
+        normalisation = normalisation_of(getattr(model, 'data_preprocessor', None))
+    else:
         print_log("teacher: its config names no data_preprocessor; it sees the student's input as it is", 'current')
     identity = dict(config=_config_text(config), sha256=hash_weights(model), checkpoint=str(checkpoint))
-    return Teacher(model, identity, own_input)
+    return Teacher(model, identity, normalisation, path)
 
 
 def _check_model(config: Config) -> None:

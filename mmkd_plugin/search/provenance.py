@@ -15,17 +15,21 @@ from ..version import __version__
 def provenance(runner: Runner) -> Dict[str, Any]:
     """Data set, teacher and its checkpoint, config (as ``student``), versions, seed and date: text for a reader."""
     model = distilled(runner)
-    block = model.distillation_cfg['teacher']
-    teacher = block['config']
+    teachers = distillation_of(runner).teachers.by_name
     found = innermost((runner.cfg.get('train_dataloader') or {}).get('dataset', {}))[0]
     dataset = found if isinstance(found, dict) else dict(type=type(found))  # built by hand
     return dict(
         dataset=' '.join(_text(dataset[key]) for key in ('type', 'data_root', 'ann_file') if dataset.get(key)),
-        teacher=_text(teacher.get('model', teacher).get('type', '') if isinstance(teacher, dict) else teacher),
-        checkpoint=distillation_of(runner).teacher.identity.get('checkpoint', ''),
+        teacher=', '.join(_teacher(block) for block in model.distillation_cfg['teachers'].values()),
+        checkpoint=', '.join(teacher.identity.get('checkpoint', '') for teacher in teachers.values()),
         student=Path(runner.cfg.filename).name if runner.cfg.filename else type(model).__name__,
         versions=dict(torch=torch.__version__, mmengine=mmengine.__version__, mmkd_plugin=__version__),
         seed=runner.seed, date=datetime.date.today().isoformat())
+
+
+def _teacher(block: Dict[str, Any]) -> str:
+    config = block['config']
+    return _text(config.get('model', config).get('type', '') if isinstance(config, dict) else config)
 
 
 def _text(value: Any) -> str:

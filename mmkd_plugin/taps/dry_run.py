@@ -1,4 +1,7 @@
 """The dry run: one image through a model, in eval mode, to find out what its taps are."""
+from functools import partial
+from typing import Any, Callable, Optional
+
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
@@ -7,14 +10,18 @@ from ..utils.errors import DistillationError
 from ..utils.isolation import evaluation_mode, preserved_rng
 from .feature_taps import FeatureTaps
 
+Forward = Callable[[Tensor, Any], Any]
+"""Runs a model on images and data samples."""
 
-def dry_run(model: nn.Module, taps: FeatureTaps, image: Tensor) -> None:
+
+def dry_run(model: nn.Module, taps: FeatureTaps, image: Tensor, forward: Optional[Forward] = None) -> None:
     """Settles ``taps``; leaves modes, buffers and random numbers of the model as they were.
 
     Args:
         model: the student or the teacher.
         taps: the taps of that model.
         image: (1, C, H, W).
+        forward: runs the model on images and data samples; by default in ``mode='tensor'``.
 
     Raises:
         DistillationError: for a tap that cannot be used, or an image that the model does not take.
@@ -24,7 +31,7 @@ def dry_run(model: nn.Module, taps: FeatureTaps, image: Tensor) -> None:
                                            scale_factor=(1.0, 1.0)))
     with preserved_rng(), evaluation_mode(model), torch.no_grad():
         try:
-            taps.settle(lambda: model(image, [sample], mode='tensor'), image)
+            taps.settle(partial(forward or partial(model, mode='tensor'), image, [sample]), image)
         except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
             if isinstance(error, DistillationError):
                 raise

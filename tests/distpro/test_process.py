@@ -110,7 +110,7 @@ def attached(path, **options):
     """A distiller that has read the file, as in a model."""
     distiller = build_distiller('distpro', distpro('process', process=str(path), **options))
     with under(distiller.path):
-        distiller.find_taps(Surroundings(torch.nn.Identity(), torch.nn.Identity(), {}))
+        distiller.find_taps(Surroundings(torch.nn.Identity(), {}))
     return distiller
 
 

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Tuple
 DISTANCES = ('l2', 'l1', 'hcl')
 TRANSFORMS = ('conv1', 'conv2', 'conv3', 'conv3_relu', 'token1', 'token2', 'token3')
 NORMALISATIONS = ('biased_softmax', 'softmax', 'biased_l1', 'l1', 'sigmoid')
-TAP = re.compile(r'[^\[\]@\s]+(\[-?\d+\])?(@(out|in|preact|end))?')
+TAP = re.compile(r'([^\W\d]\w*:)?[^\[\]@:\s]+(\[-?\d+\])?(@(out|in|preact|end))?')
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,11 @@ def pairs(several: bool = False, length: int = 0, more: Tuple[str, ...] = (), **
             known = {'student', 'teacher', *more}
             every = value.get('every', 1)
             return (set(value) <= known and 'student' in value and (several or 'teacher' in value)
-                    and is_tap(value['student']) and side(value.get('teacher', value['student']))
+                    and is_tap(value['student']) and ':' not in value['student']
+                    and side(value.get('teacher', value['student']))
                     and isinstance(every, Integral) and not isinstance(every, bool) and every > 0)
         if isinstance(value, (list, tuple)):
-            return len(value) == 2 and is_tap(value[0]) and side(value[1])
+            return len(value) == 2 and is_tap(value[0]) and ':' not in value[0] and side(value[1])
         return is_tap(value)
 
     return Documented(fits, [], **options)
@@ -124,9 +125,17 @@ def is_norm(value: Any) -> bool:
 NORM = Documented(is_norm, ['BN', 'GN', 'IN', None, 'LN', dict(type='GN'), dict(type='GN', num_groups=2),
                             dict(type='BN', x=1)])
 _ONE_TRANSFORM = choice(*TRANSFORMS)
+
+
+def is_named_blocks(value: Any) -> bool:
+    return BLOCK.fits(value) and bool(value) and all(
+        name.isidentifier() and 'loss' not in name and BLOCK.fits(block) for name, block in value.items())
+
+
 ONE_PAIR = pairs(length=1)
 OPTIONS: Dict[str, Dict[str, Documented]] = {
-    'model': dict(student=Documented(BLOCK.fits, required=True), teacher=Documented(BLOCK.fits, required=True),
+    'model': dict(student=Documented(BLOCK.fits, required=True), teacher=optional(BLOCK),
+                  teachers=optional(Documented(is_named_blocks, [{}, dict(big={}), dict(big=5), {'a b': {}}])),
                   distillers=Documented(lambda value: BLOCK.fits(value) and bool(value), required=True),
                   data_preprocessor=optional(BLOCK), image_shape=listed(number(above=0, most=8192, whole=True), 3)),
     'teacher': dict(config=Documented(lambda value: isinstance(value, (str, dict)) and bool(value), required=True),

@@ -132,7 +132,11 @@ def nonsense(content: Dict[str, Any], one: Any, search: bool, facts: Dict[str, A
         return ['model is not a distilled one any more, and hooks and search are for one'] if 'distillers' in facts else []
     found += _block('model', {key: value for key, value in model.items() if key not in documented.STUDENTS_KEYS},
                     documented.OPTIONS['model'])
-    teacher, distillers = model.get('teacher'), model.get('distillers')
+    teacher, teachers, distillers = model.get('teacher'), model.get('teachers'), model.get('distillers')
+    if (teacher is None) == (teachers is None):
+        found.append('one of model.teacher and model.teachers has to be given')
+    for name, block in (teachers.items() if isinstance(teachers, dict) else ()):
+        found += _block(f'model.teachers.{name}', block, documented.OPTIONS['teacher'])
     if isinstance(teacher, dict):
         found += _block('model.teacher', teacher, documented.OPTIONS['teacher'])
         same = teacher.get('config') == value_at(one.content, ('model', 'teacher', 'config'))

@@ -116,7 +116,7 @@ def test_a_plain_student_checkpoint_works_as_load_from(tmp_path, caplog):
 def test_testing_neither_builds_nor_loads_the_teacher(tmp_path, monkeypatch):
     plain = build(pspnet())
     torch.save(dict(state_dict=plain.state_dict()), tmp_path / 'student.pth')
-    monkeypatch.setattr(overlay, 'build_teacher', lambda cfg: pytest.fail('the teacher was built'))
+    monkeypatch.setattr(overlay, 'build_teachers', lambda cfgs: pytest.fail('the teacher was built'))
     model = distilled(pspnet(), teacher='no/such/config.py', teacher_options=dict(checkpoint='no/such/file.pth'))
     cfg = run_cfg(model, tmp_path)
     cfg.update(test_dataloader=loader('mmseg', 2), test_cfg=dict(type='TestLoop'), load_from=str(tmp_path / 'student.pth'),

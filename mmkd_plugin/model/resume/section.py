@@ -7,7 +7,7 @@ Version 3::
       distillers    by name, the distiller's state
       descriptions  by name, what has to be the same when it is gone on from
       hooks         by key, the states of stateful hooks
-      teacher       its config, the hash of its weights, where they come from
+      teacher       its config, the hash of its weights, where they come from; of one with a name under <name>.config, ...
       position      epoch, iteration and seed, as in meta
       validated     whether the loop had asked for a validation
       ranks         for each rank: random generators, those of loader workers, buffers, accumulated gradients
@@ -45,7 +45,7 @@ class Section:
         distillers: by name, the distiller's state.
         descriptions: by name, what has to be the same in a run that is resumed.
         hooks: by key, the states of stateful hooks.
-        teacher: what is recorded about the teacher.
+        teacher: what is recorded about the teacher, or the teachers.
         position: epoch, iteration and seed of the checkpoint; None in version 2.
         validated: whether the loop had asked for a validation; None in version 2.
         ranks: by rank, what it has of its own.
@@ -175,19 +175,33 @@ def _check_that_it_is_ours(content: Mapping[str, Any], distillation: Distillatio
     ours, theirs = list(distillation.distillers), list(content['distillers'])
     if ours != theirs:
         raise refused(f'the checkpoint has the distillers {theirs}, the config {ours}')
+    _check_teachers(distillation.teachers.identity, content['teacher'])
     with under(f'{KEY}.descriptions'):
         Fields({name: Words() for name in ours}).check(content['descriptions'])
     for name, distiller in distillation.distillers.items():
         if describe(distiller) != content['descriptions'][name]:
             raise refused(f'{distiller.path} is not the one of the checkpoint. Checkpoint: '
                           f'{content["descriptions"][name]}. Config: {describe(distiller)}')
-    here, there = (teacher.get('sha256', '') for teacher in (distillation.teacher.identity, content['teacher']))
-    if here != there:
-        raise refused('the checkpoint was distilled from a teacher with other weights (sha256 '
-                      f'{there[:12]}..., now {here[:12]}...)')
     if set(hooks) != set(content['hooks']):
         raise refused(f'the checkpoint has the state of the hooks {sorted(content["hooks"])}, the config has '
                       f'{sorted(hooks)}')
+
+
+def _check_teachers(here: Mapping[str, str], there: Mapping[str, str]) -> None:
+    ours, theirs = _hashes(here), _hashes(there)
+    if ours.keys() - {''} != theirs.keys() - {''}:
+        saved, present = (', '.join(filter(None, names)) or 'one without a name' for names in (theirs, ours))
+        raise refused(f'the checkpoint was distilled from other teachers ({saved}; now {present})')
+    for name, now in ours.items():
+        then = theirs.get(name, '')
+        if now != then:
+            raise refused(f'the checkpoint was distilled from a teacher {f"{name!r} " if name else ""}with other weights '
+                          f'(sha256 {then[:12]}..., now {now[:12]}...)')
+
+
+def _hashes(teachers: Mapping[str, str]) -> Dict[str, str]:
+    """The hash of each teacher's weights by its name; that of one without a name under ''."""
+    return {key.rpartition('.')[0]: value for key, value in teachers.items() if key.rpartition('.')[2] == 'sha256'}
 
 
 def _check_that_it_is_unchanged(section: Section, saved: str, meta: Mapping[str, Any]) -> None:

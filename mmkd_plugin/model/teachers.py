@@ -1,0 +1,97 @@
+"""The teachers of one student, by name: each tap goes to the one that it names, and each runs by itself."""
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from torch import Tensor, nn
+
+from ..distiller import FollowedModel, named_teacher, one_teacher
+from ..taps import FeatureSum, TapInfo
+from ..utils.errors import DistillationError
+from .teacher import Teacher, build_teacher
+
+
+class Teachers:
+    """One teacher or several. Like a :class:`Teacher` it is held outside the student's module tree.
+
+    Args:
+        by_name: at least one; ``''`` is the name of one that stands alone under ``teacher``.
+
+    Attributes:
+        by_name: the teachers.
+    """
+
+    def __init__(self, by_name: Mapping[str, Teacher]):
+        self.by_name = dict(by_name)
+
+    @property
+    def only(self) -> Teacher:
+        """The teacher, where there is one. Raises :class:`DistillationError` where there are several."""
+        if len(self.by_name) > 1:
+            raise DistillationError(f'there are several: {", ".join(self.by_name)}', path='model.teachers',
+                                    accepted='one, for what asks for the only teacher')
+        return next(iter(self.by_name.values()))
+
+    @property
+    def followed(self) -> Dict[str, FollowedModel]:
+        """What distillers see of them."""
+        return {name: FollowedModel(teacher.model, teacher.identity) for name, teacher in self.by_name.items()}
+
+    @property
+    def identity(self) -> Dict[str, str]:
+        """What is recorded about them in checkpoints, ``sha256`` and others, of one with a name under ``<name>.sha256``."""
+        return {f'{name}.{key}' if name else key: value for name, teacher in self.by_name.items()
+                for key, value in teacher.identity.items()}
+
+    @property
+    def info(self) -> Dict[str, TapInfo]:
+        """What the dry runs have found out about all taps, by address."""
+        return {address: info for teacher in self.by_name.values() for address, info in teacher.taps.info.items()}
+
+    def of(self, addresses: Sequence[str]) -> Teacher:
+        """The one teacher that all these taps are of. Raises :class:`DistillationError` where there is none."""
+        return self.by_name[one_teacher(addresses, self.by_name)]
+
+    def tap(self, address: str) -> None:
+        """Adds a tap to the teacher that it names. Raises :class:`DistillationError` for a wrong address."""
+        teacher = self.by_name[named_teacher(address, self.by_name)]
+        teacher.taps.add(teacher.model, [address])
+
+    def check_that_each_is_needed(self) -> None:
+        """Raises :class:`DistillationError` for a teacher with a name that no tap has."""
+        for name, teacher in self.by_name.items():
+            if name and not teacher.taps.taps:
+                raise DistillationError('is needed by no distiller', path=f'model.teachers.{name}',
+                                        accepted=f"taps '{name}:<address>' in the distillers, or one teacher less")
+
+    def settle(self, student: nn.Module, image: Tensor) -> None:
+        """Settles the taps of each by a dry run on ``image`` (1, C, H, W), and sets up the input for this student."""
+        for teacher in self.by_name.values():
+            teacher.settle(student, image)
+
+    def features(self, inputs: Tensor, data_samples: Any = None, addresses: Optional[Sequence[str]] = None,
+                 sums: Sequence[FeatureSum] = ()) -> Dict[str, Tensor]:
+        """Features of the student's batch; see :meth:`Teacher.features`. A teacher that none of them is of does not run."""
+        wanted: Dict[str, List[str]] = {name: [] for name in self.by_name}
+        for address in self.info if addresses is None else addresses:
+            wanted[named_teacher(address, self.by_name)].append(address)
+        summed: Dict[str, List[FeatureSum]] = {name: [] for name in self.by_name}
+        for total in sums:
+            summed[one_teacher(total.addresses, self.by_name)].append(total)
+        found: Dict[str, Tensor] = {}
+        for name, teacher in self.by_name.items():
+            if wanted[name] or summed[name]:
+                found.update(teacher.features(inputs, data_samples, wanted[name], summed[name]))
+        return found
+
+
+def build_teachers(cfgs: Mapping[str, Mapping[str, Any]]) -> Teachers:
+    """Builds the teachers of a distillation config.
+
+    Args:
+        cfgs: the block of each by name, ``''`` for the one under ``teacher``; see
+            :class:`~mmkd_plugin.model.teacher.TeacherOptions`.
+
+    Raises:
+        DistillationError: for a block that does not fit.
+    """
+    return Teachers({name: build_teacher(cfg, f'model.teachers.{name}' if name else 'model.teacher')
+                     for name, cfg in cfgs.items()})
