@@ -1,13 +1,14 @@
 """Losses of features before the activation: activation boundaries, and Overhaul's margin ReLU with a partial distance."""
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Union
 
+import torch
 from torch import Tensor
 
 from ..registry import MODELS
 from ..taps import TapInfo
 from ..utils.errors import DistillationError
-from ..utils.options import Number, option
+from ..utils.options import Either, Number, option
 from .base import FeatureLoss
 from .batch import Batch
 from .cells import only_valid
@@ -73,7 +74,8 @@ class OFDLoss(FeatureLoss):
     each stage to the one before it: give each stage a distiller of its own with that ``loss_weight``.
 
     Raises:
-        DistillationError: when training starts, if no batch norm comes directly before the teacher's tap.
+        DistillationError: when training starts, if the margins are to be found and no batch norm comes directly before the
+            teacher's tap.
 
     In a config::
 
@@ -88,14 +90,20 @@ class OFDLoss(FeatureLoss):
         divisor: float = option(Number(above=1e-4, below=1e12), 1000.0,
                                 "what the sum over an image is divided by: the authors' 1000 for CIFAR-100, 10000 for "
                                 'ImageNet')
+        margin: Union[float, str] = option(
+            Either(Number(most=0), ('auto',)), 'auto', "below what the teacher's feature does not count; 'auto': the margin "
+            "of each channel, from the batch norm directly before the teacher's tap")
 
     options: Options
 
     def prepare(self, student: TapInfo, teacher: TapInfo) -> None:
+        if not isinstance(self.options.margin, str):
+            self.register_buffer('margin', torch.full((teacher.channels,), float(self.options.margin)))
+            return
         if teacher.norm is None or teacher.norm.weight is None:
             raise DistillationError(f"finds no batch norm directly before the teacher's tap {teacher.address!r}",
                                     path='loss', given='mmkd.OFDLoss',
-                                    accepted="a tap '...@preact' behind a batch norm, or another loss")
+                                    accepted="a tap '...@preact' behind a batch norm, a number as `margin`, another loss")
         self.register_buffer('margin', margins_from_norm(teacher.norm.weight, teacher.norm.bias))
 
     def forward(self, student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None,

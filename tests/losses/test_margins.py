@@ -2,8 +2,9 @@
 import pytest
 import torch
 
-from mmkd_plugin.losses import halving_weights
+from mmkd_plugin.losses import OFDLoss, halving_weights
 from mmkd_plugin.losses.margins import partial_l2
+from mmkd_plugin.taps import TapInfo
 from mmkd_plugin.utils.errors import DistillationError
 
 
@@ -58,3 +59,13 @@ def test_gradient_agrees_with_finite_differences():
 def test_shapes_that_differ_are_refused():
     with pytest.raises(DistillationError, match='differ'):
         partial_l2(torch.rand(1, 2, 4, 4), torch.rand(1, 2, 2, 2), torch.zeros(2))
+
+
+def test_a_margin_that_is_given_is_that_of_all_channels_and_no_batch_norm_is_asked_for():
+    student, teacher = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    loss = OFDLoss(margin=-1, divisor=10.0)
+    tap = TapInfo('layer', 3, (4, 4), None, 0)
+    loss.prepare(tap, tap)
+    expected = partial_l2(student, teacher, torch.tensor([-1., -1, -1])).sum() / 2 / 10
+    torch.testing.assert_close(loss(student, teacher), expected)
+    assert expected != partial_l2(student, teacher, torch.tensor([-.5, -.5, -.5])).sum() / 2 / 10
