@@ -1,0 +1,13 @@
+# WRN-28-4 -> WRN-16-4, FitNet (not run; builds and trains a step in the tests). Romero et al., 2015, as in mdistiller:
+# the hint is the second stage, the regressor a 1x1 convolution and a batch norm, weight 100.
+_base_ = './wrn-16-4_200e_cifar100.py'
+custom_imports = dict(imports='mmkd_plugin')
+model = dict(
+    _delete_=True,
+    type='mmkd.DistilledModel',
+    student={{_base_.model}},
+    teacher=dict(config='mmkd_plugin::classification/cifar100/wrn-28-4_200e_cifar100.py'),
+    distillers=dict(
+        fitnet=dict(
+            type='mmkd.FeatureDistiller', pairs=['backbone.layer2'], loss='l2', adapter='conv1x1_bn', loss_weight=100.0)),
+    image_shape=(3, 32, 32))
