@@ -1,10 +1,11 @@
 """Feature aggregation: several layers of one teacher as one target (equations 2 and 6 of DFA, ECCV 2020)."""
-from typing import List, Sequence
+from typing import List, Optional, Sequence, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..losses import masked_mean
 from ..taps.shapes import widened
 
 ABLATIONS = ('last', 'average', 'random')
@@ -15,7 +16,7 @@ def aggregation_weights(beta: Tensor) -> Tensor:
     return torch.softmax(beta, 0)
 
 
-def aggregate(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
+def aggregate(maps: Sequence[Tensor], weights: Union[Tensor, Sequence[float]]) -> Tensor:
     """``A = sum_j alpha_j T_j`` (equation 2), in float32 at least.
 
     Args:
@@ -30,6 +31,18 @@ def aggregate(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
     for feature, weight in zip(maps[1:], weights[1:]):
         total = total + widened(feature) * weight
     return total
+
+
+def unit_rms(feature: Tensor, valid: Optional[Tensor] = None) -> Tensor:
+    """The feature over its root mean square in the batch, in float32 at least; 0 stays 0.
+
+    Args:
+        feature: (B, C, H, W).
+        valid: (B, 1, H, W) bool, the cells that count; all where None.
+    """
+    feature = widened(feature)
+    square = masked_mean(feature.square(), valid)
+    return feature * square.clamp(min=torch.finfo(feature.dtype).tiny).rsqrt()
 
 
 def ablation_weights(kind: str, count: int, seed: int = 0) -> List[float]:

@@ -104,6 +104,20 @@ def matching_weights(content: Dict[str, Any], groups: Sequence[LayerGroup], teac
     return [list(group['weights']) for group in theirs]
 
 
+def check_normalisation(content: Dict[str, Any], normalise_layers: bool, path: Any) -> None:
+    """Raises :class:`DistillationError` where layers were normalised in the search and are not now, or the other way round.
+
+    Args:
+        content: what :func:`read_aggregation` returned.
+        normalise_layers: the config's.
+        path: the file it was read from, for messages.
+    """
+    searched = content['search'].get('normalise_layers', False)
+    if searched != normalise_layers:
+        raise _unfit(path, f'was searched with normalise_layers={searched}, the config has {normalise_layers}',
+                     'Weights of layers and of normalised layers are not the same.')
+
+
 def _check_layers(there: Dict[str, Any], here: LayerGroup, transfer: bool, path: Any) -> None:
     layers, own = there['teacher'], list(here.teacher)
     if len(layers) != len(own):

@@ -1,7 +1,7 @@
 """A layer group while it is searched or distilled: its 1x1 connectors and its aggregation weights."""
 import math
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -11,7 +11,7 @@ from ..losses import masked_norm
 from ..taps import FeatureSum, TapInfo
 from ..taps.shapes import as_map, resize
 from ..utils.errors import DistillationError
-from .aggregation import aggregate, aggregation_weights
+from .aggregation import aggregate, aggregation_weights, unit_rms
 from .groups import LayerGroup
 
 CONNECTOR_NORMS = ('BN', 'SyncBN')
@@ -53,6 +53,7 @@ class ConnectedGroup(nn.Module):
         student, teacher: what the dry run found out about its taps.
         norm: type of the connectors' norm, None for no norm.
         resize: whether an aggregation of another resolution is resized to the student's.
+        normalise: whether each layer is divided by its root mean square in the batch before it is summed up.
         weights: the fixed aggregation weights; None to search them.
         seed: decides the first beta, which is drawn from N(0, 1e-6).
 
@@ -70,12 +71,12 @@ class ConnectedGroup(nn.Module):
     to_student: Connector
 
     def __init__(self, group: LayerGroup, owner: str, student: TapInfo, teacher: Sequence[TapInfo], norm: Optional[str],
-                 resize: bool, weights: Optional[Sequence[float]], seed: int):
+                 resize: bool, normalise: bool, weights: Optional[Sequence[float]], seed: int):
         super().__init__()
         self.name, self.student, self.teacher = group.name, group.student, group.teacher
         named = ''.join(group.teacher[0].partition(':')[:2]) if ':' in group.teacher[0] else ''
         self.sum_name = f"{named}{owner}'s aggregation of {group.name}"
-        self.resize = resize
+        self.resize, self.normalise = resize, normalise
         _check_shapes(group, student, teacher, resize)
         self.channels = teacher[0].channels
         self.to_teacher = connector(student.channels, self.channels, norm)
@@ -101,6 +102,11 @@ class ConnectedGroup(nn.Module):
         """Whether aggregations carry gradients to beta at present: see :meth:`live`."""
         return self._live is not None
 
+    @property
+    def needs_layers(self) -> bool:
+        """Whether an aggregation is made of the layers at present; else of their sum, made while the teacher runs."""
+        return self.is_live or self.normalise
+
     def weights(self) -> List[float]:
         """The aggregation weights (N,), as numbers."""
         if self._weights is None:
@@ -125,11 +131,19 @@ class ConnectedGroup(nn.Module):
         """The aggregation as a sum to be made while the teacher runs."""
         return FeatureSum(self.sum_name, dict(zip(self.teacher, self.weights())))
 
-    def aggregation(self, teacher: Dict[str, Tensor]) -> Tensor:
-        """A (B, C_t, H, W), equation 2, from the teacher's features: of the layers where beta is live, else of the sum."""
-        if self._live is None:
+    def aggregation(self, teacher: Dict[str, Tensor], cells: Callable[[Tensor], Optional[Tensor]]) -> Tensor:
+        """A (B, C_t, H, W), equation 2, from the teacher's features.
+
+        Args:
+            teacher: the layers where :attr:`needs_layers`, else their sum.
+            cells: gives the cells of a map that count, (B, 1, H, W) bool, or None for all.
+        """
+        if not self.needs_layers:
             return as_map(teacher[self.sum_name])
-        return aggregate([as_map(teacher[address]) for address in self.teacher], aggregation_weights(self._live))
+        layers = [as_map(teacher[address]) for address in self.teacher]
+        if self.normalise:
+            layers = [unit_rms(layer, cells(layer)) for layer in layers]
+        return aggregate(layers, self.weights() if self._live is None else aggregation_weights(self._live))
 
     def fitted(self, aggregation: Tensor, student: Tensor) -> Tensor:
         """The aggregation at the resolution of the student's feature. Raises :class:`DistillationError` if not allowed."""

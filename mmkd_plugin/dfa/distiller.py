@@ -1,5 +1,6 @@
 """``mmkd.FeatureAggregationDistiller``: Differentiable Feature Aggregation (Guan et al., ECCV 2020)."""
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Union, cast
 
 import torch
@@ -18,7 +19,8 @@ from ..distiller import (
     TapNames,
     WrapsForward,
 )
-from ..losses import ValidArea, mask_padding_option
+from ..losses import FeatureLoss, LossConfig, ValidArea, build_loss, mask_padding_option
+from ..losses.margins import margin_relu
 from ..registry import MODELS
 from ..taps import FeatureSum, TapAddress, TapInfo
 from ..taps.shapes import as_map, map_like, map_size, widened
@@ -26,7 +28,7 @@ from ..utils.errors import DistillationError, under
 from ..utils.isolation import evaluation_mode
 from ..utils.options import SEED, Choice, Either, Flag, Number, Text, option
 from .aggregation import ABLATIONS, ablation_weights, seed_of_group
-from .artefact import FORMAT, matching_weights, read_aggregation
+from .artefact import FORMAT, check_normalisation, matching_weights, read_aggregation
 from .bridge import DISTANCE_FORMS, ST_FORMS, directional_distance, feature_distance, group_weights
 from .connectors import CONNECTOR_NORMS, ConnectedGroup
 from .groups import LayerGroup, check_order, find_groups
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .search import AggregationSearch
 
 MODES = ('search', 'distill')
+TEACHER_TRANSFORMS = ('margin_relu',)
 SKIPS = ('student_detached', 'teacher', 'zeros')
 IN_SEARCH, IN_DISTILLATION = dict(mode=('search',)), dict(mode=('distill',))
 ARTEFACT = 'search/aggregation.json'
@@ -74,15 +77,22 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         resize: bool = option(Flag(), False, "whether an aggregation of another resolution is resized to the student's")
         connector_norm: Optional[str] = option(
             Either(Choice(CONNECTOR_NORMS), (None,)), 'BN', 'norm after the 1x1 convolutions')
+        normalise_layers: bool = option(
+            Flag(), False, "whether each of the teacher's layers is divided by its root mean square in the batch before it "
+            'is summed up, in the search and with what it has found; keeps the maps of the layers')
         seed: int = option(SEED, 0, 'of the first beta, and of the random ablation')
         mask_padding: Optional[bool] = mask_padding_option()
         aggregation: Optional[str] = option(
             Either(Text(f'the path of a file that a search wrote, or {", ".join(ABLATIONS)}'), (None,)), None,
             "path of the file a search wrote, or 'last', 'average', 'random'; None: `search/aggregation.json` in the work "
             'dir of the run, where `tools/search.py` writes it', IN_DISTILLATION)
-        distance: str = option(
-            Choice(DISTANCE_FORMS), 'mean', 'of the feature and the aggregation: the mean square, the sum over C, H, W, or '
-            "2 - 2 cos. The paper's gamma_fd is `loss_weight`", IN_DISTILLATION)
+        distance: Any = option(
+            LossConfig(FeatureLoss, DISTANCE_FORMS), 'mean', "of the feature and the aggregation: 'mean', the mean square; "
+            "'sum', over C, H, W, halved from each group to the one before it; 'normalized', 2 - 2 cos; or any loss between "
+            "features (docs/losses.md). The paper's gamma_fd is `loss_weight`", IN_DISTILLATION)
+        teacher_transform: Optional[str] = option(
+            Either(Choice(TEACHER_TRANSFORMS), (None,)), None, "what the aggregation passes first: 'margin_relu', the "
+            'maximum with the mean of the negative values of its channel in the batch; None, nothing', IN_DISTILLATION)
         transfer: bool = option(Flag(), False, 'whether the file may be of a teacher with other weights (never of another '
                                 'topology), or of a student with other layers', IN_DISTILLATION)
         gamma_st: Union[float, str] = option(
@@ -111,7 +121,7 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
 
     def __init__(self, **options: Any):
         super().__init__(**options)
-        self.groups = nn.ModuleList()
+        self.groups, self.losses = nn.ModuleList(), nn.ModuleList()
         self.valid_area = ValidArea(self.options.mask_padding)
         self.search: Optional[AggregationSearch] = None
         self._found: List[LayerGroup] = []
@@ -149,6 +159,7 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
                     for number, group in enumerate(self._found)]
         aggregation = surroundings.artefact(aggregation, ARTEFACT, FORMAT.instead)
         content = read_aggregation(aggregation)
+        check_normalisation(content, self.options.normalise_layers, aggregation)
         return [*matching_weights(content, self._found, teacher, self.options.transfer, aggregation)]
 
     def prepare(self, student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo]) -> None:
@@ -156,12 +167,24 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
             check_order(self._found, student, teacher)
             self.groups.extend(ConnectedGroup(
                 group, self.name, student[group.student], [teacher[tap] for tap in group.teacher],
-                self.options.connector_norm, self.options.resize, weights, seed_of_group(self.options.seed, number))
+                self.options.connector_norm, self.options.resize, self.options.normalise_layers, weights,
+                seed_of_group(self.options.seed, number))
                 for number, (group, weights) in enumerate(zip(self._found, self._fixed)))
+        if self.wraps or self.options.distance in DISTANCE_FORMS:
+            return
+        for group in self.connected_groups():
+            loss, last = build_loss(self.options.distance, FeatureLoss), teacher[group.teacher[-1]]
+            with under('distance'):
+                # What comes directly before one layer says nothing of a sum.
+                loss.prepare(replace(student[group.student], channels=group.channels),
+                             last if len(group) == 1 else replace(last, norm=None))
+            self.losses.append(loss)
 
     def describe(self) -> str:
         how = '' if self.wraps else f', distance {self.options.distance}'
         how += f', connector_norm {self.options.connector_norm}' + (', resize' if self.options.resize else '')
+        how += f', teacher_transform {self.options.teacher_transform}' if self.options.teacher_transform else ''
+        how += ', normalise_layers' if self.options.normalise_layers else ''
         return f'{self.options.mode}{how}; ' + '; '.join(group.describe() for group in self.connected_groups())
 
     def _present(self) -> ConnectedGroup:
@@ -171,16 +194,13 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         return self.search.group
 
     def taps_at(self, iteration: int) -> TapNames:
-        if not self.wraps:
-            return TapNames(self.student_taps, [])
-        group = self._present()
-        return TapNames([group.student], group.teacher if group.is_live else [])
+        groups = [self._present()] if self.wraps else self.connected_groups()
+        needing = [group for group in (*groups, *self._standing_in()) if group.needs_layers]
+        return TapNames([group.student for group in groups], [address for group in needing for address in group.teacher])
 
     def teacher_sums(self) -> List[FeatureSum]:
-        if not self.wraps:
-            return [group.sums() for group in self.connected_groups()]
-        group = self._present()
-        return [*(earlier.sums() for earlier in self._standing_in()), *([] if group.is_live else [group.sums()])]
+        groups = [*self._standing_in(), self._present()] if self.wraps else self.connected_groups()
+        return [group.sums() for group in groups if not group.needs_layers]
 
     def _standing_in(self) -> List[ConnectedGroup]:
         if self.options.skip != 'teacher' or self.search is None:
@@ -191,7 +211,8 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         """Injects the aggregation, through its connector, in place of the student's own feature (equation 10)."""
         group = self._present()
         assert self.search is not None
-        aggregation = group.aggregation(teacher)
+        cells = partial(self._cells, batch)
+        aggregation = group.aggregation(teacher, cells)
 
         def inject(feature: Tensor) -> Tensor:
             with under(self.path):
@@ -202,7 +223,7 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         def stand_in(earlier: ConnectedGroup) -> Callable[[Tensor], Tensor]:
             def make(feature: Tensor) -> Tensor:
                 with torch.no_grad(), evaluation_mode(earlier.to_student):
-                    target = earlier.fitted(earlier.aggregation(teacher), as_map(feature, batch.image_size))
+                    target = earlier.fitted(earlier.aggregation(teacher, cells), as_map(feature, batch.image_size))
                     return map_like(earlier.to_student(target), feature)
             return make
 
@@ -228,11 +249,15 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
 
     def _feature_losses(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         losses, form = {}, self.options.distance
-        for group, weight in zip(self.connected_groups(), group_weights(form, len(self.groups))):
+        for number, group in enumerate(self.connected_groups()):
             feature = widened(as_map(student[group.student]))
-            target = group.fitted(group.aggregation(teacher), feature)
+            target = group.fitted(group.aggregation(teacher, partial(self._cells, batch)), feature)
             valid = self._cells(batch, feature)
-            losses[f'loss_{group.name}'] = feature_distance(group.to_teacher(feature, valid), target, form, valid) * weight
+            if self.options.teacher_transform:
+                target = margin_relu(target, valid)
+            adapted = group.to_teacher(feature, valid)
+            losses[f'loss_{group.name}'] = self.losses[number](adapted, target, valid, batch) if self.losses else (
+                feature_distance(adapted, target, form, valid) * group_weights(form, len(self.groups))[number])
         return losses
 
     def _cells(self, batch: Batch, feature: Tensor) -> Optional[Tensor]:

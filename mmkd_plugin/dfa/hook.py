@@ -216,7 +216,8 @@ class AggregationSearchHook(StatefulHook):
         options, of_distiller = self.options, self._distiller.options
         return dict(iterations=self.run.runner.max_iters, order='unrolled' if options.unrolled else 'first',
                     seed=options.seed, regularisation=options.regularisation, weights_first=options.weights_first,
-                    optimizer=dict(options.optimizer), **{name: getattr(of_distiller, name) for name in SEARCHED_WITH})
+                    optimizer=dict(options.optimizer), **{name: getattr(of_distiller, name) for name in SEARCHED_WITH},
+                    **(dict(normalise_layers=True) if of_distiller.normalise_layers else {}))
 
 
 def start_search(distiller: FeatureAggregationDistiller, optimizer: Dict[str, Any],

@@ -33,6 +33,39 @@ def margins_from_norm(weight: Tensor, bias: Tensor) -> Tensor:
     return torch.where(positive, margins, mean.clamp(max=0)).to(weight.dtype)
 
 
+def negative_sums(feature: Tensor) -> Tensor:
+    """Per channel the sum and the number of negative responses: what :func:`margins_from_sums` is made of.
+
+    Args:
+        feature: (B, C, H, W).
+
+    Returns:
+        (2, C) float64 where the device has it.
+    """
+    negative = feature.float().clamp(max=0)
+    return torch.stack([negative.sum((0, 2, 3)), (feature < 0).sum((0, 2, 3)).to(negative.dtype)])
+
+
+def margins_from_sums(sums: Tensor) -> Tensor:
+    """Mean negative response per channel, 0 where there was none.
+
+    Args:
+        sums: (2, C), :func:`negative_sums` added up over all batches.
+    """
+    return sums[0] / sums[1].clamp(min=1)
+
+
+def margin_relu(feature: Tensor, valid: Optional[Tensor] = None) -> Tensor:
+    """``max(f, m)`` with m, for each channel, the mean of its negative values in the batch (OFD, where no batch norm tells).
+
+    Args:
+        feature: (B, C, H, W) before the activation.
+        valid: (B, 1, H, W) bool, the cells that count for m; all where None.
+    """
+    margins = margins_from_sums(negative_sums(feature if valid is None else feature * valid))
+    return torch.maximum(feature, margins.to(feature).view(1, -1, 1, 1))
+
+
 def partial_l2(student: Tensor, teacher: Tensor, margin: Optional[Tensor] = None) -> Tensor:
     """Squared error, except where the teacher is not active and the student is at least as negative.
 

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from ..distiller import Batch, ChecksState, Features, PairedDistiller
 from ..losses import ValidArea, halving_weights, mask_padding_option, masked_mean, masked_norm
-from ..losses.margins import margins_from_norm, partial_l2
+from ..losses.margins import margins_from_norm, margins_from_sums, negative_sums, partial_l2
 from ..registry import MODELS
 from ..taps import TapInfo
 from ..taps.shapes import as_map, map_size, resize
 from ..utils.errors import DistillationError
 from ..utils.options import SEED, Choice, Either, ListOf, Number, option
 from ..utils.records import Array, Entry
-from .margins import margins_from_sums, negative_sums
 from .matching import SURPLUS_CHOICES, assign, assignment_cost, cost_matrix, group_shape, similarity_sum
 from .norm import NormConfig, build_norm
 from .reduction import RANDOM_REDUCERS, REDUCERS, gather_groups, only_member

@@ -57,6 +57,54 @@ def test_other_distances(distance):
         torch.testing.assert_close(losses[f'dfa.loss_{group.name}'], expected)
 
 
+@pytest.mark.parametrize('distance', ['cosine', 'vid', dict(type='mmkd.L2Loss', normalise=True)],
+                         ids=['cosine', 'vid', 'l2'])
+def test_any_loss_between_features_is_a_distance(distance):
+    model = stage_two(distance=distance, aggregation='average').train()
+    data = data_of(model)
+    found = model(**data, mode='loss')
+    sum(value for name, value in found.items() if name.startswith('dfa.')).backward()
+    distiller = model.distillation.dfa
+    assert all(parameter.grad is not None for parameter in distiller.parameters())
+    assert model.backbone.layer3[0].conv1.weight.grad.abs().sum() > 0
+    with_weights = [name for name in distiller.state_dict() if name.startswith('losses.')]
+    assert bool(with_weights) == (distance == 'vid')
+    model.eval()
+    student, teacher = features(model, data)
+    for group, loss in zip(distiller.groups, distiller.losses):
+        target = torch.stack([teacher[address] for address in group.teacher]).mean(0)
+        expected = loss(group.to_teacher(student[group.student]), target)
+        torch.testing.assert_close(model(**data, mode='loss')[f'dfa.loss_{group.name}'], expected)
+
+
+def test_layers_may_be_normalised_and_the_aggregation_clamped_from_below():
+    model = stage_two(normalise_layers=True, teacher_transform='margin_relu', distance='mean').eval()
+    data = data_of(model)
+    losses = model(**data, mode='loss')
+    student, teacher = features(model, data)
+    for group in model.distillation.dfa.groups:
+        layers = [teacher[address] / teacher[address].square().mean().sqrt() for address in group.teacher]
+        target = torch.stack(layers).mean(0)
+        negative = target.clamp(max=0).sum((0, 2, 3)) / (target < 0).sum((0, 2, 3)).clamp(min=1)
+        target = target.maximum(negative.view(1, -1, 1, 1))
+        torch.testing.assert_close(losses[f'dfa.loss_{group.name}'],
+                                   F.mse_loss(group.to_teacher(student[group.student]), target))
+
+
+def test_weights_of_layers_are_not_those_of_normalised_layers(tmp_path):
+    from mmkd_plugin.dfa.artefact import write_aggregation
+    groups = [dict(name='layer4', student='backbone.layer4.1@end', weights=[.5, .3, .2],
+                   teacher=[f'backbone.layer4.{block}@end' for block in range(3)])]
+    path = tmp_path / 'aggregation.json'
+    for normalised, other in ((False, True), (True, False)):
+        how = dict(normalise_layers=True) if normalised else {}
+        write_aggregation(path, groups, dict(model='x', sha256='x'), how, {}, {})
+        options = dict(stages=['backbone.layer4'], aggregation=str(path), transfer=True)
+        assert stage_two(normalise_layers=normalised, **options)
+        with pytest.raises(DistillationError, match=f'searched with normalise_layers={normalised}, the config has {other}'):
+            stage_two(normalise_layers=other, **options)
+
+
 def test_P5_last_is_plain_feature_distillation_bit_for_bit():
     model = stage_two(aggregation='last').eval()
     data = data_of(model)

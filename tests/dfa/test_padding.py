@@ -13,7 +13,11 @@ from mmkd_plugin.utils.errors import DistillationError
 STAGES = ('backbone.layer2', 'backbone.layer3')
 SIZE, VALID = (64, 256), ((64, 40), (48, 64))
 RUNS = {**{f'distill, {form}': dfa('distill', STAGES, aggregation='average', distance=form) for form in DISTANCE_FORMS},
-        **{f'search, {form}': dfa('search', STAGES, st_form=form) for form in ST_FORMS}}
+        **{f'search, {form}': dfa('search', STAGES, st_form=form) for form in ST_FORMS},
+        'distill, margin': dfa('distill', STAGES, aggregation='average', teacher_transform='margin_relu'),
+        'distill, layers': dfa('distill', STAGES, aggregation='average', normalise_layers=True),
+        'distill, cwd': dfa('distill', STAGES, aggregation='average', distance='cwd'),
+        'search, layers': dfa('search', STAGES, normalise_layers=True)}
 DEFAULTS = ('distill, mean', 'search, sq')
 EVERY_RUN = [run if run in DEFAULTS else pytest.param(run, marks=pytest.mark.slow) for run in RUNS]
 

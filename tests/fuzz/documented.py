@@ -160,7 +160,8 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
         length=optional(number(above=0, most=1e9, whole=True)), mask_padding=PADDING),
     'mmkd.FeatureAggregationDistiller': dict(
         STRENGTH, pairs=pairs(several=True, more=('every',), required=True), mode=choice('search', 'distill'),
-        every_block=number(above=0, whole=True), resize=FLAG,
+        every_block=number(above=0, whole=True), resize=FLAG, normalise_layers=FLAG,
+        teacher_transform=optional(choice('margin_relu')),
         connector_norm=optional(choice('BN', 'SyncBN')), seed=number(least=0, whole=True), mask_padding=PADDING,
         aggregation=optional(Documented(TEXT.fits, ['last', 'average', 'random', 'mean', 'x.json', 'run'])),
         distance=choice('mean', 'sum', 'normalized'), transfer=FLAG, gamma_st=optional(number(least=0), 'auto'),

@@ -13,7 +13,7 @@ MODEL_TYPES = ('mmkd.DistilledModel', 'DistilledModel')
 REPLAYS, MAKES_WEIGHTS = ('process', 'final'), ('process', 'final', 'constant', 'search')
 NOT_SEARCHED = ('process', 'final', 'equal', 'constant')
 SEARCHED = ('gamma_st', 'gamma_ts', 'st_form', 'skip', 'whole_weight')
-DISTILLED = ('aggregation', 'distance', 'transfer')
+DISTILLED = ('aggregation', 'distance', 'teacher_transform', 'transfer')
 ONLY = {
     'mmkd.DistProDistiller': dict(
         process=('mode', REPLAYS), values=('mode', ('constant',)), normalisation=('mode', MAKES_WEIGHTS),

@@ -2,8 +2,7 @@
 import pytest
 import torch
 
-from mmkd_plugin.losses.margins import margins_from_norm
-from mmkd_plugin.mgd.margins import margins_from_sums, negative_sums
+from mmkd_plugin.losses.margins import margin_relu, margins_from_norm, margins_from_sums, negative_sums
 
 
 @pytest.mark.parametrize(('weight', 'bias', 'margin'), [
@@ -37,3 +36,10 @@ def test_margins_from_data_are_mean_negative_responses():
         values = feature[:, channel]
         assert margins[channel].item() == pytest.approx(values[values < 0].mean().item(), abs=1e-6)
     assert margins[2] == 0
+
+
+def test_the_margin_relu_of_a_batch_clamps_to_the_mean_negative_response():
+    feature = torch.tensor([[[[1., -1., -3., 2.]], [[5., 6., 7., 8.]]]])
+    assert margin_relu(feature).tolist() == [[[[1., -1., -2., 2.]], [[5., 6., 7., 8.]]]]
+    valid = torch.tensor([[[[True, True, False, True]]]])
+    assert margin_relu(feature, valid)[..., valid[0, 0, 0]].tolist() == [[[[1., -1., 2.]], [[5., 6., 8.]]]]
