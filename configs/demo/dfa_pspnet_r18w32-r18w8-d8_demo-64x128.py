@@ -14,7 +14,8 @@ model = dict(
 # The search: 100 iterations for each group.
 search = dict(
     split=0.7,
-    hook=dict(optimizer=dict(type='Adam', lr=2e-2, betas=(0.5, 0.999))),
+    # The two paths are balanced once the student is no longer untrained.
+    hook=dict(optimizer=dict(type='Adam', lr=2e-2, betas=(0.5, 0.999)), weights_first=0.2),
     distiller=dict(gamma_st='auto'),
     config=dict(
         train_cfg=dict(max_iters=300),

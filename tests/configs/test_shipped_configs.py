@@ -69,6 +69,8 @@ def without_downloads(cfg):
                 distiller.mode = 'equal'
             if distiller.type == DFA and distiller.get('mode') != 'search':
                 distiller.setdefault('aggregation', 'average')
+                if distiller.aggregation.endswith('.json'):
+                    distiller.aggregation = 'average'
     return cfg
 
 

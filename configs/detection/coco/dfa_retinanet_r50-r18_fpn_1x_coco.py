@@ -15,7 +15,8 @@ model = dict(
 # In the search, pyramid levels below the injection are the student's own, detached.
 search = dict(
     split=0.7,
-    hook=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.5, 0.999))),
+    # The two paths are balanced once the student is no longer untrained.
+    hook=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.5, 0.999)), weights_first=0.2),
     distiller=dict(gamma_st='auto'),
     config=dict(
         train_cfg=dict(max_epochs=2),

@@ -16,6 +16,7 @@ model = dict(
 # The search: 2000 iterations for each group.
 search = dict(
     split=0.7,
+    hook=dict(weights_first=0.2),  # the two paths are balanced once the student is no longer untrained
     distiller=dict(gamma_st='auto'),
     config=dict(
         train_cfg=dict(max_iters=8000),
