@@ -106,7 +106,8 @@ def sample(scope, index):
     """One item of a data set of ``scope``, a function of its index."""
     generator = torch.Generator().manual_seed(index)
     image = torch.randint(0, 256, (3, *IMAGE), generator=generator, dtype=torch.uint8)
-    meta = dict(img_shape=IMAGE, ori_shape=IMAGE, pad_shape=IMAGE, scale_factor=(1., 1.), img_id=index)
+    meta = dict(img_shape=IMAGE, ori_shape=IMAGE, pad_shape=IMAGE, scale_factor=(1., 1.), img_id=index,
+                sample_idx=index)
     if scope == 'mmseg':
         from mmseg.structures import SegDataSample
         data = SegDataSample(metainfo=meta)

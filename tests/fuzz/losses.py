@@ -1,7 +1,8 @@
 """The losses by name and their options, as the tables of docs/losses.md say them."""
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Set
 
 from .documented import FLAG, Documented, choice, listed, number, optional
 
@@ -42,7 +43,8 @@ def tables() -> Dict[str, Dict[str, Dict[str, Documented]]]:
             found.setdefault(distiller, {}).update({heading[1]: options, heading[2]: options})
         row = re.match(r'\| `(\w+)` \| (.*?) \| ', line)
         if row and name and distiller in found and name in found[distiller]:
-            found[distiller][name][row[1]] = phrase(row[2].replace('\\|', '|'))
+            required = '| (required) |' in line
+            found[distiller][name][row[1]] = replace(phrase(row[2].replace('\\|', '|')), required=required)
     return found
 
 
@@ -50,13 +52,16 @@ def loss_of(distiller: str) -> Documented:
     """The option ``loss`` of a distiller."""
     known = tables()[distiller]
 
+    def needed(options: Dict[str, Documented]) -> Set[str]:
+        return {option for option, one in options.items() if one.required}
+
     def fits(value: Any) -> bool:
         if isinstance(value, dict):
             kind = value.get('type')
             options = known.get(kind) if isinstance(kind, str) else None
-            return options is not None and all(key == 'type' or (key in options and options[key].fits(inner))
-                                               for key, inner in value.items())
-        return isinstance(value, str) and value in known
+            return options is not None and needed(options) <= set(value) and all(
+                key == 'type' or (key in options and options[key].fits(inner)) for key, inner in value.items())
+        return isinstance(value, str) and value in known and not needed(known[value])
 
     near: List[Any] = [*known, *(name[:-1] for name in known), {}, dict(type='l2', x=1)]
     for name, options in known.items():
@@ -69,3 +74,7 @@ def add_losses(options: Dict[str, Dict[str, Documented]]) -> None:
     """Adds what docs/losses.md says to the options of the distillers."""
     for distiller in ('mmkd.FeatureDistiller', 'mmkd.LogitsDistiller'):
         options[distiller]['loss'] = loss_of(distiller)
+    dfa = options['mmkd.FeatureAggregationDistiller']
+    if len(dfa['distance'].near) < 20:  # once
+        own, losses = dfa['distance'], options['mmkd.FeatureDistiller']['loss']
+        dfa['distance'] = Documented(lambda value: own.fits(value) or losses.fits(value), [*own.near, *losses.near])

@@ -18,5 +18,7 @@ import mmkd_plugin  # noqa: E402, F401
 out, scope = Path(sys.argv[1]), sys.argv[2]
 distillers = {name: distiller(name, tap) for task, name, tap in FEATURES + LOGITS if task == scope}
 runner, losses = run(spread(run_cfg(distilled(STUDENTS[scope](), **distillers), out / scope), 2))
-torch.save(dict(losses=losses, weights={name: value.detach() for name, value in runner.model.module.named_parameters()}),
+memories = {name: value for name, value in runner.model.module.distillation.named_buffers() if 'memory_' in name}
+torch.save(dict(losses=losses, memories=memories,
+                weights={name: value.detach() for name, value in runner.model.module.named_parameters()}),
            out / f'{scope}_{get_rank()}.pt')

@@ -20,6 +20,8 @@ def test_two_ranks_train_with_every_loss(scope, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (torch.load(tmp_path / f'{scope}_{rank}.pt', weights_only=True) for rank in range(2))
     assert all(torch.equal(value, second['weights'][name]) for name, value in first['weights'].items())
+    assert bool(first['memories']) == (scope == 'mmpretrain')  # that of CRD, of all images
+    assert all(torch.equal(value, second['memories'][name]) for name, value in first['memories'].items())
     names = {name for task, name, _ in FEATURES + LOGITS if task == scope}
     found = {key.split('.')[0] for losses in first['losses'] for key in losses if '.loss_' in key}
     assert names <= found

@@ -260,8 +260,9 @@ def _(x, w, p, source):
     z = [p.get(f'Z_{side}', contrastive.normaliser(each, p['n'])) for side, each in zip(('student', 'teacher'), scores)]
     z = [torch.as_tensor(each) for each in z]
     parts = contrastive.contrast(ours, theirs, memories, indices, z, p['tau'])
-    after = [contrastive.updated_memory(memory, embedding, x['index'], p['momentum'])
-             for memory, embedding in zip(memories, (ours, theirs))]
+    rows = [contrastive.updated_rows(memory, embedding, x['index'], p['momentum'])
+            for memory, embedding in zip(memories, (ours, theirs))]
+    after = [memory.index_copy(0, x['index'], each) for memory, each in zip(memories, rows)]
     return (sum(parts), dict(student_direction=parts[0], teacher_direction=parts[1], Z_student=z[0], Z_teacher=z[1]),
             dict(memory_student_after=after[0], memory_teacher_after=after[1]))
 
