@@ -5,20 +5,21 @@ usage: python -m mmkd_plugin.report.losses > docs/losses.md
 import inspect
 import re
 import textwrap
+from pathlib import Path
 from typing import Iterator, List, Type
 
 from ..losses import FeatureLoss, LogitsLoss, Loss, loss_names
 from ..registry import MODELS
 from ..utils.options import reference_table
 
+EXAMPLE = Path(__file__).resolve().parents[2] / 'docs' / 'examples' / 'huber_loss.py'
 INTRODUCTION = """# Losses
 
 Made from the code, by `python -m mmkd_plugin.report.losses > docs/losses.md`; a test holds the two together.
 
 `loss` of `mmkd.FeatureDistiller` and of `mmkd.LogitsDistiller` takes each of them by its short name, its registered name, or
-as a dict with options: `loss='cwd'`, `loss='mmkd.CWDLoss'`, `loss=dict(type='mmkd.CWDLoss', temperature=4.0)`. One of your
-own is a class that derives from `FeatureLoss` or `LogitsLoss` of `mmkd_plugin.losses`, registered in
-`mmkd_plugin.registry.MODELS`.
+as a dict with options: `loss='cwd'`, `loss='mmkd.CWDLoss'`, `loss=dict(type='mmkd.CWDLoss', temperature=4.0)`. DFA's
+`distance` takes those between features too.
 
 Value and gradient of each are compared, in float64, with those of public reference implementations
 (`tests/losses/test_oracles.py`; not those of L1 and cosine, which have no paper). The gradient reaches the student only.
@@ -26,14 +27,40 @@ Padding, ignored boxes and unlabelled pixels have no part in a loss where the di
 An image with mixed labels (`gt_score`, shares that sum to 1) counts as its class with the largest share in a loss that needs
 labels; one with several labels is refused there.
 
-The fusion of ReviewKD is a distiller of its own, `mmkd.ReviewKDDistiller`. As functions only, with the same tests, there are
-the maths of CRD (`losses/contrastive.py`: it needs a memory of the whole data set) and of CrossKD (`losses/cross_head.py`:
-it needs part of the teacher's head)."""
+The fusion of ReviewKD is a distiller of its own, `mmkd.ReviewKDDistiller`.
+
+CrossKD (Wang et al., CVPR 2024) is there as functions only (`losses/cross_head.py`, with the same tests), not as a
+distiller: it sends a feature from inside the student's head through the rest of the teacher's. The heads of one-stage
+detectors run once for each level of the pyramid, and a tap is one feature of one forward; and the rest of a head, its
+decoding and its weights of boxes are each detector's own, so it would be written anew for every head.
+
+Time and memory of each beside plain L2: `python benchmarks/losses.py`.
+
+## One of your own
+
+A class that derives from `FeatureLoss` (or from `LogitsLoss`, with a method `compare`), registered, in a file of yours
+(`docs/examples/huber_loss.py`; `tests/docs/test_write_your_own_loss.py` runs it):
+
+```python
+{example}
+```
+
+`student` and `teacher` are (B, C, H, W) in float32, `valid` (B, 1, H, W) says which cells count (None: all), `batch`
+has images and ground truth. `widths` says which adapter comes before it, `prepare` makes what is trained, options are
+fields of its `Options`, as those of every loss here. Name the file where the config imports the package, and use it:
+
+```python
+custom_imports = dict(imports=['mmkd_plugin', 'huber_loss'])   # a module that Python finds
+hint = dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4'], loss='mmkd.HuberLoss')
+```
+
+A misspelt name is an error with the nearest one:
+`model.distillers.hint.loss: 'mmkd.HubrLoss' is not known. Did you mean 'mmkd.HuberLoss'? ...`"""
 
 
 def page() -> str:
     """The page as markdown."""
-    parts = [INTRODUCTION, '## Between features: `mmkd.FeatureDistiller`',
+    parts = [INTRODUCTION.replace('{example}', EXAMPLE.read_text().rstrip()), '## Between features: `mmkd.FeatureDistiller`',
              _table(FeatureLoss, 'takes maps of different widths')]
     parts += [part for kind in _kinds(FeatureLoss) for part in _section(kind, [])]
     parts += ['## Between class scores: `mmkd.LogitsDistiller`', 'Each of them has:', reference_table(LogitsLoss.Options),
