@@ -55,7 +55,7 @@ hint = dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4'], loss='mmkd.
 ```
 
 A misspelt name is an error with the nearest one:
-`model.distillers.hint.loss: 'mmkd.HubrLoss' is not known. Did you mean 'mmkd.HuberLoss'? ...`"""
+`model.distillers.hint.loss: 'mmkd.HubrLoss' is not known. Did you mean 'mmkd.HuberLoss' or 'mmkd.ABLoss'? ...`"""
 
 
 def page() -> str:

@@ -65,6 +65,6 @@ def test_its_value_is_hubers():
     (dict(dfa=dfa('distill', ['backbone.layer4'], aggregation='last', distance='mmkd.HubrLoss')), 'dfa.distance')],
     ids=['name', 'dict', 'dfa'])
 def test_misspelt_it_is_named_in_the_error(distillers, path):
-    message = rf"model.distillers.{path}: 'mmkd.HubrLoss' is not known. Did you mean 'mmkd.HuberLoss'\?"
+    message = rf"model.distillers.{path}: 'mmkd.HubrLoss' is not known. Did you mean 'mmkd.HuberLoss'"
     with pytest.raises(DistillationError, match=message):
         build(distilled(pspnet(), **distillers))

@@ -1,5 +1,5 @@
 # CUB-200: ResNet-50 -> MobileNetV2 (not run; builds and trains a step in the tests). At the depthwise outputs of the paper
-# (its first stage is ignored).
+# (its first stage is ignored), but at 448x448 with a better teacher, where the paper has 224x224.
 _base_ = './mobilenet-v2_8xb8_cub.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(

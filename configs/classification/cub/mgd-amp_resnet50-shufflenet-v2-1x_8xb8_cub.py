@@ -1,6 +1,6 @@
 # CUB-200: ResNet-50 -> ShuffleNetV2 x1.0 (not run; builds and trains a step in the tests). At the outputs of its stages
 # (g = 4). A stage ends by joining two branches, one of them passed on from the block before; the authors move its last ReLU
-# into the next stage, here the tap is after it.
+# into the next stage, here the tap is after it. At 448x448 with a better teacher, where the paper has 224x224.
 _base_ = './shufflenet-v2-1x_8xb8_cub.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
