@@ -59,28 +59,43 @@ def hcl(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None, levels
         valid: (B, 1, H, W) bool, the cells that count; all where None.
         levels: the side l of each pooled map.
     """
-    teacher = teacher.detach()
     total: Tensor = l2(student, teacher, valid)
+    # Pooling is linear: the difference is pooled, once, in place of both sides.
+    difference = student - teacher.detach()
+    difference = pooled = difference if valid is None else difference * valid
     weight = weights = 1.0
     for side in levels:
         if side >= student.shape[2]:
             continue
         weight /= 2
-        total = total + weight * _pooled_l2(student, teacher, valid, side)
+        pooled = _pooled(difference, pooled, side)
+        total = total + weight * _mean_square(pooled, valid)
         weights += weight
     return total / weights
 
 
-def _pooled_l2(student: Tensor, teacher: Tensor, valid: Optional[Tensor], side: int) -> Tensor:
-    pooled: Tensor
+def _pooled(whole: Tensor, finer: Tensor, side: int) -> Tensor:
+    """``adaptive_avg_pool2d(whole, side)`` of a map (B, C, H, W), from an earlier result of it where that comes to the same.
+
+    It does where the parts of ``finer`` are of one size and ``side`` divides their number. With a fixed kernel, where that
+    is possible, because the backward of the adaptive pooling takes several times as long.
+    """
+    height, width = finer.shape[2:]
+    even = whole.shape[2] % height == 0 == whole.shape[3] % width
+    if not (even and height % side == 0 == width % side):
+        finer, (height, width) = whole, whole.shape[2:]
+    if height % side == 0 == width % side:
+        return F.avg_pool2d(finer, (height // side, width // side))
+    return F.adaptive_avg_pool2d(finer, side)
+
+
+def _mean_square(pooled: Tensor, valid: Optional[Tensor]) -> Tensor:
+    """Of means (B, C, l, l) over parts of a map, those parts that have a valid cell; the others were 0 in the map."""
     if valid is None:
-        pooled = l2(F.adaptive_avg_pool2d(student, side), F.adaptive_avg_pool2d(teacher, side))
-        return pooled
-    share = F.adaptive_avg_pool2d(valid.to(student.dtype), side)
+        return pooled.square().mean()
+    share = F.adaptive_avg_pool2d(valid.to(pooled.dtype), pooled.shape[2])
     seen = share > 0
-    ours, theirs = (F.adaptive_avg_pool2d(feature * valid, side) / share.where(seen, 1.0) for feature in (student, teacher))
-    pooled = l2(ours, theirs, seen)
-    return pooled
+    return masked_mean((pooled / share.where(seen, 1.0)).square(), seen)
 
 
 def measure(distance: Distance, student: Tensor, teacher: Tensor, valid: Optional[Tensor]) -> Tensor:

@@ -1,6 +1,7 @@
 """Distances between features; numbers T2 of the specification of DistPro."""
 import pytest
 import torch
+from torch.nn.functional import adaptive_avg_pool2d
 
 from mmkd_plugin.losses import DISTANCES, KNOWN_DISTANCE, hcl, l1, l2, measure
 from mmkd_plugin.utils.errors import DistillationError
@@ -21,6 +22,33 @@ def ramp():
     (ramp()[..., :2, :2], 0.0075887044)])
 def test_T2_hierarchical_context_loss(feature, expected):
     assert hcl(feature, torch.zeros_like(feature)).item() == pytest.approx(expected, rel=1e-6)
+
+
+def hcl_by_definition(student, teacher, valid):
+    """Both sides are pooled, at each level anew, over the cells that count."""
+    total, weights = l2(student, teacher, valid), 1.
+    for number, side in enumerate(side for side in (4, 2, 1) if side < student.shape[2]):
+        share = adaptive_avg_pool2d(valid.double(), side)
+        ours, theirs = (adaptive_avg_pool2d(feature * valid, side) / share.clamp(min=1e-9) for feature in (student, teacher))
+        total = total + .5 ** (number + 1) * l2(ours, theirs, share > 0)
+        weights += .5 ** (number + 1)
+    return total / weights
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last], ids=['plain', 'channels last'])
+@pytest.mark.parametrize('size', [(32, 32), (8, 12), (6, 8), (7, 5), (12, 2), (4, 4), (3, 64), (1, 9)],
+                         ids=lambda size: '{}x{}'.format(*size))
+@pytest.mark.parametrize('masked', [False, True], ids=['whole', 'masked'])
+def test_the_difference_pooled_step_by_step_is_both_sides_pooled_at_once(size, memory_format, masked):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2, 3, *size, dtype=torch.float64, generator=generator).to(memory_format=memory_format)
+                        for _ in range(2))
+    valid = torch.rand(2, 1, *size, generator=generator) < .3 if masked else torch.ones(2, 1, *size, dtype=torch.bool)
+    student.requires_grad_()
+    found, expected = hcl(student, teacher, valid if masked else None), hcl_by_definition(student, teacher, valid)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    ours, theirs = (torch.autograd.grad(value, student)[0] for value in (found, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-15)
 
 
 def test_plain_distances_are_means_over_all_elements():
