@@ -10,7 +10,7 @@ from zoo import batch, build, classifier, distilled
 from mmkd_plugin.distiller import Pairs, build_distiller
 from mmkd_plugin.distpro import PATHWAY_TRANSFORMS
 from mmkd_plugin.distpro.pathways import make_pathways, name_pathways
-from mmkd_plugin.distpro.transforms import Transforms, build_transform, convolution
+from mmkd_plugin.distpro.transforms import Attention, Transforms, build_transform, convolution
 from mmkd_plugin.utils.errors import DistillationError
 
 TEACHER, STUDENT = ['t.layer1@preact', 't.layer2@preact', 't.layer3@preact'], ['s.a', 's.b', 's.c']
@@ -95,9 +95,19 @@ def test_weights_start_with_the_papers_deviation():
     assert convolution(64, 128, 3).weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 128)), rel=.02)
 
 
-def test_the_attention_is_a_map_of_the_feature_itself():
+@pytest.mark.parametrize('name', ['conv2', 'conv3', 'conv3_relu', 'token2', 'token3'])
+def test_the_attention_starts_as_pytorch_starts_a_convolution(name):
+    """Uniform within 1 / sqrt(C): the authors' loop over the convolutions of a transform does not reach it."""
+    attention = next(module for module in build_transform(name, 400, 512).modules() if isinstance(module, Attention))
+    weight = attention.conv.weight
+    assert weight.abs().max().item() <= 400 ** -.5
+    assert weight.std().item() == pytest.approx(1200 ** -.5, rel=.15)
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last], ids=['plain', 'channels last'])
+def test_the_attention_is_a_map_of_the_feature_itself(memory_format):
     attention = build_transform('conv2', 8, 16).before[2]
-    feature = torch.randn(1, 8, 3, 3)
+    feature = torch.randn(2, 8, 3, 5).to(memory_format=memory_format)
     expected = feature * torch.einsum('bchw,c->bhw', feature, attention.conv.weight.flatten())[:, None]
     torch.testing.assert_close(attention(feature), expected)
 
