@@ -16,9 +16,9 @@ from ..taps import FeatureSum, FeatureTaps, dry_run
 from ..utils.config import load_config
 from ..utils.errors import DistillationError, building, under, unknown_name
 from ..utils.launch import override
-from ..utils.options import Block, Either, Flag, Kind, Options, Text, Typed, option
+from ..utils.options import Block, Either, Flag, Kind, Number, Options, Text, Typed, option
 from .default_checkpoint import default_checkpoint
-from .teacher_input import Normalisation, Renormalise, normalisation_of, renormalisation
+from .teacher_input import Normalisation, Renormalise, normalisation_of, renormalisation, to_multiple
 from .teacher_weights import hash_weights, load_teacher_weights
 
 
@@ -33,6 +33,7 @@ class Teacher:
         identity: what is recorded about it in checkpoints (config text, hash of the weights, and where they come from).
         normalisation: how it wants its images; None: it sees the student's as they are.
         path: the key under which it stands in the config.
+        size_multiple: what its images' height and width have to be multiples of.
 
     Attributes:
         taps: all taps of the teacher.
@@ -41,13 +42,13 @@ class Teacher:
     """Below ``path``, where the normalisation stands."""
 
     def __init__(self, model: nn.Module, identity: Optional[Dict[str, str]] = None,
-                 normalisation: Optional[Normalisation] = None, path: str = 'model.teacher'):
+                 normalisation: Optional[Normalisation] = None, path: str = 'model.teacher', size_multiple: int = 1):
         self.model = revert_sync_batchnorm(model)
         self.model.eval()  # on its own: train() of some mm modules returns nothing
         self.model.requires_grad_(False)
         self.identity = identity or {}
         self.taps = FeatureTaps(self.model, 'teacher')
-        self.path = path
+        self.path, self._size_multiple = path, size_multiple
         self._normalisation = normalisation
         self._renormalise: Optional[Renormalise] = None
         weight = next(self.model.parameters(), None)
@@ -70,6 +71,7 @@ class Teacher:
                 raise DistillationError(f'is for images with {self._renormalise.channels} channels',
                                         path=f'{self.path}.{self.normalisation_key}'.rstrip('.'),
                                         accepted=f'one number, or {image.shape[1]}: image_shape has as many channels')
+        image = to_multiple(image, self._size_multiple)
         self._move_to(image)
         dry_run(self.model, self.taps, image, self.forward)
 
@@ -86,6 +88,7 @@ class Teacher:
         self._move_to(inputs)
         if self._renormalise is not None:
             inputs = self._renormalise(inputs)
+        inputs = to_multiple(inputs, self._size_multiple)
         with torch.no_grad(), self.taps.record(addresses, stop_when_complete=True, sums=sums) as recording:
             self.forward(inputs, data_samples)
         return recording.features(inputs)
@@ -107,8 +110,8 @@ class Teacher:
             raise DistillationError("has been moved to the device 'meta', where it has lost its weights",
                                     path=self.path)
         if not own:
-            print_log(f'teacher: somebody has made its weights {weight.dtype}; they are {self._dtype} again, with what is '
-                      'left of them', 'current', level=logging.WARNING)
+            print_log(f'{self.path}: somebody has made its weights {weight.dtype}; they are {self._dtype} again, with what '
+                      'is left of them', 'current', level=logging.WARNING)
         self.model.to(device, weight.dtype if own else self._dtype)
 
 
@@ -122,7 +125,16 @@ class TeacherConfig(Kind):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherOptions(Options):
+class EveryTeacherOptions(Options):
+    """What every teacher takes."""
+    allow_random_weights: bool = option(Flag(), False, 'True to go without a checkpoint; for tests')
+    size_multiple: int = option(
+        Number(above=0, most=1024, whole=True), 1, 'its images are resized (bilinearly) up to the next height and width '
+        'that are multiples of so many pixels: the patch size of a vision transformer, 14 for DINOv2')
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions(EveryTeacherOptions):
     """The ``teacher`` block of a distilled model."""
     renamed = dict(type="The model's config stands under config: teacher=dict(config=dict(type=...), checkpoint=...).",
                    model="The whole config stands under config: teacher=dict(config=dict(model=...), checkpoint=...).")
@@ -135,7 +147,6 @@ class TeacherOptions(Options):
     overrides: Optional[Dict[str, Any]] = option(
         Either(Block("a dict of dotted keys, e.g. {'model.head.num_classes': 10}"), (None,)), None,
         'changes to its whole config')
-    allow_random_weights: bool = option(Flag(), False, 'True to go without a checkpoint; for tests')
 
 
 def build_teacher(cfg: Mapping[str, Any], path: str = 'model.teacher') -> Teacher:
@@ -165,16 +176,16 @@ def build_teacher(cfg: Mapping[str, Any], path: str = 'model.teacher') -> Teache
             _apply_overrides(config, options.overrides)
         model = _build_model(config)
         if checkpoint is not None:
-            load_teacher_weights(model, checkpoint)
+            load_teacher_weights(model, checkpoint, f'{path}.config')
     if checkpoint is not None:
-        print_log(f'teacher: {type(model).__name__} with the weights of {checkpoint}', 'current')
+        print_log(f'{path}: {type(model).__name__} with the weights of {checkpoint}', 'current')
     normalisation = None
     if config.model.get('data_preprocessor') is not None:
         normalisation = normalisation_of(getattr(model, 'data_preprocessor', None))
     else:
-        print_log("teacher: its config names no data_preprocessor; it sees the student's input as it is", 'current')
+        print_log(f"{path}: its config names no data_preprocessor; it sees the student's input as it is", 'current')
     identity = dict(config=_config_text(config), sha256=hash_weights(model), checkpoint=str(checkpoint))
-    return Teacher(model, identity, normalisation, path)
+    return Teacher(model, identity, normalisation, path, options.size_multiple)
 
 
 def _check_model(config: Config) -> None:

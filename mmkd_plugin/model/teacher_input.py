@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..utils.errors import DistillationError
@@ -49,6 +50,14 @@ class Renormalise:
         if self.flip:
             inputs = inputs.flip(1)
         return torch.addcmul(self.shift, inputs, self.scale)
+
+
+def to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """Images (B, C, H, W), resized bilinearly up to the next height and width that are multiples of so many pixels."""
+    size = tuple(-(-length // multiple) * multiple for length in images.shape[2:])
+    if size == tuple(images.shape[2:]):
+        return images
+    return F.interpolate(images, size, mode='bilinear', align_corners=False)
 
 
 def renormalisation(student: Normalisation, teacher: Normalisation) -> Optional[Renormalise]:

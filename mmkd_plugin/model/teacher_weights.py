@@ -14,7 +14,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NEVER_WEIGHTS = (torch.bool, torch.int8, torch.uint8, torch.complex64, torch.complex128)
 
 
-def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
+def load_teacher_weights(model: nn.Module, checkpoint: str, of: str = 'model.teacher.config') -> None:
     """Loads a checkpoint that must cover every weight of ``model``, with finite numbers of a floating type.
 
     Buffers that count or point are whole numbers. More than half of the matrices and kernels being all zero is refused too.
@@ -22,6 +22,7 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
     Args:
         model: the teacher.
         checkpoint: a path, or an http(s) address.
+        of: the key under which the architecture stands, for messages.
 
     Raises:
         DistillationError: otherwise; nothing of the model is to be used then.
@@ -35,13 +36,13 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
         result = model.load_state_dict(dict(state), strict=False)
     except RuntimeError as error:
         wrong = [line.strip() for line in str(error).splitlines()[1:]]
-        raise _not_covered(checkpoint, model, 'Of another shape', wrong, len(wanted)) from None
+        raise _not_covered(checkpoint, model, 'Of another shape', wrong, len(wanted), of) from None
     except Exception as error:  # a hook of a module that looks at weights before their shapes have been compared
         raise DistillationError(f'cannot be loaded into the teacher ({type(error).__name__}: {str(error)[:200]})', path=KEY,
-                                given=str(checkpoint), hint='Is it the checkpoint of model.teacher.config?') from None
+                                given=str(checkpoint), hint=f'Is it the checkpoint of {of}?') from None
     missing = [name for name in result.missing_keys if not name.endswith('num_batches_tracked')]
     if missing:
-        raise _not_covered(checkpoint, model, 'Missing', missing, len(wanted))
+        raise _not_covered(checkpoint, model, 'Missing', missing, len(wanted), of)
     used = {name: value for name, value in state.items() if name not in result.unexpected_keys}
     check_kinds(used, kinds, KEY, checkpoint)
     check_finite(model, infinite, KEY, checkpoint)
@@ -117,11 +118,12 @@ def _listed(names: Sequence[str]) -> str:
     return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
 
 
-def _not_covered(checkpoint: str, model: nn.Module, label: str, names: Sequence[str], wanted: int) -> DistillationError:
+def _not_covered(checkpoint: str, model: nn.Module, label: str, names: Sequence[str], wanted: int,
+                 of: str) -> DistillationError:
     return DistillationError(
         f'covers {wanted - len(names)} of the {wanted} weights of the teacher ({type(model).__name__}); all are needed. '
         f'{label}: {_listed(names)}', path=KEY, given=str(checkpoint),
-        hint='Is it the checkpoint of model.teacher.config?')
+        hint=f'Is it the checkpoint of {of}?')
 
 
 def hash_weights(model: nn.Module) -> str:

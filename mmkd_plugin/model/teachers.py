@@ -7,6 +7,7 @@ from ..distiller import FollowedModel, named_teacher, one_teacher
 from ..taps import FeatureSum, TapInfo
 from ..utils.errors import DistillationError
 from .teacher import Teacher, build_teacher
+from .teacher_module import build_module_teacher
 
 
 class Teachers:
@@ -88,10 +89,14 @@ def build_teachers(cfgs: Mapping[str, Mapping[str, Any]]) -> Teachers:
 
     Args:
         cfgs: the block of each by name, ``''`` for the one under ``teacher``; see
-            :class:`~mmkd_plugin.model.teacher.TeacherOptions`.
+            :class:`~mmkd_plugin.model.teacher.TeacherOptions` and
+            :class:`~mmkd_plugin.model.teacher_module.ModuleTeacherOptions`.
 
     Raises:
         DistillationError: for a block that does not fit.
     """
-    return Teachers({name: build_teacher(cfg, f'model.teachers.{name}' if name else 'model.teacher')
-                     for name, cfg in cfgs.items()})
+    found = {}
+    for name, cfg in cfgs.items():
+        build = build_module_teacher if cfg.get('module') is not None else build_teacher
+        found[name] = build(cfg, f'model.teachers.{name}' if name else 'model.teacher')
+    return Teachers(found)

@@ -11,6 +11,7 @@ from ..distiller import Distiller
 from ..distiller.strength import StrengthOptions
 from ..model.overlay import ModelOptions
 from ..model.teacher import TeacherOptions
+from ..model.teacher_module import ModuleTeacherOptions
 from ..registry import HOOKS, MODELS
 from ..search import SearchOptions
 from ..search.derive import SearchConfig
@@ -33,7 +34,9 @@ def reference() -> str:
 def _sections() -> Iterator[Tuple[str, str, Any, List[str]]]:
     """Title, first line, options, and names of those that stand elsewhere on the page."""
     yield '`model` of a distilled config', "`type='mmkd.DistilledModel'`", ModelOptions, []
-    yield '`model.teacher`', '', TeacherOptions, []
+    yield '`model.teacher`, and each of `model.teachers`', 'A model of mmseg, mmdet or mmpretrain:', TeacherOptions, []
+    yield ('`model.teacher` with a `module`', 'Any other `nn.Module`, see [teachers.md](teachers.md):',
+           ModuleTeacherOptions, [])
     yield 'Every distiller', 'Beside its own options, each entry of `model.distillers` takes:', StrengthOptions, []
     shared = [field.name for field in dataclasses.fields(StrengthOptions)]
     for name, kind in sorted(MODELS.module_dict.items()):

@@ -28,7 +28,7 @@ def provenance(runner: Runner) -> Dict[str, Any]:
 
 
 def _teacher(block: Dict[str, Any]) -> str:
-    config = block['config']
+    config = block.get('module') or block['config']
     return _text(config.get('model', config).get('type', '') if isinstance(config, dict) else config)
 
 

@@ -58,15 +58,15 @@ def resize(feature: Tensor, size: Sequence[int], mode: str = 'area') -> Tensor:
     return F.interpolate(feature, (rows, columns), mode='bilinear', align_corners=False)
 
 
-def tokens_to_map(tokens: Tensor, image_size: Tuple[int, int], extra_tokens: Sequence[int] = (0, 1, 2)) -> Tensor:
-    """Tokens (B, L, C) of a vision transformer as a map (B, C, h, w), extra leading tokens (class, distillation) dropped.
+def tokens_to_map(tokens: Tensor, image_size: Tuple[int, int], extra_tokens: Sequence[int] = (0, 1, 2, 4, 5)) -> Tensor:
+    """Tokens (B, L, C) of a vision transformer as a map (B, C, h, w), without its leading ones.
 
     The grid is the one that an integer stride gives: ``h = ceil(H / s)``, ``w = ceil(W / s)``, ``h * w = L - extra``.
 
     Args:
         tokens: (B, L, C).
         image_size: height and width of the network's input in pixels.
-        extra_tokens: how many leading tokens may be there, tried in this order.
+        extra_tokens: how many leading tokens (class, distillation, registers) may be there, tried in this order.
 
     Raises:
         DistillationError: if no stride explains the number of tokens.

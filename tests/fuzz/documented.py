@@ -127,19 +127,28 @@ NORM = Documented(is_norm, ['BN', 'GN', 'IN', None, 'LN', dict(type='GN'), dict(
 _ONE_TRANSFORM = choice(*TRANSFORMS)
 
 
+def is_function(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r'[^\0]+:[^\W\d]\w*(\.[^\W\d]\w*)*', value) is not None
+
+
 def is_named_blocks(value: Any) -> bool:
     return BLOCK.fits(value) and bool(value) and all(
         name.isidentifier() and 'loss' not in name and BLOCK.fits(block) for name, block in value.items())
 
 
 ONE_PAIR = pairs(length=1)
+EVERY_TEACHER = dict(allow_random_weights=FLAG, size_multiple=number(above=0, most=1024, whole=True))
 OPTIONS: Dict[str, Dict[str, Documented]] = {
     'model': dict(student=Documented(BLOCK.fits, required=True), teacher=optional(BLOCK),
                   teachers=optional(Documented(is_named_blocks, [{}, dict(big={}), dict(big=5), {'a b': {}}])),
                   distillers=Documented(lambda value: BLOCK.fits(value) and bool(value), required=True),
                   data_preprocessor=optional(BLOCK), image_shape=listed(number(above=0, most=8192, whole=True), 3)),
     'teacher': dict(config=Documented(lambda value: isinstance(value, (str, dict)) and bool(value), required=True),
-                    checkpoint=optional(TEXT), overrides=optional(BLOCK), allow_random_weights=FLAG),
+                    checkpoint=optional(TEXT), overrides=optional(BLOCK), **EVERY_TEACHER),
+    'module teacher': dict(
+        module=Documented(is_function, ['torch.nn:Identity', 'torch.nn', 'torch.nn:', ':x', 'x.py:f'], required=True),
+        kwargs=optional(BLOCK), checkpoint=optional(TEXT), mean=optional(listed(number(least=0, most=1))),
+        std=optional(listed(number(above=0, most=1))), channel_order=choice('rgb', 'bgr', 'student'), **EVERY_TEACHER),
     'mmkd.MatchingGuidedDistiller': dict(
         STRENGTH, pairs=pairs(required=True), reducer=choice(
             'sparse', 'random_drop', 'random_drop_channel', 'absolute_max', 'simple_max', 'signed_max'), norm=NORM,

@@ -136,9 +136,9 @@ def nonsense(content: Dict[str, Any], one: Any, search: bool, facts: Dict[str, A
     if (teacher is None) == (teachers is None):
         found.append('one of model.teacher and model.teachers has to be given')
     for name, block in (teachers.items() if isinstance(teachers, dict) else ()):
-        found += _block(f'model.teachers.{name}', block, documented.OPTIONS['teacher'])
+        found += _block(f'model.teachers.{name}', block, _teacher_options(block))
     if isinstance(teacher, dict):
-        found += _block('model.teacher', teacher, documented.OPTIONS['teacher'])
+        found += _block('model.teacher', teacher, _teacher_options(teacher))
         same = teacher.get('config') == value_at(one.content, ('model', 'teacher', 'config'))
         random = teacher.get('allow_random_weights') is True
         if same and not random and not teacher.get('overrides') and not facts.get('teacher_as_saved'):
@@ -157,6 +157,11 @@ def nonsense(content: Dict[str, Any], one: Any, search: bool, facts: Dict[str, A
     found += [f'{name} is negative' for name in facts['negative'] if not _mm_loss(name, facts) and not _is_likelihood(
         distillers.get(name.partition('.')[0]) if isinstance(distillers, dict) else None)]
     return list(dict.fromkeys(found))
+
+
+def _teacher_options(block: Any) -> Dict[str, Documented]:
+    plain = isinstance(block, dict) and block.get('module') is not None
+    return documented.OPTIONS['module teacher' if plain else 'teacher']
 
 
 def _mm_loss(name: str, facts: Dict[str, Any]) -> bool:

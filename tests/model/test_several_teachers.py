@@ -97,6 +97,7 @@ def test_a_teacher_whose_distillers_have_ended_does_not_run(tmp_path):
     assert calls[0] == ['big.layer1', 'big.layer1', 'other.layer1', 'other.layer1', 'other.layer1']
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_whole_one_and_its_checkpoint_holds_no_teacher(tmp_path):
     model = taught(classifier(4), classifier(8), classifier(6), both=dict(
         type=L2, pairs=['big:backbone.layer2', 'other:backbone.layer3'], loss_scale='auto', calibration_iters=3))

@@ -165,7 +165,8 @@ def test_the_forward_ends_at_the_deepest_tap():
 
 @pytest.mark.parametrize(('length', 'size', 'extra', 'grid'), [
     (196, (224, 224), 0, (14, 14)), (197, (224, 224), 1, (14, 14)), (198, (224, 224), 2, (14, 14)),
-    (8, (64, 128), 0, (2, 4)), (50, (224, 224), 1, (7, 7)), (35, (100, 140), 0, (5, 7))])
+    (8, (64, 128), 0, (2, 4)), (50, (224, 224), 1, (7, 7)), (35, (100, 140), 0, (5, 7)),
+    (30, (70, 70), 5, (5, 5)), (29, (70, 70), 4, (5, 5))])
 def test_tokens_become_maps(length, size, extra, grid):
     tokens = torch.randn(2, length, 6)
     feature = tokens_to_map(tokens, size)
