@@ -37,7 +37,8 @@ def contrast_scores(embedding: Tensor, memory: Tensor, indices: Tensor, temperat
     Returns:
         (B, 1 + K).
     """
-    return torch.exp(torch.einsum('bd,bkd->bk', embedding, memory.detach()[indices]) / temperature)
+    # With all rows, of which some are taken: gathering B * (1 + K) rows would be slower, and larger than all.
+    return torch.exp((embedding @ memory.detach().T).gather(1, indices) / temperature)
 
 
 def contrastive(scores: Tensor, size: int) -> Tensor:
@@ -143,7 +144,7 @@ class CRDLoss(FeatureLoss):
     Student and teacher are embedded by a linear layer each (of a map: of the mean of its cells), both of which are trained
     with the student. Beside the own image's, ``negatives`` embeddings of others are drawn from a memory of all images, which
     is in the checkpoint: ``2 * images * width`` numbers. The authors draw them among images of other classes; here they are
-    of any other image, as where there are no labels. A step takes ``2 * B * negatives * width`` numbers.
+    of any other image, as where there are no labels. A step takes ``2 * images * (B + width)`` numbers more.
 
     Data samples have to say which image of the data set they are (``sample_idx``): those of mmpretrain do; for the others
     ``'sample_idx'`` belongs into ``meta_keys`` of the transform that packs them. Data sets that are joined (ConcatDataset)
@@ -195,12 +196,15 @@ class CRDLoss(FeatureLoss):
         generator = torch.Generator(student.device)
         generator.manual_seed(hash((self.options.seed, batch.iteration, get_rank())) % 2 ** 63)
         rows = drawn_negatives(images, self.options.negatives, self.options.images, generator)
+        remembers = self.training and torch.is_grad_enabled()
         memories = self.memory_student, self.memory_teacher
+        if remembers:  # the backward wants them as they are now
+            memories = memories[0].clone(), memories[1].clone()
         if not self._has_normalisers:
             self._find_normalisers(ours, theirs, rows)
         z = self.normalisers[0].clone(), self.normalisers[1].clone()
         total = torch.stack(contrast(ours, theirs, memories, rows, z, self.options.temperature)).sum()
-        if self.training and torch.is_grad_enabled():
+        if remembers:
             self._remember(ours.detach(), theirs.detach(), images)
         return total
 

@@ -321,11 +321,19 @@ def test_P17_batches_of_both_steps_are_disjoint(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_search_over_normalised_layers_says_so_in_its_file(tmp_path):
+    search_run(tmp_path, searching(normalise_layers=True))
+    assert read_aggregation(tmp_path / 'aggregation.json')['search']['normalise_layers'] is True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('unrolled', [False, True], ids=['first', 'unrolled'])
 @pytest.mark.parametrize('wrapper', ['BFloatOptimWrapper', 'HalfOptimWrapper'])
-def test_mixed_precision_finds_nearly_the_same_gradient(wrapper, tmp_path, monkeypatch):
-    plain, half = (first_gradient(tmp_path / name, monkeypatch, wrapper=name) for name in ('OptimWrapper', wrapper))
+def test_mixed_precision_finds_nearly_the_same_gradient(wrapper, unrolled, tmp_path, monkeypatch):
+    plain, half = (first_gradient(tmp_path / name, monkeypatch, wrapper=name, hooks=[hook(unrolled=unrolled)])
+                   for name in ('OptimWrapper', wrapper))
     assert half.dtype == torch.float32
-    assert 0 < (plain - half).norm() < .1 * plain.norm()
+    assert 0 < (plain - half).norm() < (.2 if unrolled else .1) * plain.norm()  # bfloat16 has 3 digits, differentiated twice
 
 
 @pytest.mark.slow
