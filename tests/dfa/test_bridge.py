@@ -1,9 +1,11 @@
 """Equations 3 and 10 to 12: numbers T3 to T11 and properties P6 and P12 of the specification."""
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 
 from mmkd_plugin.dfa.aggregation import aggregate, aggregation_weights
 from mmkd_plugin.dfa.bridge import (
@@ -231,3 +233,32 @@ def test_aggregation_agrees_with_the_sum_written_out():
     layers = [torch.randn(1, 2, 3, 3) for _ in range(3)]
     alpha = aggregation_weights(torch.randn(3))
     torch.testing.assert_close(aggregate(layers, alpha), torch.tensordot(alpha, torch.stack(layers), 1))
+
+
+WRN = ((64, 32), (128, 16), (256, 8))
+SHUFFLENET, NARROW, RESNET = ((244, 16), (488, 8), (976, 4)), ((116, 16), (232, 8), (464, 4)), (
+    (64, 56), (128, 28), (256, 14), (512, 7))
+
+
+SCALES = [
+    ('cifar100/dfa_wrn-28-4-wrn-16-2_200e_cifar100', WRN, 1e-3, 16.384),
+    ('cifar100/dfa_wrn-28-4-wrn-16-4_200e_cifar100', WRN, 1e-3, 16.384),
+    ('cifar100/dfa_wrn-28-4-wrn-28-2_200e_cifar100', WRN, 1e-3, 16.384),
+    ('cinic10/dfa_shufflenet-v2-2.0x-1.0x_140e_cinic10', SHUFFLENET, 1e-3, 15.616),
+    ('cinic10/dfa_shufflenet-v2-2.0x-0.5x_140e_cinic10', SHUFFLENET, 1e-3, 15.616),
+    ('cinic10/dfa_shufflenet-v2-1.0x-0.5x_140e_cinic10', NARROW, 1e-3, 7.424),
+    ('cinic10/dfa-t_wrn-28-4-wrn-16-2_140e_cinic10', WRN, 1e-3, 16.384),
+    ('imagenet/dfa_resnet34-resnet18_8xb32_in1k', RESNET, 1e-4, 2.5088)]
+
+
+@pytest.mark.parametrize(('config', 'groups', 'weight', 'times'), SCALES, ids=[config for config, *_ in SCALES])
+def test_the_configs_have_the_scale_of_the_authors_framework(config, groups, weight, times):
+    """``weight / B * sum_i L2 / 2^(G - i)``; a mean over all elements with weight 1 was so many times weaker."""
+    root = Path(__file__).resolve().parents[2] / 'configs/classification'
+    dfa = Config.fromfile(root / f'{config}.py').model.distillers.dfa
+    for index, (channels, side) in enumerate(groups):
+        student, target = torch.randn(2, 2, channels, side, side).double()
+        ours = feature_distance(student, target, dfa.distance) * group_weights(dfa.distance, len(groups))[index]
+        expected = weight / 2 * (student - target).square().sum() / 2 ** (len(groups) - 1 - index)
+        torch.testing.assert_close(ours * dfa.loss_weight, expected)
+        assert float(expected / feature_distance(student, target)) == pytest.approx(times)
