@@ -14,6 +14,7 @@ from ..utils.errors import DistillationError
 from ..utils.loading import naming_dead_workers
 from ..utils.records import Shown
 from .checkpoint import DistillationHook, ResumeHook, stateful_hooks
+from .compiled import prepare_compile
 from .overlay import DistilledMixin
 from .resume import (
     ValidatesFirst,
@@ -34,6 +35,7 @@ def attach_to_runner(runner: Runner) -> None:
         return
     stateful_hooks(runner)
     distillation = model.attach_distillation(Path(runner.work_dir))
+    prepare_compile(runner, distillation)
     if is_model_wrapper(runner.model):
         # DDP learns its parameters when it is made, and the adapters have just come. The old wrapper's gradient hooks
         # go with it.
