@@ -200,6 +200,7 @@ HOOKS: Dict[str, Dict[str, Documented]] = {
         by_epoch=FLAG, dataloader=optional(LOADER), num_images=number(above=0, whole=True),
         distillers=optional(Documented(listed(TEXT, different=True).fits, [['mgd'], ['mgd', 'mgd'], ['x'], 'mgd', []])),
         seed=number(least=0, whole=True)),
+    'mmkd.ChannelsLastHook': dict(mode=choice('auto', 'on', 'off')),
     'mmkd.AggregationSearchHook': dict(
         SEARCH_HOOK, iterations=optional(Documented(lambda value: number(above=0, whole=True).fits(value)
                                                     or listed(number(above=0, whole=True)).fits(value),
