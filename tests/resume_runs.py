@@ -79,6 +79,19 @@ def iterations_cfg(folder, iterations=6, length=6, workers=0, interval=1, valida
     return cfg
 
 
+def thinned_cfg(folder, ranks=1):
+    """Distillers that do not act in every iteration, with gradients that are accumulated over two; global batches of 4."""
+    l2 = dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer3'])
+    student = classifier()
+    student['backbone'].update(norm_eval=True)  # batch statistics differ between one process and two
+    model = distilled(student, even=dict(l2, every=2), odd=dict(l2, every=2, begin=1), rare=dict(l2, every=3),
+                      late=dict(l2, begin=2))
+    cfg = run_cfg(model, folder, length=20)
+    cfg.train_dataloader.update(batch_size=4 // ranks, sampler=dict(type='DefaultSampler', shuffle=False))
+    cfg.optim_wrapper.update(accumulative_counts=2, optimizer=dict(type='SGD', lr=.05, momentum=.9, weight_decay=.1))
+    return cfg
+
+
 def with_drops(runner):
     """Adds the hook that draws in every iteration."""
     runner.register_hook(Dropping())

@@ -145,7 +145,7 @@ class AggregationSearchHook(StatefulHook):
         wrapper, scale = runner.optim_wrapper, None
         if hasattr(wrapper, 'loss_scaler'):
             scale = wrapper.loss_scaler.scale(torch.ones((), device=next(model.parameters()).device))
-        with preserved_rng(), preserved_buffers(model):
+        with preserved_rng(), preserved_buffers(model), distillation_of(runner).idle.unchanged():
             seed_generators(self.options.seed, runner.iter)
             validation = model.data_preprocessor(self.run.next_batch(), True)
             train = None

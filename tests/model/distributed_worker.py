@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(1)
 torch.distributed.init_process_group('gloo')  # before the Runner, whose launcher would look for a GPU
 
+from resume_runs import thinned_cfg  # noqa: E402
 from zoo import classifier, distilled, loader, mgd, run, run_cfg, update_hook  # noqa: E402
 
 import mmkd_plugin  # noqa: E402, F401
@@ -38,7 +39,10 @@ cfg.update(launcher='pytorch', model_wrapper_cfg=dict(
 cfg.train_dataloader.update(batch_size=4 // get_world_size(), sampler=dict(type='DefaultSampler', shuffle=False))
 runner, losses = run(cfg)
 costs = hook_of(runner).update(runner)
-state = dict(costs=json.dumps(costs), assignment=runner.model.module.distillation.mgd.stages[0].assignment,
+thinned = thinned_cfg(out / f'thinned{get_rank()}', get_world_size())
+thinned.update(launcher='pytorch', model_wrapper_cfg=cfg.model_wrapper_cfg)
+state = dict(thinned={name: value.detach() for name, value in run(thinned)[0].model.module.named_parameters()},
+             costs=json.dumps(costs), assignment=runner.model.module.distillation.mgd.stages[0].assignment,
              weights={name: value.detach() for name, value in runner.model.module.named_parameters()},
              losses=json.dumps(losses))
 torch.save(state, out / f'rank{get_rank()}.pt')

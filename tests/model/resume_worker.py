@@ -10,7 +10,7 @@ torch.set_num_threads(1)
 torch.distributed.init_process_group('gloo')  # before the Runner, whose launcher would look for a GPU
 
 from resume_runs import Dropping, differences, epochs_cfg, interrupted, iterations_cfg  # noqa: E402
-from zoo import run  # noqa: E402
+from zoo import classifier, distilled, run  # noqa: E402
 
 import mmkd_plugin  # noqa: E402, F401
 from mmkd_plugin.utils.errors import DistillationError  # noqa: E402
@@ -24,7 +24,10 @@ def on_both_ranks(cfg):
 
 
 def accumulating(folder, **options):
-    cfg = on_both_ranks(iterations_cfg(folder, length=8, **options))
+    # Within the first four iterations: one acts in the first and the third, one in the first, one not at all.
+    l2 = dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer2'], fraction=.5)
+    model = distilled(classifier(4), classifier(4), l2=dict(l2, every=2), rare=dict(l2, every=4), late=dict(l2, begin=4))
+    cfg = on_both_ranks(iterations_cfg(folder, length=8, model=model, **options))
     cfg.optim_wrapper.accumulative_counts = 4
     return cfg
 

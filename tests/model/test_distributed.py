@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from resume_runs import thinned_cfg
+from zoo import run
 
 pytestmark = pytest.mark.slow  # two processes are started
 WORKER = Path(__file__).parent / 'distributed_worker.py'
@@ -50,6 +52,15 @@ def test_losses_agree_with_one_process_on_the_same_global_batch(runs):
         for name, value in losses.items():
             mean = sum(rank[step][name] for rank in ranks) / 2
             assert mean == pytest.approx(value, rel=1e-4), (step, name)
+
+
+def test_weights_agree_where_distillers_do_not_act_in_every_iteration(runs, tmp_path):
+    # An adapter that no loss has reached since the last step is left alone; one that a loss has reached is not.
+    alone = dict(run(thinned_cfg(tmp_path))[0].model.named_parameters())  # without DDP
+    assert {name.split('.')[1] for name in alone if name.startswith('distillation')} == {'even', 'odd', 'rare', 'late'}
+    for rank in (*runs[1], *runs[2]):
+        for name, value in alone.items():
+            torch.testing.assert_close(rank['thinned'][name], value.detach(), rtol=1e-3, atol=1e-5, msg=name)
 
 
 @pytest.fixture(scope='module')

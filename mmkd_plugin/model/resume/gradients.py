@@ -5,15 +5,16 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ..student import unwrap
+from ..student import distillation_of, unwrap
 
 
 def accumulated_gradients(runner: Runner) -> Dict[str, Tensor]:
     """The gradients, by name of the parameter, that wait for the optimiser's step; none where it steps every time."""
     if not _accumulates(runner.optim_wrapper):
         return {}
+    idle = distillation_of(runner).idle.parameters
     return {name: parameter.grad.detach().cpu().clone() for name, parameter in unwrap(runner.model).named_parameters()
-            if parameter.grad is not None}
+            if parameter.grad is not None and parameter not in idle}
 
 
 def give_back_gradients(runner: Runner, gradients: Mapping[str, Tensor]) -> None:
