@@ -58,8 +58,9 @@ class StrengthOptions(Options):
             self.check_every(self.end)
             self.check_warmup(self.end)
         if self.loss_weight and not isinstance(self.loss_scale, str) and not Number(above=0).fits(
-                self.loss_weight * self.loss_scale):
-            raise DistillationError(f'times loss_weight {self.loss_weight:g} is out of the range of float32',
+                self.weight * self.loss_scale):
+            scaled = '' if self.weight == self.loss_weight else f' and every {self.every}'
+            raise DistillationError(f'times loss_weight {self.loss_weight:g}{scaled} is out of the range of float32',
                                     path='loss_scale', given=self.loss_scale,
                                     accepted='factors whose product float32 can hold')
         needed = self.calibration_iters or SETTLING_WINDOW
@@ -69,6 +70,11 @@ class StrengthOptions(Options):
                 f"'auto' takes {needed} iterations at least, but the distiller acts in {len(self.acting(self.end))} (begin "
                 f'{self.begin}, end {self.end}{thinned})', path='calibration_iters',
                 accepted='no more, or a number for loss_scale')
+
+    @property
+    def weight(self) -> float:
+        """The factor of its losses where it acts, at the end of the warmup."""
+        return self.loss_weight * self.every if self.scale_by_every else self.loss_weight
 
     def acting(self, end: int) -> range:
         """The iterations in which it acts before ``end``, whatever its weight."""
@@ -123,8 +129,7 @@ class Strength(nn.Module):
         begin, end, warmup = options.begin, options.end, options.warmup
         if iteration < begin or (end is not None and iteration >= end) or (iteration - begin) % options.every:
             return 0.0
-        weight = options.loss_weight * options.every if options.scale_by_every else options.loss_weight
-        return weight * min(1.0, (iteration - begin + 1) / warmup) if warmup else weight
+        return options.weight * min(1.0, (iteration - begin + 1) / warmup) if warmup else options.weight
 
     @property
     def scale(self) -> float:

@@ -4,6 +4,7 @@ from typing import Any, Dict, Hashable, Optional, Sequence, Tuple
 
 from torch import Tensor
 
+from ..taps.shapes import images_of
 from ..utils.errors import DistillationError
 
 
@@ -28,25 +29,22 @@ class Batch:
         height, width = self.inputs.shape[2:]
         return height, width
 
-    def part(self, images: Sequence[int], inputs: Tensor) -> 'Batch':
+    def part(self, images: Sequence[int], index: Tensor) -> 'Batch':
         """Some of its images, with what belongs to them.
 
         Args:
             images: their numbers, in the order they are to have.
-            inputs: (n, C, H, W), these images.
+            index: the same numbers, (n,) int64 on the device of the images, so that it is not waited for.
 
         Raises:
             DistillationError: where the data samples are of a kind that cannot be divided into those of each image.
         """
-        return Batch(inputs, _samples_of(self.data_samples, images, len(self.inputs)), self.iteration)
-
-
-def _samples_of(samples: Any, images: Sequence[int], total: int) -> Any:
-    if samples is None:
-        return None
-    if isinstance(samples, (list, tuple)) and len(samples) == total:
-        return [samples[image] for image in images]
-    if isinstance(samples, Tensor) and samples.dim() and len(samples) == total:
-        return samples[list(images)]
-    raise DistillationError(f'does not go with data samples that are a {type(samples).__name__}', path='fraction',
-                            accepted=f'1, or data samples that are a list, or a tensor, with one for each of {total} images')
+        samples, total = self.data_samples, len(self.inputs)
+        if isinstance(samples, Tensor) and samples.dim() and len(samples) == total:
+            samples = samples[index.to(samples.device)]
+        elif isinstance(samples, (list, tuple)) and len(samples) == total:
+            samples = [samples[image] for image in images]
+        elif samples is not None:
+            raise DistillationError(f'does not go with data samples that are a {type(samples).__name__}', path='fraction',
+                                    accepted=f'1, or data samples of {total} images in a list, or in a tensor')
+        return Batch(images_of(self.inputs, index), samples, self.iteration)

@@ -11,6 +11,9 @@ from ..utils.errors import DistillationError
 from ..utils.options import Either, Flag, option
 from .batch import Batch
 
+ONE_RANK = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""The batch norms that see the images of one rank alone."""
+
 
 def mask_padding_option() -> Any:
     """The option ``mask_padding`` of every distiller that compares features."""
@@ -172,8 +175,14 @@ def masked_norm(norm: nn.Module, feature: Tensor, valid: Optional[Tensor]) -> Te
 
     Returns:
         (B, C, H, W); what invalid cells hold has no meaning.
+
+    Raises:
+        DistillationError: for a batch norm in training and one value of every channel, which has no variance.
     """
     if valid is None or isinstance(norm, nn.Identity) or (isinstance(norm, _BatchNorm) and not norm.training):
+        if type(norm) in ONE_RANK and norm.training and feature.numel() == feature.shape[1]:
+            raise DistillationError('its batch norm sees one value of every channel, of which there is no variance',
+                                    hint='Give it more images (batch_size, fraction), a map, or another norm.')
         plain: Tensor = norm(feature)
         return plain
     assert isinstance(norm, (_BatchNorm, _InstanceNorm, nn.GroupNorm)), 'no other norm is accepted where one is chosen'

@@ -6,9 +6,11 @@ from mmengine.dist import get_rank
 from torch import Tensor
 
 from ..distiller import Batch, Features
+from ..taps.shapes import images_of
+from ..utils.errors import under
 
 
-def images_in(fraction: float, total: int) -> int:
+def number_of_images(fraction: float, total: int) -> int:
     """How many of ``total`` images a fraction is: rounded (a half up), one at least."""
     return min(total, max(1, int(fraction * total + 0.5)))
 
@@ -21,13 +23,6 @@ def drawn_order(total: int, iteration: int, rank: int) -> List[int]:
     generator = torch.Generator().manual_seed(hash((total, iteration, rank)) % 2 ** 63)
     order: List[int] = torch.randperm(total, generator=generator).tolist()
     return order
-
-
-def pick(feature: Tensor, index: Tensor) -> Tensor:
-    """Rows of a tensor by their numbers (n,), in the memory format that it has."""
-    if feature.dim() == 4 and not feature.is_contiguous() and feature.is_contiguous(memory_format=torch.channels_last):
-        return feature.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
-    return feature.index_select(0, index)
 
 
 class View(NamedTuple):
@@ -57,15 +52,19 @@ class Portions:
     def __init__(self, batch: Batch, fractions: Mapping[str, float]):
         total = len(batch.inputs)
         self._whole = batch
-        self._counts = {name: images_in(fraction, total) for name, fraction in fractions.items()}
-        self._order: Optional[List[int]] = None
+        self._counts = {name: number_of_images(fraction, total) for name, fraction in fractions.items()}
         self._index: Optional[Tensor] = None
+        order: List[int] = []
         if any(count < total for count in self._counts.values()):
-            self._order = drawn_order(total, batch.iteration, get_rank())
+            order = drawn_order(total, batch.iteration, get_rank())
             # Made on the host and sent after what is queued there: the device is not waited for.
-            self._index = torch.tensor(self._order).to(batch.inputs.device, non_blocking=True)
+            self._index = torch.tensor(order).to(batch.inputs.device, non_blocking=True)
         self._batches = {total: batch}
-        self.largest = self._batch(max(self._counts.values()))
+        for name, count in self._counts.items():
+            if count not in self._batches and self._index is not None:
+                with under(f'model.distillers.{name}'):
+                    self._batches[count] = batch.part(order[:count], self._index[:count])
+        self.largest = self._batches[max(self._counts.values())]
 
     def views(self, student: Features, teacher: Features) -> Dict[str, View]:
         """What each distiller looks at, by its name.
@@ -78,7 +77,7 @@ class Portions:
         for count in sorted(set(self._counts.values()), reverse=True):
             student, teacher = ({address: self._first(count, feature) for address, feature in features.items()}
                                 for features in (student, teacher))
-            found[count] = View(student, teacher, self._batch(count))
+            found[count] = View(student, teacher, self._batches[count])
         return {name: found[count] for name, count in self._counts.items()}
 
     def comparable(self, name: str, task: Features, distillation: Features) -> List[Features]:
@@ -95,16 +94,9 @@ class Portions:
         if count == total or self._index is None:
             return [task, distillation]
         index = self._index[:count]
-        ours, theirs = ({address: pick(gradient, index) if gradient.dim() else gradient
-                         for address, gradient in gradients.items()} for gradients in (distillation, task))
-        return [theirs, {address: gradient * (count / total) for address, gradient in ours.items()}]
-
-    def _batch(self, count: int) -> Batch:
-        if count not in self._batches:
-            assert self._order is not None, 'there is one where a portion is not the whole'
-            inputs = self._first(count, self._whole.inputs)
-            self._batches[count] = self._whole.part(self._order[:count], inputs)
-        return self._batches[count]
+        task, distillation = ({address: images_of(gradient, index) if gradient.dim() else gradient
+                               for address, gradient in gradients.items()} for gradients in (task, distillation))
+        return [task, {address: gradient * (count / total) for address, gradient in distillation.items()}]
 
     def _first(self, count: int, feature: Tensor) -> Tensor:
         """The rows of a portion, of a tensor with those of the whole batch or of a portion that is as large or larger."""
@@ -113,4 +105,4 @@ class Portions:
         if len(feature) < len(self._whole.inputs):
             return feature[:count]
         assert self._index is not None, 'there is one where a portion is not the whole'
-        return pick(feature, self._index[:count])
+        return images_of(feature, self._index[:count])

@@ -39,6 +39,18 @@ def map_like(feature: Tensor, like: Tensor) -> Tensor:
     return feature.flatten(1) if like.dim() == 2 else feature
 
 
+def images_of(feature: Tensor, index: Tensor) -> Tensor:
+    """Some images of a tensor (B, ...), in the memory format that it has.
+
+    Args:
+        feature: a feature, the images themselves, or a gradient.
+        index: (n,) int64, the numbers of the images, on the same device.
+    """
+    if feature.dim() == 4 and not feature.is_contiguous() and feature.is_contiguous(memory_format=torch.channels_last):
+        return feature.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
+    return feature.index_select(0, index)
+
+
 def resize(feature: Tensor, size: Sequence[int], mode: str = 'area') -> Tensor:
     """A map (B, C, H, W) at the resolution (h, w); equal sizes pass unchanged.
 
