@@ -6,10 +6,9 @@ from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.logging import print_log
 
-from ..utils.config import PACKAGE_OF_PREFIX, find_config, yaml_as_data
+from ..utils.config import find_config, package_of, yaml_as_data
 from ..utils.errors import DistillationError, shortened
 
-OWN = 'mmkd_plugin'
 ACCEPTED = 'a path or an http(s) address'
 
 
@@ -36,8 +35,7 @@ def default_checkpoint(reference: Any, config: Config) -> str:
         raise DistillationError('is missing: a teacher with random weights teaches noise', path='checkpoint',
                                 accepted=f'{ACCEPTED}; for tests, allow_random_weights=True')
     reference = str(reference)
-    prefix, is_named, _ = reference.partition('::')
-    if is_named and PACKAGE_OF_PREFIX.get(prefix, prefix) != OWN:
+    if package_of(reference) is not None:
         found = _published(reference, find_config(reference, 'config'))
     else:
         found = _trained(reference, find_config(reference, 'config'), config)

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from ..taps import FeatureSum, FeatureTaps, dry_run
-from ..utils.config import load_config
+from ..utils.config import load_config, package_of
 from ..utils.errors import DistillationError, building, under, unknown_name
 from ..utils.launch import override
 from ..utils.options import Block, Either, Flag, Kind, Number, Options, Text, Typed, option
@@ -174,7 +174,7 @@ def build_teacher(cfg: Mapping[str, Any], path: str = 'model.teacher') -> Teache
             checkpoint = default_checkpoint(options.config, config)
         if options.overrides:
             _apply_overrides(config, options.overrides)
-        model = _build_model(config)
+        model = _build_model(config, package_of(options.config))
         if checkpoint is not None:
             load_teacher_weights(model, checkpoint, f'{path}.config')
     if checkpoint is not None:
@@ -208,14 +208,15 @@ def _apply_overrides(config: Config, overrides: Dict[str, Any]) -> None:
     _check_model(config)
 
 
-def _build_model(config: Config) -> nn.Module:
+def _build_model(config: Config, package: Optional[str]) -> nn.Module:
     model_cfg = config.model
     if model_cfg.get('type') in ('mmkd.DistilledModel', 'DistilledModel'):
         with under('config.model.student'):  # a teacher that was itself distilled
             model_cfg = Typed().read(model_cfg.get('student'))
     if config.get('data_preprocessor') is not None:
         model_cfg.setdefault('data_preprocessor', config.data_preprocessor)
-    scope = config.get('default_scope') or model_cfg.get('_scope_')
+    # Configs of backbones alone (DINOv2 of mmpretrain) say neither.
+    scope = config.get('default_scope') or model_cfg.get('_scope_') or package
     if scope is None:
         return _build(model_cfg)
     try:

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Union
+from typing import Any, Callable, Dict, Iterator, Optional, Union
 
 import yaml
 from mmengine.config import Config
@@ -17,6 +17,14 @@ PREFIXES = ('mmseg', 'mmdet', 'mmpretrain', 'mmkd_plugin')
 CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')
 MOST_VALUES = 10 ** 6
 ACCEPTED = 'a path, "package::path", or a dict'
+OWN = 'mmkd_plugin'
+
+
+def package_of(reference: Any) -> Optional[str]:
+    """The package that a reference ``'package::path'`` names, as a module; None for any other, and for this package."""
+    prefix, is_named, _ = reference.partition('::') if isinstance(reference, str) else ('', '', '')
+    package = PACKAGE_OF_PREFIX.get(prefix, prefix)
+    return package if is_named and package != OWN else None
 
 
 def load_config(reference: Union[str, Dict[str, Any], Config], key: str) -> Config:

@@ -26,7 +26,8 @@ def narrowed(model: Dict[str, Any], image) -> Dict[str, Any]:
         model['head']['in_channels'] = 128
     elif kind == 'VisionTransformer':
         backbone.update(arch=dict(TOKENS), img_size=image[0])
-        model['head']['in_channels'] = TOKENS['embed_dims']
+        if model['head'] is not None:  # a backbone alone has none
+            model['head']['in_channels'] = TOKENS['embed_dims']
     if model['type'] == 'DeformableDETR':
         shorten_detr(model)
     if model['type'] == 'DepthEstimator':

@@ -110,7 +110,8 @@ def teacher(reference: str, image, task: str, folder: Path) -> str:
     if not (folder / path).is_file():
         cfg = load_config(reference, 'teacher')
         model = sized(narrowed(plain(cfg.model), image), image, task)
-        small_cfg = Config(dict(default_scope=cfg.default_scope, model=model, train_cfg=dict(max_epochs=1)))
+        scope = cfg.get('default_scope') or reference.partition('::')[0]
+        small_cfg = Config(dict(default_scope=scope, model=model, train_cfg=dict(max_epochs=1)))
         if cfg.get('data_preprocessor') is not None:
             small_cfg.data_preprocessor = plain(cfg.data_preprocessor)
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ def teacher(reference: str, image, task: str, folder: Path) -> str:
         if 'data_preprocessor' in small_cfg:
             built.setdefault('data_preprocessor', small_cfg.data_preprocessor)
         torch.manual_seed(0)
-        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        with DefaultScope.overwrite_default_scope(scope):
             network = MODELS.build(built)
         checkpoint = folder / checkpoint_of(str(path))
         checkpoint.parent.mkdir(parents=True)
