@@ -15,7 +15,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, wrappers.Conv2d, wrappers.ConvTra
 Convolution = Union[nn.Conv2d, nn.ConvTranspose2d]
 AGREEMENT, HALF_AGREEMENT = 0.1, 0.5
 """By how much the gradients of two formats may differ, relatively, in float32 and under autocast. Rounding makes 1e-6 in
-most networks, and up to 1e-2 where it turns a choice (the assignment of a box, the largest channel); wrong memory makes 1."""
+most networks, and up to 1e-2 where it turns a choice (the assignment of a box, the largest channel); wrong memory 1."""
 
 
 def convolutions(model: nn.Module) -> List[Convolution]:
