@@ -1,5 +1,5 @@
-# DFA-T: WRN-28-4 -> WRN-16-2 on CINIC-10 (not run; builds and trains a step in the tests), with the aggregations of the search
-# of configs/classification/cifar100/dfa_wrn-28-4-wrn-16-2_200e_cifar100.py. Which pair the paper has is not known.
+# DFA-T: WRN-28-4 -> WRN-16-2 on CINIC-10 (not run; builds and trains a step in the tests), with the aggregations of the
+# search of configs/classification/cifar100/dfa_wrn-28-4-wrn-16-2_200e_cifar100.py. Which pair the paper has is not known.
 _base_ = './wrn-16-2_140e_cinic10.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
