@@ -1,5 +1,6 @@
 """Distillation that need not run every step: what it costs, how strong it is, and that it is a function of the iteration."""
 import json
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from zoo import (
 )
 
 from mmkd_plugin.baselines import FeatureDistiller
+from mmkd_plugin.dfa import FeatureAggregationDistiller
 from mmkd_plugin.distiller import Batch
 from mmkd_plugin.model.portions import drawn_order
 from mmkd_plugin.utils.errors import DistillationError
@@ -306,6 +308,19 @@ def test_a_search_takes_neither(method, options):
     key = next(iter(options))
     caught(lambda: build(distilled(classifier(), one=method('search', **options))), f'model.distillers.one.{key}',
            "has no meaning with mode='search'")
+
+
+class OfOnesOwn(FeatureAggregationDistiller):
+    """It changes the student's forward, and does not say that images may not be left out."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options(FeatureAggregationDistiller.Options):
+        also_only = {}
+
+
+def test_what_changes_the_forward_of_the_whole_batch_leaves_no_image_out():
+    caught(lambda: build(distilled(classifier(), one=dict(dfa('search'), type=OfOnesOwn, fraction=.5))),
+           'model.distillers.one.fraction', "0.5 leaves images out, but it changes the student's forward", 'Accepted: 1')
 
 
 def test_one_value_of_every_channel_is_one_error(tmp_path):

@@ -193,6 +193,13 @@ def test_a_search_that_moves_nothing_is_the_training_without_it(tmp_path):
     assert all(torch.equal(value, values[name]) for name, value in values_of(plain).items())
 
 
+@pytest.mark.parametrize(('key', 'value'), [('every', 2), ('fraction', .5)])
+def test_a_search_needs_whole_steps(tmp_path, key, value):
+    with pytest.raises(DistillationError, match=f'^model.distillers.l2.{key}: {value} is not for a search, whose steps look '
+                       'at whole training steps. Accepted: 1'):
+        run(search_cfg(tmp_path, distillers=dict(l2=scaled(**{key: value}))))
+
+
 @pytest.mark.parametrize(('hook', 'message'), [
     (dict(factor=.5), f'^{KEY}.factor: 0.5. Accepted: a number >= 1'),
     (dict(fator=2), f"^{KEY}.fator: 'fator' is no key here. Did you mean 'factor'"),

@@ -71,6 +71,12 @@ def test_the_search_has_the_mode_the_hook_and_nothing_that_only_the_training_kno
     assert 'search' not in search
 
 
+@pytest.mark.parametrize('distiller', [DISTPRO, DFA], ids=['distpro', 'dfa'])
+def test_the_search_looks_at_whole_steps_whatever_the_training_leaves_out(distiller):
+    thinned = dict(distiller, every=2, scale_by_every=False, fraction=0.5)
+    assert derive_search(training(thinned, {})).model.distillers == derive_search(training(distiller, {})).model.distillers
+
+
 def test_the_search_is_else_the_training():
     cfg = training(DISTPRO, {})
     assert as_dict(derive_search(cfg), *DERIVED, 'custom_imports') == as_dict(cfg, *DERIVED)
