@@ -59,7 +59,10 @@ def test_what_stands_on_the_right_distils_a_model(scope, hard_label):
     configs = distillers()[scope]
     assert configs
     model = build(distilled(STUDENTS[scope](), **configs)).train()
-    losses = model(**model.data_preprocessor(batch(scope, 4), True), mode='loss')
+    data = batch(scope, 4)
+    for number, sample in enumerate(data['data_samples']):
+        sample.set_metainfo(dict(sample_idx=number))
+    losses = model(**model.data_preprocessor(data, True), mode='loss')
     for name, config in configs.items():
         own = [value for key, value in losses.items() if key.startswith(f'{name}.loss')]
         assert len(own) == len(config['pairs'])
