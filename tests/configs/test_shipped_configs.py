@@ -48,6 +48,13 @@ DISTILLED = [name for name in CONFIGS if is_distilled(ROOT / name)]
 SEARCHED = [name for name in DISTILLED if '\nsearch = ' in (ROOT / name).read_text()]  # an ablation has that of its base
 
 
+def test_every_config_of_cifar100_20_measures_the_format_of_its_student():
+    names = [name for name in CONFIGS if '/cifar100-20/' in name]
+    assert len(names) >= 20
+    for name in names:
+        assert Config.fromfile(ROOT / name).default_hooks.format == dict(type='mmkd.ChannelsLastHook')
+
+
 def derived(name):
     """The config of the search of a shipped config."""
     return derive_search(Config.fromfile(ROOT / name))

@@ -9,5 +9,8 @@ model = dict(
     backbone=dict(type='mmkd.CIFARResNet', depth=8),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=20, in_channels=64, loss=dict(type='CrossEntropyLoss', loss_weight=1.0)))
-default_hooks = dict(checkpoint=dict(interval=8), logger=dict(interval=50))
+default_hooks = dict(
+    checkpoint=dict(interval=8),
+    logger=dict(interval=50),
+    format=dict(type='mmkd.ChannelsLastHook'))  # here, not in custom_hooks, which children replace
 randomness = dict(seed=0)
