@@ -2,8 +2,8 @@
 
 usage: python benchmarks/formats.py [NETWORK ...] [--rounds 8] [--threads 1]
 
-For each network a training step (forward, losses, backward) in the plain format and in channels_last, in turn, round by round;
-the ratio is the median over the rounds, on one thread of a CPU that of its own time. Random weights, random images.
+For each network a training step (forward, losses, backward) in the plain format and in channels_last, in turn, round by
+round; the ratio is the median over the rounds, on one thread of a CPU that of its own time. Weights and images are random.
 """
 import argparse
 import time
