@@ -162,6 +162,8 @@ def quick(block: Dict[str, Any]) -> Dict[str, Any]:
             found.update(interval=1)
     if 'calibration_iters' in block:
         found.update(calibration_iters=2)
+    if 'warmup' in block:  # it has to be reached
+        found.update(warmup=1)
     return found
 
 
