@@ -95,7 +95,7 @@ class DistillationHook(Hook):
                         for name, distiller in distillation.distillers.items()},
             descriptions={name: resume.describe(distiller) for name, distiller in distillation.distillers.items()},
             hooks={key: hook.state_dict() for key, hook in stateful_hooks(runner).items()},
-            teacher=distillation.teachers.identity, position=resume.position_of(meta),
+            teacher=distillation.teachers.identity, runtime=distillation.teachers.choices, position=resume.position_of(meta),
             validated=not resume.is_before_validation(runner, meta), ranks=ranks).content()
 
     def _own_state(self, runner: Runner, buffers: Dict[str, Any]) -> Dict[str, Any]:
@@ -115,6 +115,8 @@ class DistillationHook(Hook):
                                                                 self._own.get('buffers', {})))
         for key, hook in stateful_hooks(runner).items():
             hook.load_state_dict(section.hooks[key])
+        for name, choice in (section.runtime or {}).items():
+            distillation_of(runner).teachers.runtimes[name].take(choice)
         if 'rng' in self._own:
             self.generators.hold(self._own['rng'])
 

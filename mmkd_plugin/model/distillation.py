@@ -20,7 +20,7 @@ from ..distiller import (
     WrapsForward,
 )
 from ..distiller.pairs import check_pair_order, key_of_tap
-from ..taps import FeatureTaps, Recording, Replacements, TapError, TapText, dry_run
+from ..taps import FeatureSum, FeatureTaps, Recording, Replacements, TapError, TapText, dry_run
 from ..utils.errors import DistillationError, under
 from .ddp import IdleParameters
 from .non_finite import NonFiniteWatch
@@ -127,10 +127,16 @@ class Distillation(nn.Module):
 
     def teacher_features(self, batch: Batch, names: Sequence[str]) -> Dict[str, Tensor]:
         """The teachers' features by address, and their sums by name, for the named distillers, without gradient."""
+        return self.teachers.features(batch.inputs, batch.data_samples, *self._asked_of_teachers(batch, names))
+
+    def start_teachers(self, batch: Batch, names: Sequence[str]) -> Callable[[], Dict[str, Tensor]]:
+        """The same for a training step, before the student's forward: returns what gives the features after it."""
+        return self.teachers.start(batch.inputs, batch.data_samples, *self._asked_of_teachers(batch, names))
+
+    def _asked_of_teachers(self, batch: Batch, names: Sequence[str]) -> Tuple[List[str], List[FeatureSum]]:
         summing = [distiller for name in names if isinstance(distiller := self.distillers[name], SumsTeacherFeatures)]
         sums = [total for distiller in summing for total in distiller.teacher_sums()]
-        addresses = self.active_taps('teacher', names, batch.iteration)
-        return self.teachers.features(batch.inputs, batch.data_samples, addresses, sums)
+        return self.active_taps('teacher', names, batch.iteration), sums
 
     def features(self, model: nn.Module, batch: Batch, names: Sequence[str]) -> Tuple[Dict[str, Tensor], Dict[str, Tensor]]:
         """Student's and teacher's features of a batch, without gradient, in the student's present mode.

@@ -45,11 +45,13 @@ class Step:
         self.batch: Optional[Batch] = None
         self._recording: Optional[Recording] = None
         self._teacher: Optional[Dict[str, Tensor]] = None
+        self._teacher_later: Callable[[], Dict[str, Tensor]] = dict
         self._wrap: Optional[ForwardWrap] = None
         self._rng: Optional[Dict[str, Any]] = None
         if self.weights:
             self.batch = Batch(*batch(), iteration)
             self._portions = Portions(self.batch, {name: self._all[name].options.fraction for name in self.weights})
+            self._teacher_later = distillation.start_teachers(self._portions.largest, list(self.weights))
             self._wrap = self._wrapped(self.batch)
             self._rng = get_rng_state() if self._keeping() else None
 
@@ -111,7 +113,7 @@ class Step:
             distiller = self._all[name]
             if isinstance(distiller, WrapsForward) and distiller.wraps:
                 with under(f'model.distillers.{name}'):
-                    self._teacher = self._distillation.teacher_features(batch, [name])
+                    self._teacher = self._teacher_later()
                     return distiller.wrap(self._teacher, batch)
         return None
 
@@ -123,9 +125,7 @@ class Step:
         assert self._recording is not None
         student = self._recording.features(batch.inputs)
         _check_gradients(student)
-        teacher = self._teacher
-        if teacher is None:
-            teacher = self._distillation.teacher_features(self._portions.largest, list(self.weights))
+        teacher = self._teacher_later() if self._teacher is None else self._teacher
         if self._rng is not None:
             for keeping in self._keeping():
                 keeping.keep(KeptStep(batch, teacher, self._rng))

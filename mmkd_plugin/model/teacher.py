@@ -3,15 +3,15 @@ import inspect
 import logging
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Dict, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Union
 
-import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
+from ..runtime import RUNTIME, Call, Runtime, Wanted
 from ..taps import FeatureSum, FeatureTaps, dry_run
 from ..utils.config import load_config, package_of
 from ..utils.errors import DistillationError, building, under, unknown_name
@@ -34,20 +34,24 @@ class Teacher:
         normalisation: how it wants its images; None: it sees the student's as they are.
         path: the key under which it stands in the config.
         size_multiple: what its images' height and width have to be multiples of.
+        runtime: how it is run; see :class:`~mmkd_plugin.runtime.Runtime`.
 
     Attributes:
         taps: all taps of the teacher.
+        runtime: what runs it.
     """
     normalisation_key = 'config.model.data_preprocessor'
     """Below ``path``, where the normalisation stands."""
 
     def __init__(self, model: nn.Module, identity: Optional[Dict[str, str]] = None,
-                 normalisation: Optional[Normalisation] = None, path: str = 'model.teacher', size_multiple: int = 1):
+                 normalisation: Optional[Normalisation] = None, path: str = 'model.teacher', size_multiple: int = 1,
+                 runtime: Wanted = 'plain'):
         self.model = revert_sync_batchnorm(model)
         self.model.eval()  # on its own: train() of some mm modules returns nothing
         self.model.requires_grad_(False)
         self.identity = identity or {}
         self.taps = FeatureTaps(self.model, 'teacher')
+        self.runtime = Runtime(self.model, self.taps, self.forward, runtime, f'{path}.runtime')
         self.path, self._size_multiple = path, size_multiple
         self._normalisation = normalisation
         self._renormalise: Optional[Renormalise] = None
@@ -85,13 +89,19 @@ class Teacher:
             addresses: which taps; all by default.
             sums: weighted sums to make while the teacher runs.
         """
+        return self.runtime.features(self._call(inputs, data_samples, addresses, sums))
+
+    def start(self, inputs: Tensor, data_samples: Any = None, addresses: Optional[Sequence[str]] = None,
+              sums: Sequence[FeatureSum] = ()) -> Callable[[], Dict[str, Tensor]]:
+        """Before the student's forward: begins what can run beside it. Returns what gives the :meth:`features`."""
+        return self.runtime.start(self._call(inputs, data_samples, addresses, sums))
+
+    def _call(self, inputs: Tensor, data_samples: Any, addresses: Optional[Sequence[str]],
+              sums: Sequence[FeatureSum]) -> Call:
         self._move_to(inputs)
         if self._renormalise is not None:
             inputs = self._renormalise(inputs)
-        inputs = to_multiple(inputs, self._size_multiple)
-        with torch.no_grad(), self.taps.record(addresses, stop_when_complete=True, sums=sums) as recording:
-            self.forward(inputs, data_samples)
-        return recording.features(inputs)
+        return Call(to_multiple(inputs, self._size_multiple), data_samples, addresses, sums)
 
     def forward(self, inputs: Tensor, data_samples: Any = None) -> None:
         """Runs the model on images as it has them, (B, C, H, W)."""
@@ -103,7 +113,7 @@ class Teacher:
         if weight is None:
             self.model.to(device)
             return
-        own = weight.dtype in (self._dtype, inputs.dtype)
+        own = weight.dtype in (self._dtype, inputs.dtype, self.runtime.dtype)
         if weight.device == device and own:
             return
         if weight.is_meta and device.type != 'meta':
@@ -131,6 +141,8 @@ class EveryTeacherOptions(Options):
     size_multiple: int = option(
         Number(above=0, most=1024, whole=True), 1, 'its images are resized (bilinearly) up to the next height and width '
         'that are multiples of so many pixels: the patch size of a vision transformer, 14 for DINOv2')
+    runtime: Wanted = option(RUNTIME, 'plain', "how it is run: `'plain'`: as it is; `'auto'`: in the variant that is found "
+                             'to be the fastest when training begins; see [runtime.md](runtime.md)')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +197,7 @@ def build_teacher(cfg: Mapping[str, Any], path: str = 'model.teacher') -> Teache
     else:
         print_log(f"{path}: its config names no data_preprocessor; it sees the student's input as it is", 'current')
     identity = dict(config=_config_text(config), sha256=hash_weights(model), checkpoint=str(checkpoint))
-    return Teacher(model, identity, normalisation, path, options.size_multiple)
+    return Teacher(model, identity, normalisation, path, options.size_multiple, options.runtime)
 
 
 def _check_model(config: Config) -> None:

@@ -103,7 +103,7 @@ def build_module_teacher(cfg: Mapping[str, Any], path: str = 'model.teacher') ->
         print_log(f"{path}: no mean and std are given; it sees the student's input as it is", 'current')
     text = repr(dict(module=options.module, kwargs=dict(options.kwargs or {})))
     identity = dict(config=text, sha256=hash_weights(model), checkpoint=str(options.checkpoint))
-    return ModuleTeacher(model, identity, _normalisation(options), path, options.size_multiple)
+    return ModuleTeacher(model, identity, _normalisation(options), path, options.size_multiple, options.runtime)
 
 
 def find_function(reference: str) -> Callable[..., Any]:

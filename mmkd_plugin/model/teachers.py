@@ -1,9 +1,10 @@
 """The teachers of one student, by name: each tap goes to the one that it names, and each runs by itself."""
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from torch import Tensor, nn
 
 from ..distiller import FollowedModel, named_teacher, one_teacher
+from ..runtime import Runtime
 from ..taps import FeatureSum, TapInfo
 from ..utils.errors import DistillationError
 from .teacher import Teacher, build_teacher
@@ -63,6 +64,17 @@ class Teachers:
                 raise DistillationError('is needed by no distiller', path=f'model.teachers.{name}',
                                         accepted=f"taps '{name}:<address>' in the distillers, or one teacher less")
 
+    @property
+    def runtimes(self) -> Dict[str, Runtime]:
+        """What runs each of them, by its name; one without a name is called teacher."""
+        return {name or 'teacher': teacher.runtime for name, teacher in self.by_name.items()}
+
+    @property
+    def choices(self) -> Optional[Dict[str, Dict[str, bool]]]:
+        """For the checkpoint, what ``runtime='auto'`` has chosen, by the name of the teacher; None where it has not."""
+        found = {name: runtime.choice for name, runtime in self.runtimes.items()}
+        return {name: choice for name, choice in found.items() if choice is not None} or None
+
     def settle(self, student: nn.Module, image: Tensor) -> None:
         """Settles the taps of each by a dry run on ``image`` (1, C, H, W), and sets up the input for this student."""
         for teacher in self.by_name.values():
@@ -71,17 +83,30 @@ class Teachers:
     def features(self, inputs: Tensor, data_samples: Any = None, addresses: Optional[Sequence[str]] = None,
                  sums: Sequence[FeatureSum] = ()) -> Dict[str, Tensor]:
         """Features of the student's batch; see :meth:`Teacher.features`. A teacher that none of them is of does not run."""
+        asked = self._asked(addresses, sums)
+        return _merged([teacher.features(inputs, data_samples, *wanted) for teacher, wanted in asked])
+
+    def start(self, inputs: Tensor, data_samples: Any = None, addresses: Optional[Sequence[str]] = None,
+              sums: Sequence[FeatureSum] = ()) -> Callable[[], Dict[str, Tensor]]:
+        """Before the student's forward; see :meth:`Teacher.start`. Returns what gives the :meth:`features`."""
+        waiting = [teacher.start(inputs, data_samples, *wanted) for teacher, wanted in self._asked(addresses, sums)]
+        return lambda: _merged([features() for features in waiting])
+
+    def _asked(self, addresses: Optional[Sequence[str]],
+               sums: Sequence[FeatureSum]) -> List[Tuple[Teacher, Tuple[List[str], List[FeatureSum]]]]:
+        """The teachers that have to run, each with its own of the addresses and the sums."""
         wanted: Dict[str, List[str]] = {name: [] for name in self.by_name}
         for address in self.info if addresses is None else addresses:
             wanted[named_teacher(address, self.by_name)].append(address)
         summed: Dict[str, List[FeatureSum]] = {name: [] for name in self.by_name}
         for total in sums:
             summed[one_teacher(total.addresses, self.by_name)].append(total)
-        found: Dict[str, Tensor] = {}
-        for name, teacher in self.by_name.items():
-            if wanted[name] or summed[name]:
-                found.update(teacher.features(inputs, data_samples, wanted[name], summed[name]))
-        return found
+        return [(teacher, (wanted[name], summed[name])) for name, teacher in self.by_name.items()
+                if wanted[name] or summed[name]]
+
+
+def _merged(features: Sequence[Dict[str, Tensor]]) -> Dict[str, Tensor]:
+    return {name: feature for found in features for name, feature in found.items()}
 
 
 def build_teachers(cfgs: Mapping[str, Mapping[str, Any]]) -> Teachers:

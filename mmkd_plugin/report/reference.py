@@ -13,6 +13,7 @@ from ..model.overlay import ModelOptions
 from ..model.teacher import TeacherOptions
 from ..model.teacher_module import ModuleTeacherOptions
 from ..registry import HOOKS, MODELS
+from ..runtime import RuntimeOptions
 from ..search import SearchOptions
 from ..search.derive import SearchConfig
 from ..utils.options import reference_table
@@ -37,6 +38,7 @@ def _sections() -> Iterator[Tuple[str, str, Any, List[str]]]:
     yield '`model.teacher`, and each of `model.teachers`', 'A model of mmseg, mmdet or mmpretrain:', TeacherOptions, []
     yield ('`model.teacher` with a `module`', 'Any other `nn.Module`, see [teachers.md](teachers.md):',
            ModuleTeacherOptions, [])
+    yield '`model.teacher.runtime`, where it is a dict', '', RuntimeOptions, []
     yield 'Every distiller', 'Beside its own options, each entry of `model.distillers` takes:', StrengthOptions, []
     shared = [field.name for field in dataclasses.fields(StrengthOptions)]
     for name, kind in sorted(MODELS.module_dict.items()):

@@ -137,7 +137,20 @@ def is_named_blocks(value: Any) -> bool:
 
 
 ONE_PAIR = pairs(length=1)
-EVERY_TEACHER = dict(allow_random_weights=FLAG, size_multiple=number(above=0, most=1024, whole=True))
+RUNTIME_OPTIONS = dict(fold_bn=FLAG, channels_last=FLAG, precision=optional(choice('float16', 'bfloat16')), compile=FLAG,
+                       stream=FLAG)
+
+
+def is_runtime(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return isinstance(value, str) and value in ('plain', 'auto')
+    return all(name in RUNTIME_OPTIONS and RUNTIME_OPTIONS[name].fits(one) for name, one in value.items())
+
+
+# Neither `compile`, which takes minutes, nor `precision`, which a CPU refuses, is drawn.
+RUNTIME = Documented(is_runtime, ['plain', 'auto', 'fast', None, {}, dict(fold_bn=True), dict(channels_last=True),
+                                  dict(fold_bn=1), dict(stream=True), dict(fold=True)])
+EVERY_TEACHER = dict(allow_random_weights=FLAG, size_multiple=number(above=0, most=1024, whole=True), runtime=RUNTIME)
 OPTIONS: Dict[str, Dict[str, Documented]] = {
     'model': dict(student=Documented(BLOCK.fits, required=True), teacher=optional(BLOCK),
                   teachers=optional(Documented(is_named_blocks, [{}, dict(big={}), dict(big=5), {'a b': {}}])),

@@ -8,6 +8,7 @@ Version 3::
       descriptions  by name, what has to be the same when it is gone on from
       hooks         by key, the states of stateful hooks
       teacher       its config, the hash of its weights, where they come from; of one with a name under <name>.config, ...
+      runtime       by name, which variant of a teacher runtime='auto' has chosen; missing where it has not
       position      epoch, iteration and seed, as in meta
       validated     whether the loop had asked for a validation
       ranks         for each rank: random generators, those of loader workers, buffers, accumulated gradients
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ...distiller import ChecksState, Distiller
+from ...runtime import CHOICE
 from ...utils.errors import DistillationError, under
 from ...utils.isolation import pack_rng_state, unpack_rng_state
 from ...utils.records import Array, Entry, Fields, Listing, Maybe, Named, Plain, Shown, Truth, Whole, Words, like
@@ -46,6 +48,7 @@ class Section:
         descriptions: by name, what has to be the same in a run that is resumed.
         hooks: by key, the states of stateful hooks.
         teacher: what is recorded about the teacher, or the teachers.
+        runtime: by the name of a teacher, what ``runtime='auto'`` has chosen; None where it has not.
         position: epoch, iteration and seed of the checkpoint; None in version 2.
         validated: whether the loop had asked for a validation; None in version 2.
         ranks: by rank, what it has of its own.
@@ -57,10 +60,13 @@ class Section:
     position: Optional[Dict[str, Any]]
     validated: Optional[bool]
     ranks: Sequence[Mapping[str, Any]]
+    runtime: Optional[Dict[str, Dict[str, bool]]] = None
 
     def content(self) -> Dict[str, Any]:
         """For the checkpoint."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.runtime is None:
+            del fields['runtime']
         content = dict(version=VERSION, **fields)
         return dict(content, digest=digest(content))
 
@@ -108,9 +114,12 @@ def read_section(checkpoint: Mapping[str, Any], distillation: Distillation, hook
                 check_rng_state(content['rng'])
             return Section(position=None, validated=None, ranks=[dict(rng=content['rng'])],
                            **{name: content[name] for name in ('distillers', 'descriptions', 'hooks', 'teacher')})
+        with under('runtime'):
+            names = distillation.teachers.runtimes
+            Fields(dict.fromkeys(names, CHOICE), optional=names).check(content.get('runtime', {}))
         with under('ranks'):
             _check_ranks(content['ranks'])
-    section = Section(**{field.name: content[field.name] for field in dataclasses.fields(Section)})
+    section = Section(**{field.name: content[field.name] for field in dataclasses.fields(Section) if field.name in content})
     _check_that_it_is_unchanged(section, content['digest'], checkpoint['meta'])
     return section
 
@@ -138,7 +147,8 @@ def _form(version: int) -> Entry:
     rank = Fields(dict(rng=Named(Plain()), workers=Named(Array(torch.long)), buffers=Named(Named(Array(finite=False))),
                        gradients=Named(_Gradient())))
     position = Fields(dict(epoch=Whole(), iter=Whole(), seed=Maybe(Whole())))
-    return Fields(dict(common, position=position, validated=Truth(), ranks=Listing(rank), digest=Words()))
+    return Fields(dict(common, position=position, validated=Truth(), ranks=Listing(rank), digest=Words(),
+                       runtime=Named(CHOICE)), optional=['runtime'])
 
 
 class _Gradient(Entry):
