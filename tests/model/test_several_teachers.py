@@ -1,8 +1,10 @@
 """Several teachers at once: each tap goes to the one it names, each runs once, and none is in the checkpoint."""
+import json
 from copy import deepcopy
 
 import pytest
 import torch
+from dfa_runs import search_run
 from resume_runs import differences, epochs_cfg, interrupted
 from zoo import batch, build, classifier, dfa, distilled, pspnet, retinanet, run, run_cfg
 
@@ -137,6 +139,24 @@ def test_an_aggregation_is_of_a_teacher_that_is_named():
                                                    for stage in (2, 3) for block in (0, 1)]
     losses = loss_of(model, model.data_preprocessor(batch('mmpretrain'), True))
     assert torch.isfinite(losses['dfa.loss_layer2'])
+
+
+@pytest.mark.slow
+def test_a_search_with_a_teacher_that_is_named_is_used_by_the_training_after_it(tmp_path):
+    stages = [(f'backbone.layer{stage}', f'big:backbone.layer{stage}') for stage in (3, 4)]
+    searching = taught(classifier(), classifier(16), names=('big',), dfa=dfa('search', stages))
+    runner, _ = search_run(tmp_path, searching)
+    path = tmp_path / 'aggregation.json'
+    content = json.loads(path.read_text())
+    held = runner.model.distillation.teachers.by_name['big']
+    assert content['teacher']['sha256'] == held.identity['sha256']
+    assert content['groups'][0]['teacher'] == [f'big:backbone.layer3.{block}@end' for block in (0, 1)]
+    assert content['meta']['teacher'] == 'ImageClassifier'
+    torch.save(dict(state_dict=held.model.state_dict()), tmp_path / 'big.pth')
+    cfg = taught(classifier(), classifier(16), names=('big',), dfa=dfa('distill', stages, aggregation=str(path)))
+    cfg['teachers']['big'] = dict(config=classifier(16), checkpoint=str(tmp_path / 'big.pth'))
+    weights = [group.weights() for group in build(cfg).distillation.dfa.connected_groups()]
+    assert weights == [pytest.approx(group['weights']) for group in content['groups']]
 
 
 def distpro(*levels):
