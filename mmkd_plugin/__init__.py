@@ -21,7 +21,6 @@ _check_environment()
 # Only now: what they import has just been checked.
 from . import backbones, baselines, datasets, dfa, distpro, losses, mgd  # noqa: E402
 from .distiller import Batch, Distiller, Pairs, ParsedPair  # noqa: E402
-from .losses import DISTANCES  # noqa: E402
 from .model import extend_runner  # noqa: E402
 from .model.run_checks import extend_builders  # noqa: E402
 from .utils.checkpoint_files import extend_checkpoint_loader  # noqa: E402
@@ -31,5 +30,5 @@ extend_checkpoint_loader()
 extend_runner()
 extend_builders()
 
-__all__ = ['DISTANCES', 'Batch', 'DistillationError', 'Distiller', 'Pairs', 'ParsedPair', '__version__', 'backbones',
+__all__ = ['Batch', 'DistillationError', 'Distiller', 'Pairs', 'ParsedPair', '__version__', 'backbones',
            'baselines', 'datasets', 'dfa', 'distpro', 'losses', 'mgd']

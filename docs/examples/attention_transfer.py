@@ -1,23 +1,24 @@
-"""Attention transfer (Zagoruyko, Komodakis, ICLR 2017): a distiller of one's own, and a distance for DistPro's pathways."""
+"""Attention transfer (Zagoruyko, Komodakis, ICLR 2017): a loss of one's own, and a distiller that has it."""
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 
 from mmkd_plugin.distiller import PairedDistiller
-from mmkd_plugin.losses import DISTANCES, ValidArea, mask_padding_option
+from mmkd_plugin.losses import FeatureLoss, ValidArea, mask_padding_option
 from mmkd_plugin.registry import MODELS
 from mmkd_plugin.taps.shapes import as_map, resize, widened
 from mmkd_plugin.utils.options import Number, option
 
 
-@DISTANCES.register_module()
-def attention(student, teacher, valid=None, power=2.0):
+@MODELS.register_module()
+class AttentionLoss(FeatureLoss):
     """Mean squared difference of where two features (B, C, H, W) are strong; ``valid`` (B, 1, H, W): what cells count."""
-    maps = []
-    for feature in (student, teacher.detach()):
-        strength = feature.abs().pow(power).mean(1, keepdim=True)
-        maps.append(F.normalize((strength if valid is None else strength * valid).flatten(1)))
-    return (maps[0] - maps[1]).square().mean()
+    short = 'attention'
+
+    def forward(self, student, teacher, valid=None, batch=None, power=2.0):
+        strengths = [feature.abs().pow(power).mean(1, keepdim=True) for feature in (student, teacher.detach())]
+        ours, theirs = (F.normalize((map if valid is None else map * valid).flatten(1)) for map in strengths)
+        return (ours - theirs).square().mean()
 
 
 @MODELS.register_module()
@@ -31,7 +32,7 @@ class AttentionTransferDistiller(PairedDistiller):
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.valid_area = ValidArea(self.options.mask_padding)
+        self.valid_area, self.loss = ValidArea(self.options.mask_padding), AttentionLoss()
 
     def forward(self, student, teacher, batch):
         losses = {}
@@ -39,5 +40,5 @@ class AttentionTransferDistiller(PairedDistiller):
             source = widened(as_map(student[ours]))
             target = resize(widened(as_map(teacher[theirs])), source.shape[2:])
             valid = self.valid_area.cells(batch, source.shape[2:])
-            losses[name] = attention(source, target, valid, self.options.power)
+            losses[name] = self.loss(source, target, valid, batch, self.options.power)
         return losses

@@ -1,5 +1,5 @@
 """``mmkd.DistProDistiller``: pathways with an importance that changes over training (DistPro, ECCV 2022)."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
 import torch
@@ -17,7 +17,7 @@ from ..distiller import (
     TapNames,
 )
 from ..distiller.pairs import check_pair_order
-from ..losses import DISTANCES, KNOWN_DISTANCE, ValidArea, mask_padding_option, measure
+from ..losses import FeatureLoss, LossConfig, ValidArea, build_loss, mask_padding_option
 from ..registry import MODELS
 from ..taps import TapInfo
 from ..taps.shapes import as_map, map_size, widened
@@ -115,7 +115,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
             Connections(), 'lower_to_higher', "'lower_to_higher' (the paper's), 'higher_to_lower', 'all', or a list")
         transforms: Union[str, List[str]] = option(
             Transforms(), ('conv3_relu',), 'names of one or several trainable transforms')
-        distance: str = option(KNOWN_DISTANCE, 'hcl', "'hcl', 'l1', 'l2', or a registered one of your own")
+        distance: Any = option(LossConfig(FeatureLoss), 'hcl', 'what is compared how, by each pathway: docs/losses.md')
         normalisation: str = option(
             Choice((*NORMALISATIONS, AUTO)), AUTO, "from importance to weights; 'auto': the process file's, "
             "'biased_softmax' without one", WEIGHED)
@@ -165,7 +165,6 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         self.teacher_taps = _different(pathway.teacher for pathway in self.pathways)
         self.student_taps = _different(pathway.student for pathway in self.pathways)
         self.valid_area = ValidArea(self.options.mask_padding)
-        self.distance = DISTANCES.get(self.options.distance)
         if self.options.values is not None and len(self.options.values) != len(self.pathways):
             raise DistillationError(path='values', given=self.options.values,
                                     accepted=f'{len(self.pathways)} finite numbers, the importance of each pathway')
@@ -174,7 +173,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         self._gradients: Optional[PathwayGradients] = None
         self.importance = Importance(self.options.mode, len(self.pathways), self.options.values, self.options.length)
         self._settle()
-        self.transforms = nn.ModuleList()
+        self.transforms, self.distances = nn.ModuleList(), nn.ModuleList()
 
     def find_taps(self, surroundings: Surroundings) -> None:
         self.importance.path = self.path
@@ -209,8 +208,13 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
             with under('levels'):
                 check_pair_order(self.options.levels, student, teacher,
                                  "levels from low (early) to high (late), on both sides, or connections='all'")
-        self.transforms.extend(build_transform(pathway.transform, student[pathway.student].channels,
-                                               teacher[pathway.teacher].channels) for pathway in self.pathways)
+        for pathway in self.pathways:
+            ours, theirs = student[pathway.student], teacher[pathway.teacher]
+            self.transforms.append(build_transform(pathway.transform, ours.channels, theirs.channels))
+            distance = build_loss(self.options.distance, FeatureLoss)
+            with under('distance'):
+                distance.prepare(replace(ours, channels=theirs.channels, size=theirs.size), theirs)
+            self.distances.append(distance)
 
     def describe(self) -> str:
         return (f'{self.importance.describe()}, {self.options.distance}, {len(self.pathways)} pathways (teacher < student): '
@@ -247,8 +251,8 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
 
     def idle_parameters(self, iteration: int) -> Iterable[nn.Parameter]:
         live = self.importance.weights(iteration)
-        return [parameter for index, transform in enumerate(self.transforms) if index not in live
-                for parameter in transform.parameters()]
+        return [parameter for modules in (self.transforms, self.distances) for index, module in enumerate(modules)
+                if index not in live for parameter in module.parameters()]
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         if self.options.mode == 'search' and self.search is None:
@@ -265,7 +269,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         """l_p of some pathways, or of all: scalars, in float32 where the features are in less; watched, if asked for."""
         chosen = {index: self.pathways[index] for index in (range(len(self.pathways)) if indices is None else indices)}
         sources = _maps(student, [pathway.student for pathway in chosen.values()])
-        targets = _maps(teacher, [pathway.teacher for pathway in chosen.values()])
+        targets = _laid_out(_maps(teacher, [pathway.teacher for pathway in chosen.values()]), like=sources)
         self.valid_area.refuse_norms_over_ranks(batch, self.transforms, 'transforms', 'batch norms of each rank alone (no '
                                                 '`sync_bn` in the config)')
         losses = []
@@ -279,7 +283,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
             if moved.shape != target.shape:  # a distance would broadcast it
                 raise DistillationError(f'gives {tuple(moved.shape)}', path='transforms', given=pathway.transform,
                                         accepted=f'the shape of {pathway.teacher}, {tuple(target.shape)}')
-            loss = measure(self.distance, moved, target, None if cells is None else cells[1])
+            loss = self.distances[index](moved, target, None if cells is None else cells[1], batch)
             losses.append(loss if gradients is None else gradients.watch_loss(index, loss))
         return losses
 
@@ -295,6 +299,13 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
 
 def _maps(features: Features, taps: Iterable[str]) -> Features:
     return {tap: widened(as_map(features[tap])) for tap in dict.fromkeys(taps)}
+
+
+def _laid_out(targets: Features, like: Features) -> Features:
+    """The teacher's maps in the memory format of the student's, so that no pathway has to go through two formats at once."""
+    last = all(source.is_contiguous(memory_format=torch.channels_last) for source in like.values())
+    memory_format = torch.channels_last if last else torch.contiguous_format
+    return {tap: target.contiguous(memory_format=memory_format) for tap, target in targets.items()}
 
 
 def _different(taps: Iterable[str]) -> List[str]:

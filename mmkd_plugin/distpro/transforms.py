@@ -7,14 +7,15 @@ not there: as from a map that ends where they end. A user's own:
 """
 import inspect
 import math
-from typing import Any, List, Optional, Sequence, Tuple
+from functools import cache
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.registry import Registry
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..losses import masked_norm, takes_valid
+from ..losses import masked_norm
 from ..taps.shapes import resize
 from ..utils.errors import DistillationError
 from ..utils.options import Choice, Kind
@@ -237,9 +238,14 @@ def apply_transform(transform: nn.Module, name: str, feature: Tensor, size: Size
     moved: Tensor
     if valid is None:
         moved = transform(feature, size)
-    elif not takes_valid(type(transform).forward):
+    elif not _takes_valid(type(transform).forward):
         raise DistillationError('takes no `valid`, so it cannot leave out padding', path='transforms', given=name,
                                 accepted='forward(feature, size, valid), or mask_padding=False')
     else:
         moved = transform(feature, size, valid=valid)
     return moved
+
+
+@cache
+def _takes_valid(forward: Callable[..., Tensor]) -> bool:
+    return 'valid' in inspect.signature(forward).parameters

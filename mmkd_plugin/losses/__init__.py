@@ -7,7 +7,7 @@ from .build import LossConfig, build_loss, loss_names
 from .channels import CWDLoss, PKDLoss
 from .contrastive import CRDLoss
 from .correlations import DISTLoss, MLKDLoss
-from .distances import DISTANCES, KNOWN_DISTANCE, Distance, halving_weights, hcl, l1, l2, measure, takes_valid
+from .distances import halving_weights, hcl, l1, l2
 from .divergences import kl_divergence
 from .features import CosineLoss, HCLLoss, L1Loss, L2Loss
 from .focal_global import FGDLoss
@@ -19,10 +19,9 @@ from .truth import image_labels, labels_at
 from .valid_area import ValidArea, mask_padding_option, masked_mean, masked_norm, pixel_labels
 from .variational import VIDLoss
 
-__all__ = ['DISTANCES', 'KNOWN_DISTANCE', 'ABLoss', 'ATLoss', 'Batch', 'CIRKDChannelLoss', 'CIRKDPixelLoss', 'CRDLoss',
-           'CWDLoss', 'CosineLoss', 'DISTLoss', 'DKDLoss', 'Distance', 'FGDLoss', 'FTLoss', 'FeatureLoss', 'HCLLoss',
-           'IFVDLoss', 'KLLoss', 'L1Loss', 'L2Loss', 'LogitsLoss', 'Loss', 'LossConfig', 'MLKDLoss', 'MaskedGenerativeLoss',
-           'NKDLoss', 'NSTLoss', 'OFDLoss', 'PKDLoss', 'PKTLoss', 'RKDAngleLoss', 'RKDDistanceLoss', 'SKDPairwiseLoss',
-           'SPLoss', 'VIDLoss', 'ValidArea', 'WSLDLoss', 'build_loss', 'halving_weights', 'hcl', 'image_labels',
-           'kl_divergence', 'l1', 'l2', 'labels_at', 'loss_names', 'mask_padding_option', 'masked_mean', 'masked_norm',
-           'measure', 'pixel_labels', 'takes_valid']
+__all__ = ['ABLoss', 'ATLoss', 'Batch', 'CIRKDChannelLoss', 'CIRKDPixelLoss', 'CRDLoss', 'CWDLoss', 'CosineLoss', 'DISTLoss',
+           'DKDLoss', 'FGDLoss', 'FTLoss', 'FeatureLoss', 'HCLLoss', 'IFVDLoss', 'KLLoss', 'L1Loss', 'L2Loss', 'LogitsLoss',
+           'Loss', 'LossConfig', 'MLKDLoss', 'MaskedGenerativeLoss', 'NKDLoss', 'NSTLoss', 'OFDLoss', 'PKDLoss', 'PKTLoss',
+           'RKDAngleLoss', 'RKDDistanceLoss', 'SKDPairwiseLoss', 'SPLoss', 'VIDLoss', 'ValidArea', 'WSLDLoss', 'build_loss',
+           'halving_weights', 'hcl', 'image_labels', 'kl_divergence', 'l1', 'l2', 'labels_at', 'loss_names',
+           'mask_padding_option', 'masked_mean', 'masked_norm', 'pixel_labels']

@@ -1,26 +1,12 @@
 """Distances between a student's and a teacher's feature of one shape: scalars, the gradient reaches the student only."""
-import inspect
-from functools import cache
-from typing import Callable, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 import torch.nn.functional as F
-from mmengine.registry import Registry
 from torch import Tensor
 
-from ..utils.errors import DistillationError
-from ..utils.options import Choice
 from .valid_area import masked_mean
 
-Distance = Callable[..., Tensor]
 
-DISTANCES = Registry('distance', scope='mmkd', locations=['mmkd_plugin.losses'])
-"""By name. A user's own: ``@DISTANCES.register_module(name='mine')`` on a function (student, teacher, valid) -> scalar."""
-
-KNOWN_DISTANCE = Choice(lambda: DISTANCES.module_dict, 'a registered one of your own')
-"""The kind of an option that names a distance."""
-
-
-@DISTANCES.register_module()
 def l2(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None) -> Tensor:
     """Mean squared difference.
 
@@ -33,7 +19,6 @@ def l2(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None) -> Tens
     return masked_mean((student - teacher.detach()).square(), valid)
 
 
-@DISTANCES.register_module()
 def l1(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None) -> Tensor:
     """Mean absolute difference.
 
@@ -46,7 +31,6 @@ def l1(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None) -> Tens
     return masked_mean((student - teacher.detach()).abs(), valid)
 
 
-@DISTANCES.register_module()
 def hcl(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None, levels: Sequence[int] = (4, 2, 1)) -> Tensor:
     """Hierarchical context loss (ReviewKD, Chen et al., CVPR 2021): :func:`l2` at full and at pooled resolutions.
 
@@ -96,31 +80,6 @@ def _mean_square(pooled: Tensor, valid: Optional[Tensor]) -> Tensor:
     share = F.adaptive_avg_pool2d(valid.to(pooled.dtype), pooled.shape[2])
     seen = share > 0
     return masked_mean((pooled / share.where(seen, 1.0)).square(), seen)
-
-
-def measure(distance: Distance, student: Tensor, teacher: Tensor, valid: Optional[Tensor]) -> Tensor:
-    """A distance, of the cells that count.
-
-    Args:
-        distance: a function (student, teacher, valid) -> scalar; without the third argument where all cells count.
-        student, teacher: (B, C, H, W).
-        valid: (B, 1, H, W) bool, or None for all.
-
-    Raises:
-        DistillationError: if some cells do not count and the distance cannot leave them out.
-    """
-    if valid is None:
-        return distance(student, teacher)
-    if not takes_valid(distance):
-        raise DistillationError(f'{distance.__name__} takes no `valid`, so it cannot leave out padding', path='distance',
-                                accepted='a function (student, teacher, valid), or mask_padding=False')
-    return distance(student, teacher, valid=valid)
-
-
-@cache
-def takes_valid(function: Callable[..., Tensor]) -> bool:
-    """Whether a distance, or the forward of a transform, has an argument ``valid``."""
-    return 'valid' in inspect.signature(function).parameters
 
 
 def halving_weights(stages: int) -> List[float]:

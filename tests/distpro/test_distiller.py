@@ -2,9 +2,10 @@
 import pytest
 import torch
 from distpro_runs import LEVELS, distpro, search_cfg
+from loss_tasks import CONFIGS, TASKS
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
-from zoo import batch, build, classifier, distilled, pspnet, run, run_cfg
+from zoo import STUDENTS, batch, build, classifier, distilled, pspnet, run, run_cfg
 
 from mmkd_plugin.distiller import Batch
 from mmkd_plugin.distpro import Process
@@ -52,6 +53,56 @@ def test_the_loss_is_the_weighted_sum_of_the_distances(mmpretrain_scope):
         target = teacher[pathway.teacher]
         expected += weight * hcl(transform(student[pathway.student], target.shape[2:]), target)
     torch.testing.assert_close(loss, 3 * expected)
+
+
+@pytest.mark.parametrize('name', ['cosine', 'cwd', 'sp', 'ofd', 'vid', 'crd', 'masked_generative', 'fgd', 'ifvd'])
+def test_a_registered_loss_is_the_distance_of_each_pathway(name):
+    scope, tap = next((scope, taps[name]) for scope, taps in TASKS.items() if name in taps)
+    model, distiller = built(STUDENTS[scope](), mode='equal', levels=[tap], distance=CONFIGS.get(name, name),
+                             transforms=['conv1', 'conv2'])
+    value = losses_of(model, scope)['distpro.loss_pathways']
+    value.backward()
+    assert value.isfinite()
+    assert value != 0
+    assert model.backbone.layer1[0].conv1.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is not None for parameter in distiller.parameters())
+    assert len({id(loss) for loss in distiller.distances}) == 2
+
+
+def test_a_distance_is_given_by_name_or_with_options(mmpretrain_scope):
+    def value(distance):
+        torch.manual_seed(0)
+        return losses_of(built(mode='equal', distance=distance)[0])['distpro.loss_pathways']
+
+    assert value('hcl') == value('mmkd.HCLLoss') == value(dict(type='hcl', levels=[4, 2, 1]))
+    assert value(dict(type='mmkd.HCLLoss', levels=[1])) != value('hcl')
+
+
+def test_what_a_distance_learns_is_kept_and_pruned_with_its_pathway(mmpretrain_scope):
+    _, distiller = built(mode='constant', values=[0, 1, 0], distance='vid')
+    assert {name.split('.')[1] for name in distiller.state_dict() if name.startswith('distances')} == {'0', '1', '2'}
+    idle = {id(parameter) for parameter in distiller.idle_parameters(0)}
+    pruned = [*distiller.distances[0].parameters(), *distiller.distances[2].parameters()]
+    assert {id(parameter) for parameter in pruned} <= idle
+    assert not idle & {id(parameter) for parameter in distiller.distances[1].parameters()}
+    assert not [name for name in built(mode='equal')[1].state_dict() if name.startswith('distances')]
+
+
+@pytest.mark.parametrize('formats', [(torch.channels_last, torch.contiguous_format),
+                                     (torch.contiguous_format, torch.channels_last)], ids=['student', 'teacher'])
+def test_where_one_side_is_channels_last_the_teachers_maps_follow_the_students_format_once(mmpretrain_scope, formats):
+    _, distiller = built(mode='equal')
+    sides = [{tap: torch.randn(2, width, 8, 8).to(memory_format=memory_format) for tap, width in zip(LEVELS, widths)}
+             for memory_format, widths in zip(formats, ((8, 16), (16, 32)))]
+    plain = [{tap: feature.contiguous() for tap, feature in side.items()} for side in sides]
+    seen = []
+    for distance in distiller.distances:
+        distance.register_forward_pre_hook(lambda _, given: seen.append(given))
+    given = Batch(torch.zeros(2, 3, 32, 32), None, 0)
+    for one, other in zip(distiller.pathway_losses(*sides, given), distiller.pathway_losses(*plain, given)):
+        torch.testing.assert_close(one, other)
+    assert all(feature.is_contiguous(memory_format=formats[0]) for ours in seen[:3] for feature in ours[:2])
+    assert seen[0][1] is seen[1][1], 'one copy for all pathways of a level'
 
 
 def test_scaling_by_pathways_multiplies_by_their_number(mmpretrain_scope):
@@ -258,7 +309,9 @@ def test_a_run_in_which_all_pathways_are_pruned_does_not_begin(mmpretrain_scope,
                                                           'Accepted: different taps, low to high'),
     (dict(mode='equal', levels=[('a', 'b'), ('a', 'c')]), r"levels: \['a', 'a'\] names a level of the student twice"),
     (dict(mode='equal', teacher=['a'], student=['a']), r"teacher: 'teacher' is no key here. (Accepted: .*)?Write levels="),
-    (dict(mode='equal', distance='l3'), r"distance: 'l3' is not known. Did you mean 'l\d'.*Accepted: l2, l1, hcl"),
+    (dict(mode='equal', distance='l3'), r"distance: 'l3' is not known. Did you mean 'l\d'.*Accepted: .*'l2', 'l1', .*'hcl'"),
+    (dict(mode='equal', distance=dict(type='hcl', level=[4])), r"distance.level: 'level' is no key here. Did you mean 'l"),
+    (dict(mode='equal', distance='kl'), r"distance: 'kl' is not known. .*Accepted: 'ab', 'ofd'"),
     (dict(mode='equal', normalisation='max'), r"normalisation: 'max' is not known. Did you mean 'softmax'.*Accepted: bia"),
     (dict(mode='equal', tau='x'), r"tau: 'x'. Accepted: a number, or None, 'auto'"),
     (dict(mode='equal', bias=None), r"bias: None. Accepted: a number, or 'auto'"),

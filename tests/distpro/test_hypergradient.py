@@ -158,17 +158,17 @@ def test_the_exact_hypergradient_is_that_of_brute_force(name, gradients):
 
 
 @pytest.mark.parametrize('gradients', [True, False], ids=['from the backward', 'transforms in forward mode'])
-@pytest.mark.parametrize('distance', ['l2', 'hcl'])
+@pytest.mark.parametrize('distance', ['l2', 'hcl', 'vid'])
 def test_so_it_is_where_padding_is_left_out(distance, gradients):
     model = smooth_model(mask_padding=True, distance=distance, connections='all')
     found, true, (search, before, kept) = search_step(SGD['momentum'], gradients=gradients, model=model, batch=padded_batch)
     assert ((found - true).norm() / true.norm()).item() < 1e-9
-    assert true.abs().min() > 1e-6
+    assert true.abs().min() > 1e-7
     valid = search.distiller.valid_area.cells(kept.batch, (8, 8))
     inside, everywhere = search.losses(before.point, kept), search.losses(before.point, replace(kept, batch=replace(
         kept.batch, data_samples=[BaseDataElement() for _ in range(4)])))
     assert 0 < valid.sum() < valid.numel()
-    assert not any(torch.isclose(one, other, rtol=1e-3) for one, other in zip(inside, everywhere))
+    assert not any(torch.isclose(one, other, rtol=1e-4) for one, other in zip(inside, everywhere))
 
 
 @pytest.mark.parametrize('gradients', [True, False], ids=['from the backward', 'transforms in forward mode'])

@@ -8,7 +8,7 @@ from zoo import build, distilled, retinanet
 
 from mmkd_plugin.distiller import Batch
 from mmkd_plugin.distpro import PATHWAY_TRANSFORMS
-from mmkd_plugin.losses import DISTANCES, ValidArea
+from mmkd_plugin.losses import ValidArea
 from mmkd_plugin.utils.errors import DistillationError
 
 TAPS = ['backbone.layer2@preact', 'backbone.layer3@preact']
@@ -115,17 +115,6 @@ def test_an_image_without_a_valid_cell_is_left_out():
 def loss_of(model):
     given = padded(UNEVEN)
     return model(given.inputs, given.data_samples, mode='loss')
-
-
-def test_a_users_distance_that_cannot_leave_padding_out_is_named():
-    DISTANCES.register_module(name='huber', module=F.huber_loss, force=True)
-    try:
-        with pytest.raises(DistillationError, match='^model.distillers.distpro.distance: huber_loss takes no `valid`, so it '
-                                                    'cannot leave out padding. Accepted: .*mask_padding=False'):
-            loss_of(detector(distance='huber')[0])
-        assert loss_of(detector(distance='huber', mask_padding=False)[0])['distpro.loss_pathways'] > 0
-    finally:
-        del DISTANCES.module_dict['huber']
 
 
 def test_a_users_transform_that_cannot_leave_padding_out_is_named():

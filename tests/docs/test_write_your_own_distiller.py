@@ -25,7 +25,7 @@ def example():
     spec.loader.exec_module(module)
     yield module
     MODELS._module_dict.pop('AttentionTransferDistiller')
-    module.DISTANCES._module_dict.pop('attention')
+    MODELS._module_dict.pop('AttentionLoss')
 
 
 def at(**options):
@@ -42,7 +42,7 @@ def test_the_page_shows_the_file_and_it_is_short():
 def test_the_loss_is_attention_transfer_by_hand(example):
     student, teacher = torch.randn(2, 4, 6, 6), torch.randn(2, 7, 6, 6)
     ours, theirs = (F.normalize(feature.square().mean(1).view(2, -1)) for feature in (student, teacher))
-    torch.testing.assert_close(example.attention(student, teacher), (ours - theirs).square().mean())
+    torch.testing.assert_close(example.AttentionLoss()(student, teacher), (ours - theirs).square().mean())
 
 
 @pytest.mark.parametrize('scope', sorted(STUDENTS))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Callable, Dict, List, Tuple
 
-DISTANCES = ('l2', 'l1', 'hcl')
 TRANSFORMS = ('conv1', 'conv2', 'conv3', 'conv3_relu', 'token1', 'token2', 'token3')
 NORMALISATIONS = ('biased_softmax', 'softmax', 'biased_l1', 'l1', 'sigmoid')
 TAP = re.compile(r'([^\W\d]\w*:)?[^\[\]@:\s]+(\[-?\d+\])?(@(out|in|preact|end))?')
@@ -176,7 +175,7 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
                                else pairs().fits(value), ['all', 'lower_to_higher', 'higher_to_lower', 'lower']),
         transforms=Documented(lambda value: _ONE_TRANSFORM.fits(value) or listed(_ONE_TRANSFORM, different=True).fits(value),
                               ['conv1', 'token1', ['conv1', 'conv2'], ['conv1', 'conv1'], 'conv']),
-        distance=choice(*DISTANCES), normalisation=choice(*NORMALISATIONS, 'auto'), bias=optional(number(), 'auto'),
+        normalisation=choice(*NORMALISATIONS, 'auto'), bias=optional(number(), 'auto'),
         tau=optional(number(), None, 'auto'), scale_by_pathways=FLAG,
         pathway_map=optional(Documented(BLOCK.fits, [dict(teacher={}), dict(student={'x': 'y'}), dict(x={})])),
         length=optional(number(above=0, most=1e9, whole=True)), mask_padding=PADDING),

@@ -74,6 +74,7 @@ def add_losses(options: Dict[str, Dict[str, Documented]]) -> None:
     """Adds what docs/losses.md says to the options of the distillers."""
     for distiller in ('mmkd.FeatureDistiller', 'mmkd.LogitsDistiller'):
         options[distiller]['loss'] = loss_of(distiller)
+    options['mmkd.DistProDistiller']['distance'] = options['mmkd.FeatureDistiller']['loss']
     dfa = options['mmkd.FeatureAggregationDistiller']
     if len(dfa['distance'].near) < 20:  # once
         own, losses = dfa['distance'], options['mmkd.FeatureDistiller']['loss']

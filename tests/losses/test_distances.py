@@ -3,8 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
-from mmkd_plugin.losses import DISTANCES, KNOWN_DISTANCE, hcl, l1, l2, measure
-from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.losses import hcl, l1, l2
 
 
 def checkerboard(side):
@@ -57,24 +56,12 @@ def test_plain_distances_are_means_over_all_elements():
     assert l2(student, teacher).item() == 2.5
 
 
-@pytest.mark.parametrize('name', ['hcl', 'l1', 'l2'])
-def test_the_gradient_reaches_the_student_only(name):
+@pytest.mark.parametrize('distance', [l1, l2, hcl])
+def test_the_gradient_reaches_the_student_only(distance):
     student, teacher = (torch.randn(1, 2, 4, 4, requires_grad=True) for _ in range(2))
-    DISTANCES.get(name)(student, teacher).backward()
+    distance(student, teacher).backward()
     assert student.grad.abs().sum() > 0
     assert teacher.grad is None
-
-
-def test_an_unknown_distance_is_refused_by_key():
-    with pytest.raises(DistillationError, match=r"'hlc' is not known. Did you mean 'hcl'\? Accepted: l2, l1, hcl"):
-        KNOWN_DISTANCE.read('hlc')
-
-
-def test_a_users_distance_is_found_by_name(monkeypatch):
-    monkeypatch.setattr(DISTANCES, '_module_dict', dict(DISTANCES.module_dict))  # no other test finds it there
-    DISTANCES.register_module(name='huber', module=torch.nn.functional.huber_loss)
-    assert KNOWN_DISTANCE.read('huber') == 'huber'
-    assert DISTANCES.get('huber') is torch.nn.functional.huber_loss
 
 
 @pytest.mark.parametrize('distance', [l1, l2, hcl])
@@ -83,8 +70,8 @@ def test_what_does_not_count_changes_nothing_and_gets_no_gradient(distance):
     valid = torch.zeros(2, 1, 8, 12, dtype=torch.bool)
     valid[0, :, :5, :7] = valid[1, :, :, :3] = True
     other = torch.where(valid, student, 100.).requires_grad_()
-    value = measure(distance, other, teacher, valid)
-    torch.testing.assert_close(value, measure(distance, student, teacher, valid))
+    value = distance(other, teacher, valid)
+    torch.testing.assert_close(value, distance(student, teacher, valid))
     value.backward()
     assert (other.grad.masked_select(~valid) == 0).all()
     assert (other.grad.masked_select(valid) != 0).all()
@@ -94,7 +81,7 @@ def test_what_does_not_count_changes_nothing_and_gets_no_gradient(distance):
 def test_where_everything_counts_the_mask_changes_nothing(distance):
     student, teacher = torch.randn(2, 3, 8, 12, dtype=torch.float64), torch.randn(2, 3, 8, 12, dtype=torch.float64)
     everything = torch.ones(2, 1, 8, 12, dtype=torch.bool)
-    torch.testing.assert_close(measure(distance, student, teacher, everything), measure(distance, student, teacher, None))
+    torch.testing.assert_close(distance(student, teacher, everything), distance(student, teacher, None))
 
 
 def test_a_pooled_cell_is_the_mean_of_what_counts_in_it():
@@ -103,10 +90,4 @@ def test_a_pooled_cell_is_the_mean_of_what_counts_in_it():
     student[..., :2], student[..., 2:] = 2., 50.
     valid = torch.zeros(1, 1, 2, 4, dtype=torch.bool)
     valid[..., :2] = True
-    assert measure(hcl, student, teacher, valid).item() == pytest.approx((4 + 4 / 2) / 1.5)
-
-
-def test_a_users_distance_that_cannot_leave_padding_out_is_named():
-    features, valid = torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2, dtype=torch.bool)
-    with pytest.raises(DistillationError, match='distance: huber_loss takes no `valid`.*mask_padding=False'):
-        measure(torch.nn.functional.huber_loss, features, features, valid)
+    assert hcl(student, teacher, valid).item() == pytest.approx((4 + 4 / 2) / 1.5)
