@@ -124,6 +124,10 @@ MMKD = {
     'position-gone': ('mmkd.position', GONE, 'mmkd.position: is missing'),
     'position-negative': ('mmkd.position.epoch', -1, 'mmkd.position.epoch: -1'),
     'position-other': ('mmkd.position.iter', 7, 'meta.iter: 2 has been changed'),
+    'runtime-list': ('mmkd.runtime', lambda _: [], 'mmkd.runtime: a list of 0'),
+    'runtime-of-another': ('mmkd.runtime', lambda _: dict(other=dict(fold_bn=True, channels_last=True)), 'runtime.other'),
+    'runtime-number': ('mmkd.runtime', lambda _: dict(teacher=dict(fold_bn=1, channels_last=True)), 'teacher.fold_bn: 1'),
+    'runtime-less': ('mmkd.runtime', lambda _: dict(teacher=dict(fold_bn=True)), 'teacher.channels_last: is missing'),
     'validated-text': ('mmkd.validated', 'False', "mmkd.validated: 'False'"),
     'ranks-none': ('mmkd.ranks', None, 'mmkd.ranks: None'), 'ranks-empty': ('mmkd.ranks', [], 'mmkd.ranks: a list of 0'),
     'rank-number': ('mmkd.ranks[0]', 1, r'mmkd.ranks\[0\]: 1'),
@@ -150,6 +154,7 @@ UNNOTICED = {
     'margins-other': ('mmkd.distillers.mgd.stages\\.0\\.margins', lambda tensor: tensor + 1),
     'adapter-other': ('mmkd.distillers.l2.adapters\\.0\\.weight', lambda tensor: tensor * 2),
     'rng-other': (f'{RNG}numpy[2]', 3), 'rng-word': (f'{RNG}python[1][3]', 12345), 'validated': ('mmkd.validated', True),
+    'runtime': ('mmkd.runtime', lambda _: dict(teacher=dict(fold_bn=True, channels_last=False))),
     'teacher-place': ('mmkd.teacher.checkpoint', 'elsewhere'), 'digest-other': ('mmkd.digest', '0' * 64)}
 """Changes to values that could be: only the digest tells."""
 

@@ -102,6 +102,7 @@ def test_half_precision_is_held_and_runs_under_autocast(network):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('network', ['resnet-mmseg', 'swin', 'vit'], indirect=True)
 def test_the_graph_of_a_compiled_network_has_the_plain_features(network):
     _, model, taps, call, plain = network
     compiled = Compiled(runtime_of(model, taps).features, backend='eager')
