@@ -120,7 +120,7 @@ class Runtime:
             raise DistillationError('is for a GPU; on a CPU it is slower', path='precision',
                                     given=str(variant.dtype).split('.')[-1], accepted='None on a CPU')
         try:
-            apart = features_apart(holder, self._run_as, call.first(1), variant)
+            apart = features_apart(holder, self._run_as, call.first(1), [variant], required=True)[str(variant)]
         except RUN_ERRORS as error:
             raise DistillationError(f'the network does not run as {variant} ({type(error).__name__}: '
                                     f'{shortened(str(error))})', accepted='other options, or none') from error

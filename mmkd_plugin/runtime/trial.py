@@ -79,38 +79,46 @@ def find_fastest(holder: Holder, run: Run, call: Call, variants: Sequence[Varian
     one = call.first(1)
     once = min(_seconds(run, one), _seconds(run, one))  # the first time takes longer
     variants = variants[:_affordable(seconds, once)]
-    apart = {str(variant): _apart_or_infinite(holder, run, one, variant) for variant in variants}
+    apart = features_apart(holder, run, one, variants)
     tried = [PLAIN, *(variant for variant in variants if apart[str(variant)] <= TOLERANCE)]
     part = call.first(_images(len(call.inputs), once, len(tried), seconds))
     by_name = {str(variant): variant for variant in tried}
     calls: Dict[str, Callable[[], object]] = {name: partial(run, part, variant) for name, variant in by_name.items()}
-    timings = interleaved(calls, MOST_ROUNDS, WARMUP, seconds - (time.perf_counter() - started),
+    warmup = WARMUP if len(part.inputs) > 1 else 0  # of one image each has run already
+    timings = interleaved(calls, MOST_ROUNDS, warmup, seconds - (time.perf_counter() - started),
                           lambda name: holder.hold(by_name[name]), call.inputs.device)
     holder.hold(PLAIN)
     return Trial(by_name[choose(timings, str(PLAIN))], timings, apart, len(part.inputs),
                  time.perf_counter() - started)
 
 
-def features_apart(holder: Holder, run: Run, call: Call, variant: Variant) -> float:
-    """How far a variant's features are from the plain network's; see :func:`~.variants.difference`. It is plain afterwards.
+def features_apart(holder: Holder, run: Run, call: Call, variants: Sequence[Variant],
+                   required: bool = False) -> Dict[str, float]:
+    """How far variants' features are from the plain network's, by the name of the variant; it is plain afterwards.
 
-    In full float32: without autocast, and on a GPU without TF32.
+    In full float32: without autocast, and on a GPU without TF32. See :func:`~mmkd_plugin.runtime.variants.difference`.
+
+    Args:
+        holder: holds the network.
+        run: gives its features.
+        call: a batch.
+        variants: what is compared.
+        required: whether each has to run. A network may look at its tensors in a way that only one memory format allows;
+            if it need not run, its features are infinitely far apart.
     """
+    apart = {}
     with torch.backends.cudnn.flags(enabled=False, allow_tf32=False), torch.autocast(call.inputs.device.type, enabled=False):
-        plain = run(call, PLAIN)
-        holder.hold(variant)
-        try:
-            return difference(run(call, variant).values(), plain.values())
-        finally:
-            holder.hold(PLAIN)
-
-
-def _apart_or_infinite(holder: Holder, run: Run, call: Call, variant: Variant) -> float:
-    """A network may look at its tensors in a way that only one memory format allows."""
-    try:
-        return features_apart(holder, run, call, variant)
-    except RUN_ERRORS:
-        return math.inf
+        plain = list(run(call, PLAIN).values())
+        for variant in variants:
+            holder.hold(variant)
+            try:
+                apart[str(variant)] = difference(run(call, variant).values(), plain)
+            except RUN_ERRORS:
+                if required:
+                    raise
+                apart[str(variant)] = math.inf
+    holder.hold(PLAIN)
+    return apart
 
 
 def _seconds(run: Run, call: Call) -> float:
@@ -118,9 +126,9 @@ def _seconds(run: Run, call: Call) -> float:
 
 
 def _affordable(seconds: float, once: float) -> int:
-    """How many variants there is time for: each runs twice for a difference, and in a warm-up and a few rounds."""
-    runs = seconds / max(once, 1e-9)
-    return max(1, int((runs - LEAST_ROUNDS - WARMUP) / (LEAST_ROUNDS + WARMUP + 2)))
+    """How many variants there is time for: each runs once for the difference, and in as many rounds as are needed."""
+    runs = seconds / max(once, 1e-9) - 3 - LEAST_ROUNDS  # those of the plain network
+    return max(1, int(runs / (1 + LEAST_ROUNDS)))
 
 
 def _images(images: int, once: float, calls: int, seconds: float) -> int:
@@ -132,5 +140,5 @@ def _images(images: int, once: float, calls: int, seconds: float) -> int:
         calls: how many variants are timed.
         seconds: for all of the trial.
     """
-    runs = seconds / max(once, 1e-9) - 2 * calls
+    runs = seconds / max(once, 1e-9) - 2 - calls
     return max(1, min(images, int(runs / (calls * (ENOUGH_ROUNDS + WARMUP)))))
