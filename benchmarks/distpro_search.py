@@ -1,11 +1,12 @@
 """What a search and a replay of DistPro cost, as ratios inside one run.
 
 usage: python benchmarks/distpro_search.py [--rounds 15] [--threads 2] [--batch 64] [--hypergradient exact]
+       [--mode held_out next_batch]
 
-WRN-40-2 -> WRN-16-2 on 32x32 images, 4 levels, 10 pathways, ``conv3_relu``. A search iteration and a distillation step of
-the same model are measured in turn, round by round, and compared by their medians; peak memory comes from a fresh process
-for each. Then the distillation step with fewer and fewer live pathways. On a CPU the time is that of the process, which
-others on the machine hardly change.
+WRN-40-2 -> WRN-16-2 on 32x32 images, 4 levels, 10 pathways, ``conv3_relu``. Search iterations (judged by held-out
+images, or by the next training batch) and a distillation step of the same model are measured in turn, round by round, and
+compared within each round; peak memory comes from a fresh process for each. Then the distillation step with fewer and fewer
+live pathways. On a CPU the time is that of the process, which others on the machine hardly change.
 """
 import argparse
 import statistics
@@ -21,7 +22,7 @@ from mmkd_plugin.distpro.search import ProcessSearch
 
 LEVELS = ['backbone.norm1@preact', *(f'backbone.layer{stage}@preact' for stage in (1, 2, 3))]
 PATHWAYS = 10
-STEPS = ('distillation', 'search')
+MODES = ('held_out', 'next_batch')
 
 
 def network(depth: int) -> dict:
@@ -61,23 +62,31 @@ def distillation_step(model: nn.Module, batch: dict, optimiser: torch.optim.Opti
 
 
 def steps(batch_size: int, hypergradient: str = 'exact') -> Dict[str, Callable[[], None]]:
-    """A distillation step and a search iteration of the same model."""
+    """A distillation step and search iterations of the same model, by mode."""
     model, train, val = build(), make_batch(batch_size), make_batch(batch_size)
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=.9, nesterov=True, weight_decay=5e-4)
     distiller = model.distillation.distpro
     distiller.search = search = ProcessSearch(model, distiller, .05, (.5, .999), hypergradient)
 
-    def search_iteration():
+    def searched(judged_by_next: bool):
         distiller.keeps_step, distiller.keeps_gradients = True, hypergradient == 'exact'
+        distiller.see_task_loss = search.judge if judged_by_next and search.waits else None
         before = search.snapshot(optimiser)
         distillation_step(model, train, optimiser)
-        search.step(before, distiller.take_step(), val)
+        return before, distiller.take_step()
+
+    def held_out():
+        search.step(*searched(False), val)
+
+    def next_batch():
+        search.wait(*searched(True))
 
     def plain():
         distiller.keeps_step = distiller.keeps_gradients = False
+        distiller.see_task_loss = None
         distillation_step(model, train, optimiser)
 
-    return dict(distillation=plain, search=search_iteration)
+    return dict(distillation=plain, held_out=held_out, next_batch=next_batch)
 
 
 def peak_of_step(name: str, batch_size: int, hypergradient: str, threads: int) -> float:
@@ -87,17 +96,19 @@ def peak_of_step(name: str, batch_size: int, hypergradient: str, threads: int) -
 
 
 def report_search(arguments: argparse.Namespace) -> None:
-    measured = in_turn(steps(arguments.batch, arguments.hypergradient), arguments.rounds, own_time=True)
-    memory = {}
-    print('| step | median ms | peak MiB beyond the built networks |\n|---|---|---|')
-    for name in STEPS:
-        memory[name] = in_fresh_process(peak_of_step, name, arguments.batch, arguments.hypergradient, arguments.threads)
-        print(f'| {name} | {statistics.median(measured[name]) * 1e3:.1f} | {memory[name]:.0f} |')
-    ratios = [search / plain for plain, search in zip(measured['distillation'], measured['search'])]
-    medians = [statistics.median(measured[name]) for name in STEPS]
-    print(f'\ntime, search / distillation: {medians[1] / medians[0]:.2f} (by medians); per round: median '
-          f'{statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}')
-    print(f'memory, search / distillation: {memory["search"] / memory["distillation"]:.2f}\n')
+    callables = steps(arguments.batch, arguments.hypergradient)
+    names = ['distillation', *arguments.mode]
+    measured = in_turn({name: callables[name] for name in names}, arguments.rounds, own_time=True)
+    memory = {name: in_fresh_process(peak_of_step, name, arguments.batch, arguments.hypergradient, arguments.threads)
+              for name in names}
+    print('| iteration | median ms | of a distillation step, median of the rounds (least to most) | peak MiB beyond the '
+          'built networks | of a distillation step |\n|---|---|---|---|---|')
+    for name in names:
+        ratios = [one / plain for plain, one in zip(measured['distillation'], measured[name])]
+        print(f'| {name} | {statistics.median(measured[name]) * 1e3:.1f} | {statistics.median(ratios):.2f} '
+              f'({min(ratios):.2f} to {max(ratios):.2f}) | {memory[name]:.0f} | '
+              f'{memory[name] / memory["distillation"]:.2f} |')
+    print()
 
 
 def report_pruning(arguments: argparse.Namespace) -> None:
@@ -119,6 +130,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--hypergradient', default='exact', choices=['exact', 'finite_difference'])
+    parser.add_argument('--mode', default=list(MODES), nargs='+', choices=MODES)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)

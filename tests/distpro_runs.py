@@ -3,7 +3,9 @@ import json
 from copy import deepcopy
 
 import torch
-from zoo import STUDENTS, batch, distilled, loader, run_cfg
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from zoo import STUDENTS, Stop, batch, distilled, loader, run, run_cfg
 
 from mmkd_plugin.distiller import Batch
 from mmkd_plugin.search.stream import BatchStream
@@ -17,7 +19,8 @@ def distpro(mode='search', **options):
 
 
 def search_hook(scope, **options):
-    return dict(type='mmkd.ProcessSearchHook', **{'dataloader': loader(scope, 5), **options})
+    held_out = {} if options.get('validation') == 'next_batch' else dict(dataloader=loader(scope, 5))
+    return dict(type='mmkd.ProcessSearchHook', **{**held_out, **options})
 
 
 def search_cfg(work_dir, scope='mmpretrain', student=None, hook=None, distiller=None, teacher=None, **options):
@@ -75,3 +78,62 @@ def padded(valid, size=PADDED):
 def scalars(folder):
     """What the visualiser of the run in a folder has got, record by record."""
     return [json.loads(line) for line in next(folder.glob('*/vis_data/scalars.json')).read_text().splitlines()]
+
+
+class Counts(Hook):
+    """Counts what one run does with the real networks, iteration by iteration."""
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.counts, self.rows = dict.fromkeys(('teacher', 'student', 'backward', 'head', 'transform'), 0), []
+
+    def before_train(self, runner):
+        model = runner.model
+        distillation = model.distillation
+        watched = dict(teacher=distillation.teacher.model.backbone, student=model.backbone,
+                       head=getattr(model, 'decode_head', None) or getattr(model, 'bbox_head', None) or model.head,
+                       transform=distillation.distpro.transforms[0])
+        for name, module in watched.items():
+            module.register_forward_pre_hook(lambda *_, name=name: self.add(name))
+        watched['student'].layer2.register_full_backward_hook(lambda *_: self.add('backward'))
+
+    def add(self, name):
+        self.counts[name] += 1
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.rows.append(self.counts)
+        self.counts = dict.fromkeys(self.counts, 0)
+
+
+def everything(runner):
+    """All that training is made of, but the importance."""
+    state = {f'model.{name}': value for name, value in runner.model.state_dict().items()}
+    state.update({f'adapter.{name}': value for name, value in runner.model.distillation.state_dict().items()
+                  if not name.endswith('importance.value')})
+    for number, buffers in runner.optim_wrapper.optimizer.state_dict()['state'].items():
+        state.update({f'optimiser.{number}.{name}': value for name, value in buffers.items()})
+    return {name: value.clone() for name, value in state.items()}
+
+
+def interrupted(make_cfg, folder, iteration):
+    """Runs a config whole and in two parts; returns both runners and the losses of both."""
+    whole, losses = run(make_cfg(folder / 'whole'))
+    MessageHub._instance_dict.clear()
+    _, first = run(make_cfg(folder / 'half'), before=lambda runner: runner.register_hook(Stop(iteration=iteration)))
+    MessageHub._instance_dict.clear()
+    resumed, second = run(make_cfg(folder / 'half', resume=True))
+    assert len(first) < len(losses)
+    return whole, resumed, losses, first + second
+
+
+def same_weights(one, other):
+    states = [{**model.state_dict(), **model.distillation.state_dict()} for model in (one.model, other.model)]
+    return all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def endless(cfg):
+    """The same run, counted in iterations."""
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', _scope_='mmengine')
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1)
+    return cfg

@@ -9,6 +9,7 @@ from .capabilities import (
     KeepsStep,
     KeptStep,
     Losses,
+    SeesTaskLoss,
     SumsTeacherFeatures,
     TapNames,
     Wrapped,
@@ -20,6 +21,6 @@ from .pairs import Pairs, ParsedPair, describe_pairs, pair_names, short_names
 from .surroundings import FollowedModel, Identity, Surroundings, named_teacher, one_teacher
 
 __all__ = ['Batch', 'ChecksState', 'Distiller', 'Features', 'FollowedModel', 'ForwardWrap', 'Identity', 'IdleInPart',
-           'KeepsStep', 'KeptStep', 'Losses', 'PairedDistiller', 'Pairs', 'ParsedPair', 'SumsTeacherFeatures',
-           'Surroundings', 'TapNames', 'Wrapped', 'WrapsForward', 'build_distiller', 'describe_pairs', 'named_teacher',
-           'one_teacher', 'pair_names', 'reentrant_checkpoints_refused', 'short_names']
+           'KeepsStep', 'KeptStep', 'Losses', 'PairedDistiller', 'Pairs', 'ParsedPair', 'SeesTaskLoss',
+           'SumsTeacherFeatures', 'Surroundings', 'TapNames', 'Wrapped', 'WrapsForward', 'build_distiller', 'describe_pairs',
+           'named_teacher', 'one_teacher', 'pair_names', 'reentrant_checkpoints_refused', 'short_names']

@@ -1,6 +1,6 @@
 """What a distiller can do beyond the four basic methods, each by a name: inherit from it beside ``Distiller``."""
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
@@ -71,6 +71,14 @@ class KeepsStep:
     keeps_step: bool = False
     _kept: Optional[KeptStep] = None
 
+    def watching(self, complete: Callable[[], bool]) -> 'AbstractContextManager[Any]':
+        """The context in which the student's part of a forward that is kept runs.
+
+        Args:
+            complete: whether all tapped features have come.
+        """
+        return nullcontext()
+
     def keep(self, step: KeptStep) -> None:
         """Called in the forward where ``keeps_step`` is set."""
         self._kept = step
@@ -81,6 +89,16 @@ class KeepsStep:
         if kept is None:
             raise RuntimeError('no forward has been kept: none was distilled since keeps_step was set')
         return kept
+
+
+class SeesTaskLoss:
+    """It can look at the student's own loss of a training forward, before the losses of the distillers are made.
+
+    Attributes:
+        see_task_loss: what is called in the coming forward with the sum of the student's own losses, a scalar whose graph is
+            still needed; None where nobody looks. Searches set it.
+    """
+    see_task_loss: Optional[Callable[[Tensor], Any]] = None
 
 
 @dataclass(frozen=True)

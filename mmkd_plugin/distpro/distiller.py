@@ -1,6 +1,20 @@
 """``mmkd.DistProDistiller``: pathways with an importance that changes over training (DistPro, ECCV 2022)."""
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ClassVar,
+    ContextManager,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Union,
+)
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +27,7 @@ from ..distiller import (
     KeepsStep,
     Pairs,
     ParsedPair,
+    SeesTaskLoss,
     Surroundings,
     TapNames,
 )
@@ -24,6 +39,7 @@ from ..taps.shapes import as_map, map_size, widened
 from ..utils.errors import DistillationError, under
 from ..utils.options import Block, Choice, Either, Flag, Kind, ListOf, Number, Text, option
 from .artefact import FORMAT, check_pathways, read_process, rename
+from .forward_tape import ForwardTape
 from .importance import Importance
 from .pathway_gradients import PathwayGradients
 from .pathways import CONNECTIONS, make_pathways, name_pathways
@@ -74,7 +90,7 @@ class PathwayMap(Block):
 
 
 @MODELS.register_module()
-class DistProDistiller(Distiller, IdleInPart, KeepsStep):
+class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
     """Compares transformed student features with teacher features along many pathways, each with its own weight.
 
     ``loss = sum_p w_p * distance(transform_p(student feature), teacher feature)`` with ``w = normalisation(a)`` (equation
@@ -171,6 +187,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
         self.search: Optional[ProcessSearch] = None
         self.keeps_gradients = False
         self._gradients: Optional[PathwayGradients] = None
+        self._tape: Optional[ForwardTape] = None
         self.importance = Importance(self.options.mode, len(self.pathways), self.options.values, self.options.length)
         self._settle()
         self.transforms, self.distances = nn.ModuleList(), nn.ModuleList()
@@ -259,7 +276,10 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
             raise DistillationError("needs a hook with mode='search'",
                                     hint="Add dict(type='mmkd.ProcessSearchHook') to custom_hooks.")
         weights = self.importance.weights(batch.iteration)
-        self._gradients = PathwayGradients() if self.keeps_gradients and torch.is_grad_enabled() else None
+        tape, self._tape = self._tape, None
+        self._gradients = None
+        if self.keeps_gradients and torch.is_grad_enabled():
+            self._gradients = PathwayGradients([student[tap] for tap in self.student_taps], tape)
         losses = self.pathway_losses(student, teacher, batch, list(weights), self._gradients)
         weighted = [weight * loss for weight, loss in zip(weights.values(), losses)]
         return dict(loss_pathways=sum(weighted[1:], weighted[0]) * self._pathway_factor)
@@ -287,14 +307,19 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep):
             losses.append(loss if gradients is None else gradients.watch_loss(index, loss))
         return losses
 
-    def sources(self, student: Features) -> List[Tensor]:
-        """What the transforms get, for each of ``student_taps``: (B, C_s, h, w), in float32 at least."""
-        return list(_maps(student, self.student_taps).values())
+    def watching(self, complete: Callable[[], bool]) -> ContextManager[Any]:
+        self._tape = ForwardTape(complete) if self.keeps_gradients else None
+        return self._tape or nullcontext()
 
     def take_gradients(self) -> Optional[PathwayGradients]:
         """Those of the last training step, which are no longer held here; ``keeps_gradients`` was set before it."""
         gradients, self._gradients = self._gradients, None
         return gradients
+
+
+def pathway_sources(distiller: DistProDistiller, student: Features) -> List[Tensor]:
+    """What the transforms get, for each of the distiller's ``student_taps``: (B, C_s, h, w), in float32 at least."""
+    return list(_maps(student, distiller.student_taps).values())
 
 
 def _maps(features: Features, taps: Iterable[str]) -> Features:

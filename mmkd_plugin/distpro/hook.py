@@ -22,6 +22,7 @@ from .process import UNITS, Process, choose_every, record_positions
 from .search import HYPERGRADIENTS, ProcessSearch, Snapshot
 
 KEY = 'ProcessSearchHook'
+VALIDATIONS = ('held_out', 'next_batch')
 IMPORTANCE = 'importance'
 
 
@@ -31,8 +32,10 @@ class ProcessSearchHook(StatefulHook):
 
     The training step itself is the loop's own; the meta part adds a forward and a backward of the student on a validation
     batch and one forward-mode pass (or two passes, by finite differences) over the training batch, with the teacher's
-    features of the step. It changes the importance and nothing else. With gradient accumulation it runs when the weights
-    move. At the end ``<work_dir>/process.json`` is written; an interrupted search that is resumed writes the same file.
+    features of the step. With ``validation='next_batch'`` the next training batch judges the step before it trains, and its
+    own forward serves for that. The meta part changes the importance and nothing else. With gradient accumulation it runs
+    when the weights move. At the end ``<work_dir>/process.json`` is written; an interrupted search that is resumed writes
+    the same file.
 
     Args:
         given: see ``Options``.
@@ -48,6 +51,7 @@ class ProcessSearchHook(StatefulHook):
     @dataclass(frozen=True, kw_only=True)
     class Options(SearchOptions):
         """The options of the hook."""
+        also_only = dict(dataloader=dict(validation=('held_out',)))
         lr: float = option(Number(above=0, below=1e6), 0.05, "of Adam on the importance; the paper's")
         betas: List[float] = option(ListOf(Number(least=0, below=1), 'numbers in [0, 1)', length=2), (0.5, 0.999),
                                     "of Adam on the importance; the authors'")
@@ -55,6 +59,9 @@ class ProcessSearchHook(StatefulHook):
             Choice(HYPERGRADIENTS), 'exact', "'exact' (forward mode; where an operation cannot, the other one, with a "
             "notice) or 'finite_difference' (the paper's)")
         radius: float = option(Number(above=0), 0.01, 'of the finite difference, eps = radius / ||v||')
+        validation: str = option(
+            Choice(VALIDATIONS), 'held_out', "what judges a training step: 'held_out', images that training does not see; "
+            "'next_batch', the training batch after it, before it trains, which costs no forward; training sees all images")
         interval: int = option(Number(above=0, whole=True), 1, 'a search step every so many iterations')
         unit: str = option(Choice(UNITS), 'iter', 'what the file counts: the importance with which an iteration begins, or '
                            'an epoch ends')
@@ -68,7 +75,7 @@ class ProcessSearchHook(StatefulHook):
         self.run = SearchRun(KEY, self.options)
         self.search: Optional[ProcessSearch] = None
         self._before: Optional[Snapshot] = None
-        self._length = self._every = 0
+        self._length = self._every = self._steps = 0
 
     def before_train(self, runner: Runner) -> None:
         distiller = self.run.begin(runner, DistProDistiller)
@@ -81,7 +88,7 @@ class ProcessSearchHook(StatefulHook):
                                     accepted="'iter'")
         self._length = runner.max_epochs if options.unit == 'epoch' else runner.max_iters
         self._every = options.every or choose_every(self._length, len(distiller.pathways))
-        if not any(map(distiller.weight_at, range(options.interval - 1, runner.max_iters, options.interval))):
+        if not any(map(self._is_judged, range(options.interval - 1, runner.max_iters, options.interval))):
             raise DistillationError(
                 f'is too large: in {runner.max_iters} iterations no search step falls where {distiller.path} acts '
                 '(loss_weight, begin, end)', path=f'{KEY}.interval', given=options.interval,
@@ -93,30 +100,61 @@ class ProcessSearchHook(StatefulHook):
                     self.run.course.check({IMPORTANCE: len(distiller.pathways)})
                 with under('search'):
                     self.search.load(saved)
-        self.run.open(start=self.search.steps)
+        if not self._waits:
+            self.run.open(start=self.search.steps)
+        scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
+        if scaler is not None:
+            self.search.loss_scale = scaler.get_scale
+
+    def _is_judged(self, iteration: int) -> bool:
+        """Whether a search step for an iteration is possible."""
+        assert self.search is not None
+        weight_at = self.search.distiller.weight_at
+        after = not self._waits or (iteration + 1 < self.run.runner.max_iters and weight_at(iteration + 1) > 0)
+        return weight_at(iteration) > 0 and after
+
+    @property
+    def _waits(self) -> bool:
+        return self.options.validation == 'next_batch'
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         assert self.search is not None
-        if self.options.unit == 'iter':
-            self._record(runner.iter)
+        if not self._waits:  # otherwise it moves in the forward, before it is used
+            self._record_iteration(runner)
         distiller = self.search.distiller
         moves = runner.optim_wrapper.should_sync()  # whether the step that comes moves the weights
         acts = distiller.weight_at(runner.iter) > 0
         due = moves and acts and (runner.iter + 1) % self.options.interval == 0
         distiller.keeps_step = due
         distiller.keeps_gradients = due and self.search.hypergradient == 'exact'
+        distiller.see_task_loss = self.search.judge if self.search.waits else None
+        self._steps = self.search.steps
         self._before = self.search.snapshot(runner.optim_wrapper.optimizer) if due else None
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if self._before is None:
-            return
         assert self.search is not None
-        model, scaler = distilled(runner), getattr(runner.optim_wrapper, 'loss_scaler', None)
-        before, self._before = self._before, None
+        search, before, self._before = self.search, self._before, None
+        search.drop()  # where the distiller has not acted in this iteration, nothing has judged the step before
+        if before is not None:
+            kept, model = search.distiller.take_step(), distilled(runner)
+            autocast = functools.partial(runner.optim_wrapper.optim_context, model)
+            if self._waits:
+                search.wait(before, kept, autocast)
+            else:
+                search.step(before, kept, self.run.next_batch(), autocast)
+        if self._waits:
+            self._record_iteration(runner)
+        if search.steps > self._steps:
+            self._log(runner)
+
+    def before_saving_on_every_rank(self, runner: Runner) -> None:
+        """A step that waits to be judged is left out, here and in the run that goes on from the checkpoint."""
+        assert self.search is not None
+        self.search.drop()
+
+    def _log(self, runner: Runner) -> None:
+        assert self.search is not None
         distiller = self.search.distiller
-        self.search.step(before, distiller.take_step(), self.run.next_batch(),
-                         functools.partial(runner.optim_wrapper.optim_context, model),
-                         1.0 if scaler is None else scaler.get_scale())
         self.run.log({distiller.pathway_names[index]: weight
                       for index, weight in distiller.importance.weights(runner.iter).items()})
         if self.search.skipped:
@@ -163,10 +201,15 @@ class ProcessSearchHook(StatefulHook):
         """What must be the same when the search is resumed; without it the file's records would not belong together."""
         options = self.options
         return dict(lr=options.lr, betas=list(options.betas), hypergradient=options.hypergradient, radius=options.radius,
-                    seed=options.seed, interval=options.interval, unit=options.unit, length=self._length, every=self._every)
+                    seed=options.seed, interval=options.interval, validation=options.validation, unit=options.unit,
+                    length=self._length, every=self._every)
+
+    def _record_iteration(self, runner: Runner) -> None:
+        if self.options.unit == 'iter':
+            self._record(runner.iter)
 
     def _record(self, position: int) -> None:
-        """Keeps the present importance, if it is due: that with which an iteration begins, or an epoch ends."""
+        """Keeps the present importance, if it is due: that which an iteration uses, or with which an epoch ends."""
         assert self.search is not None
         if position % self._every == 0 or position == self._length - 1:
             self.run.course.note(IMPORTANCE, position, self.search.distiller.importance.value.tolist())

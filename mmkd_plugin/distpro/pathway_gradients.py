@@ -4,16 +4,27 @@ Each pathway has a branch of its own, so autograd computes these gradients one b
 make the directional derivative of a pathway loss an inner product, ``d_p = <dl_p / dF_j, J_j v>``, where J_j v is the
 tangent of the student's feature. A search step then runs no transform at all.
 """
-from typing import Dict, Optional, Sequence
+from typing import Dict, Iterable, Optional, Sequence, Set
 
 import torch
 from torch import Tensor
 
+from .forward_tape import ForwardTape
+
 
 class PathwayGradients:
-    """Watches one training step; the last backward through it counts."""
+    """Watches one training step; the last backward through it counts.
 
-    def __init__(self) -> None:
+    Args:
+        features: the student's features that the pathways start from.
+        tape: what the student's forward to there computed, if it was noted.
+
+    Attributes:
+        reached: the identities of the weights that the features depend on; no other moves a pathway loss along v.
+    """
+
+    def __init__(self, features: Iterable[Tensor], tape: Optional[ForwardTape] = None) -> None:
+        self.reached, self.tape = weights_of(features), tape
         self._at_input: Dict[int, Tensor] = {}
         self._at_loss: Dict[int, Tensor] = {}
 
@@ -40,3 +51,20 @@ class PathwayGradients:
             return None
         products = [(self._at_input[index] * tangent).sum() for index, tangent in enumerate(tangents)]
         return torch.stack(products) / factors
+
+
+def weights_of(tensors: Iterable[Tensor]) -> Set[int]:
+    """The identities of the weights that some tensors were computed from, as autograd has noted it."""
+    waiting = [tensor.grad_fn for tensor in tensors]
+    seen, found = set(waiting), set()
+    while waiting:
+        node = waiting.pop()
+        if node is None:
+            continue
+        if hasattr(node, 'variable'):
+            found.add(id(node.variable))
+        for before, _ in node.next_functions:
+            if before not in seen:
+                seen.add(before)
+                waiting.append(before)
+    return found

@@ -8,7 +8,7 @@ Nothing here changes anything but the importance: passes run on copies of buffer
 import copy
 import functools
 from contextlib import nullcontext
-from typing import Any, Callable, ContextManager, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, ContextManager, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
@@ -16,14 +16,15 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..distiller import KeptStep
+from ..distiller import KeptStep, reentrant_checkpoints_refused
 from ..model import DistilledMixin
 from ..search import naming_samples, seed_generators
 from ..utils.errors import DistillationError, under
 from ..utils.isolation import preserved_rng, set_rng_state
 from ..utils.optimizer_states import SteadyOptimizerState
 from ..utils.records import Shown, Whole
-from .distiller import DistProDistiller
+from .distiller import DistProDistiller, pathway_sources
+from .forward_tape import ForwardTape, TapeReplay
 from .hypergradient import (
     Named,
     exact_derivatives,
@@ -45,6 +46,14 @@ class Snapshot(NamedTuple):
     rates: Dict[str, float]
 
 
+class TrainingStep(NamedTuple):
+    """A training step that is judged: where it began, its forward, what its backward left, the context of its forward."""
+    before: Snapshot
+    kept: KeptStep
+    caught: Optional[PathwayGradients]
+    autocast: Autocast
+
+
 class ProcessSearch:
     """Moves the importance of one distiller by greedy one-step bi-level optimisation (section 3.3).
 
@@ -58,6 +67,7 @@ class ProcessSearch:
         seed: decides what the validation pass draws (dropout).
 
     Attributes:
+        loss_scale: the factor on a loss while its gradient is taken, for half precision.
         steps: how many search steps were made, skipped ones included.
         skipped: how many did not move the importance, because v was 0, or v or a d_p not finite.
     """
@@ -67,6 +77,9 @@ class ProcessSearch:
         self.model, self.distiller = model, distiller
         self.hypergradient, self.radius, self.seed = hypergradient, radius, seed
         self.steps = self.skipped = 0
+        self._passed = False
+        self.loss_scale: Callable[[], float] = lambda: 1.0
+        self._waiting: Optional[TrainingStep] = None
         self._features, self._losses = _StudentFeatures(model, distiller), _PathwayLosses(model, distiller)
         self._optimiser = torch.optim.Adam([distiller.importance.value], lr=lr, betas=(betas[0], betas[1]))
 
@@ -77,8 +90,7 @@ class ProcessSearch:
         point = {name: tensor.detach().clone() for name, tensor in (*trained.items(), *self.model.named_buffers())}
         return Snapshot(point, {name: rates[id(parameter)] for name, parameter in trained.items()})
 
-    def step(self, before: Snapshot, kept: KeptStep, data: Any, autocast: Autocast = nullcontext,
-             loss_scale: float = 1.0) -> bool:
+    def step(self, before: Snapshot, kept: KeptStep, data: Any, autocast: Autocast = nullcontext) -> bool:
         """A search step, after the training step: takes the hypergradient and lets Adam move the importance.
 
         The arguments are the same as for :meth:`gradient`.
@@ -86,7 +98,56 @@ class ProcessSearch:
         Returns:
             Whether the importance moved.
         """
-        gradient = self.gradient(before, kept, data, autocast, loss_scale)
+        return self._move(self.gradient(before, kept, data, autocast))
+
+    def gradient(self, before: Snapshot, kept: KeptStep, data: Any, autocast: Autocast = nullcontext) -> Optional[Tensor]:
+        """The hypergradient: of the validation loss after the training step, with respect to the importance (equation 4).
+
+        Args:
+            before: theta_t, the weights before the training step.
+            kept: the training forward at theta_t.
+            data: a validation batch, as the loader gives it.
+            autocast: context of the student's forwards.
+
+        Returns:
+            (P,), the same on every rank; None where v is 0, or v or a d_p not finite.
+        """
+        step = TrainingStep(before, kept, self.distiller.take_gradients(), autocast)
+        with preserved_rng():
+            seed_generators(self.seed, self.steps, get_rank())
+            gradients = validation_gradient(self.model, data, autocast, self.loss_scale(), self._wanted(step))
+        return self._hypergradient(step, gradients)
+
+    def wait(self, before: Snapshot, kept: KeptStep, autocast: Autocast = nullcontext) -> None:
+        """After the training step: the next training batch is to judge it, see :meth:`judge`."""
+        self._waiting = TrainingStep(before, kept, self.distiller.take_gradients(), autocast)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a training step waits to be judged."""
+        return self._waiting is not None
+
+    def drop(self) -> None:
+        """No batch judges the training step that waits, if there is one."""
+        self._waiting = None
+
+    def judge(self, loss: Tensor) -> bool:
+        """A search step for the training step that waits, in the forward after it: v is the gradient of that one's loss.
+
+        Args:
+            loss: the student's own loss of the next training batch, with its graph, which is kept.
+
+        Returns:
+            Whether the importance moved.
+        """
+        step, self._waiting = self._waiting, None
+        assert step is not None, 'a step waits'
+        with torch.autocast(loss.device.type, enabled=False), reentrant_checkpoints_refused(
+                "Give the search held-out images: validation='held_out'."):
+            gradients = loss_gradients(self.model, loss, self.loss_scale(), self._wanted(step), retain_graph=True)
+            return self._move(self._hypergradient(step, gradients))
+
+    def _move(self, gradient: Optional[Tensor]) -> bool:
         self.steps += 1
         if gradient is None:
             self.skipped += 1
@@ -97,43 +158,39 @@ class ProcessSearch:
         self.distiller.importance.forget()
         return True
 
-    def gradient(self, before: Snapshot, kept: KeptStep, data: Any, autocast: Autocast = nullcontext,
-                 loss_scale: float = 1.0) -> Optional[Tensor]:
-        """The hypergradient: of the validation loss after the training step, with respect to the importance (equation 4).
+    def _wanted(self, step: TrainingStep) -> Optional[Set[int]]:
+        """The weights that v is needed of, by identity; None for all."""
+        # Until a forward-mode pass has succeeded: finite differences, which may have to take its place, take them all.
+        return step.caught.reached if step.caught is not None and self._passed else None
 
-        Args:
-            before: theta_t, the weights before the training step.
-            kept: the training forward at theta_t.
-            data: a validation batch, as the loader gives it.
-            autocast: context of the student's forwards.
-            loss_scale: the factor on a loss while its gradient is taken, for half precision.
-
-        Returns:
-            (P,), the same on every rank; None where v is 0, or v or a d_p not finite.
-        """
-        caught = self.distiller.take_gradients()
-        with preserved_rng():
-            seed_generators(self.seed, self.steps, get_rank())
-            gradients = validation_gradient(self.model, data, autocast, loss_scale)
-        direction = average_over_ranks({name: gradient * before.rates[name] for name, gradient in gradients.items()
-                                        if name in before.rates})
-        length = float(global_norm(direction)) if direction else 0.0
-        if not 0 < length < float('inf'):
+    def _hypergradient(self, step: TrainingStep, gradients: Named) -> Optional[Tensor]:
+        rates = step.before.rates
+        direction = average_over_ranks({name: gradient * rates[name] for name, gradient in gradients.items()
+                                        if name in rates})
+        derivatives = self._derivatives(step, direction)
+        if derivatives is None:
             return None
-        # Along the unit vector: the learning rate may be so small that half precision would round the tangents to 0.
-        unit = {name: part / length for name, part in direction.items()}
-        derivatives = self._derivatives(before, kept, unit, caught, autocast) * length
         all_reduce(derivatives, 'mean')
         if not bool(derivatives.isfinite().all()):
             return None
         # The learning rates are in the direction already.
         importance = self.distiller.importance
-        return self.distiller.scale_at(kept.batch.iteration) * importance_gradient(
+        return self.distiller.scale_at(step.kept.batch.iteration) * importance_gradient(
             importance.value, derivatives, importance.normalisation, importance.bias)
 
-    def features(self, weights: Named, kept: KeptStep) -> List[Tensor]:
-        """The student's features (B, C, h, w) at its taps, of the kept training batch at other weights and buffers."""
-        return self._call(self._features, weights, kept)
+    def features(self, weights: Named, kept: KeptStep, tape: Optional[ForwardTape] = None) -> List[Tensor]:
+        """The student's features (B, C, h, w) at its taps, of the kept training batch at other weights and buffers.
+
+        Args:
+            weights: weights and buffers by name.
+            kept: the training forward.
+            tape: what it computed at weights of the same values; these may have tangents.
+        """
+        if tape is None:
+            return self._call(self._features, weights, kept)
+        own = {name: id(parameter) for name, parameter in self.model.named_parameters()}
+        with TapeReplay(tape, {id(value): own[name] for name, value in weights.items() if name in own}):
+            return self._call(self._features, weights, kept)
 
     def losses(self, weights: Named, kept: KeptStep) -> List[Tensor]:
         """l_p of every pathway, of the kept training batch at other weights and buffers."""
@@ -149,24 +206,34 @@ class ProcessSearch:
             outputs: List[Tensor] = functional_call(run, named, (kept,))
         return outputs
 
-    def _derivatives(self, before: Snapshot, kept: KeptStep, direction: Named, caught: Optional[PathwayGradients],
-                     autocast: Autocast) -> Tensor:
+    def _derivatives(self, step: TrainingStep, direction: Named) -> Optional[Tensor]:
         if self.hypergradient == 'exact':
             try:
-                with autocast():
-                    return self._exact(before, kept, direction, caught)
+                with step.autocast():
+                    return _along(functools.partial(self._exact, step), self._reaching(step, direction))
             except NotImplementedError as error:
                 self.hypergradient = 'finite_difference'
                 print_log(f'search: {missing_operation(error)} has no forward-mode derivative; the hypergradient is taken '
                           'by finite differences from now on (hypergradient="finite_difference")', 'current')
         # In full precision: half would not resolve the difference.
-        return finite_difference_derivatives(functools.partial(self.losses, kept=kept), before.point, direction, self.radius)
+        return _along(lambda unit: finite_difference_derivatives(
+            functools.partial(self.losses, kept=step.kept), step.before.point, unit, self.radius), direction)
 
-    def _exact(self, before: Snapshot, kept: KeptStep, direction: Named, caught: Optional[PathwayGradients]) -> Tensor:
+    def _reaching(self, step: TrainingStep, direction: Named) -> Named:
+        """The part of a direction in which a pathway loss changes."""
+        if step.caught is None:
+            return direction
+        reached = step.caught.reached
+        return {name: direction[name] for name, parameter in self.model.named_parameters() if name in direction and (
+            id(parameter) in reached or name.startswith('distillation.'))}
+
+    def _exact(self, step: TrainingStep, direction: Named) -> Tensor:
+        before, kept, caught = step.before, step.kept, step.caught
         if caught is not None:
-            moved = tangents(functools.partial(self.features, kept=kept), before.point, direction)
+            moved = tangents(functools.partial(self.features, kept=kept, tape=caught.tape), before.point, direction)
             at_tap = dict(zip(self.distiller.student_taps, moved))
             found = caught.derivatives([at_tap[pathway.student] for pathway in self.distiller.pathways])
+            self._passed = True
             if found is not None:
                 return found
         # A pathway that had no part in the backward: its loss has to be taken along.
@@ -213,7 +280,7 @@ class _StudentFeatures(nn.Module):
             return self.outputs(distiller, recording.features(batch.inputs), kept)
 
     def outputs(self, distiller: DistProDistiller, features: Dict[str, Tensor], kept: KeptStep) -> List[Tensor]:
-        return distiller.sources(features)
+        return pathway_sources(distiller, features)
 
 
 class _PathwayLosses(_StudentFeatures):
@@ -223,23 +290,58 @@ class _PathwayLosses(_StudentFeatures):
         return distiller.pathway_losses(features, kept.teacher, kept.batch)
 
 
-def validation_gradient(model: DistilledMixin, data: Any, autocast: Autocast = nullcontext,
-                        loss_scale: float = 1.0) -> Named:
+def _along(derivatives: Callable[[Named], Tensor], direction: Named) -> Optional[Tensor]:
+    """Directional derivatives by way of the unit vector; None where the direction is 0 or not finite.
+
+    The direction may be so small (a learning rate is in it) that half precision would round the tangents to 0.
+    """
+    length = float(global_norm(direction)) if direction else 0.0
+    if not 0 < length < float('inf'):
+        return None
+    return derivatives({name: part / length for name, part in direction.items()}) * length
+
+
+def validation_gradient(model: DistilledMixin, data: Any, autocast: Autocast = nullcontext, loss_scale: float = 1.0,
+                        wanted: Optional[Set[int]] = None) -> Named:
     """v: gradient of the plain student's loss on a validation batch at the present weights, by parameter name.
 
     The model keeps its mode; running statistics, gradients in ``.grad`` and DDP's hooks are left alone. So is what the
     preprocessor remembers (the size that batches are resized to): its copy is used.
+
+    Args:
+        model: the distilled student.
+        data: a validation batch, as the loader gives it.
+        autocast, loss_scale, wanted: see :func:`loss_gradients`.
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    parameters = {name: parameter for name, parameter in model.named_parameters()
-                  if parameter.requires_grad and not name.startswith('distillation.')}
     assert model.distillation is not None, 'a search has an attached model'
     with model.distillation.suspended(), autocast(), naming_samples('ProcessSearchHook'):
         data = copy.deepcopy(model.data_preprocessor)(data, True)
         args, kwargs = ((), data) if isinstance(data, dict) else (data, {})
         loss, _ = model.parse_losses(functional_call(model, buffers, tuple(args), {**kwargs, 'mode': 'loss'}))
-    gradients = torch.autograd.grad(loss * loss_scale, list(parameters.values()), allow_unused=True)
-    return {name: torch.zeros_like(parameter) if gradient is None else gradient / loss_scale
+    return loss_gradients(model, loss, loss_scale, wanted)
+
+
+def loss_gradients(model: DistilledMixin, loss: Tensor, loss_scale: float = 1.0, wanted: Optional[Set[int]] = None,
+                   retain_graph: bool = False) -> Named:
+    """The gradient of a loss by the student's trainable weights, by parameter name; 0 of one that it does not depend on.
+
+    Args:
+        model: the distilled student.
+        loss: a scalar.
+        loss_scale: the factor on the loss while its gradient is taken, for half precision.
+        wanted: the weights that count, by identity; all by default. What others alone need is not computed.
+        retain_graph: whether the graph of the loss is needed afterwards.
+    """
+    parameters = {name: parameter for name, parameter in model.named_parameters()
+                  if parameter.requires_grad and not name.startswith('distillation.')
+                  and (wanted is None or id(parameter) in wanted)}
+    if not parameters:
+        return {}
+    gradients = torch.autograd.grad(loss if loss_scale == 1 else loss * loss_scale, list(parameters.values()),
+                                    allow_unused=True, retain_graph=retain_graph)
+    return {name: torch.zeros_like(parameter) if gradient is None else
+            gradient if loss_scale == 1 else gradient / loss_scale
             for (name, parameter), gradient in zip(parameters.items(), gradients)}
 
 

@@ -1,12 +1,12 @@
 """One training forward of a distilled student: begun before it, gone with it."""
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from ..distiller import Batch, ForwardWrap, IdleInPart, KeepsStep, KeptStep, Losses, WrapsForward
+from ..distiller import Batch, ForwardWrap, IdleInPart, KeepsStep, KeptStep, Losses, SeesTaskLoss, WrapsForward
 from ..distiller.gradients import compare_gradients, feature_gradients
 from ..taps import Recording
 from ..utils.errors import DistillationError, shown, under
@@ -63,12 +63,17 @@ class Step:
             return
         names, taps = list(self.weights), self._distillation.student_taps
         if self._wrap is None:
-            with self._distillation.recorded(names, self.batch.iteration) as self._recording:
+            with self._distillation.recorded(names, self.batch.iteration) as self._recording, ExitStack() as watching:
+                for keeping in self._keeping():
+                    watching.enter_context(keeping.watching(self._complete))
                 yield
         else:
             with self._wrap.around(taps) as replace, \
                     self._distillation.recorded(names, self.batch.iteration, replace=replace) as self._recording:
                 yield
+
+    def _complete(self) -> bool:
+        return self._recording is not None and self._recording.complete
 
     def losses(self, task: Losses, again: Callable[[], Losses]) -> Losses:
         """The student's own losses and the weighted ones of the distillers, ``<distiller>.<loss>``.
@@ -125,6 +130,7 @@ class Step:
         assert self._recording is not None
         student = self._recording.features(batch.inputs)
         _check_gradients(student)
+        self._show_task_loss(task)
         teacher = self._teacher_later() if self._teacher is None else self._teacher
         if self._rng is not None:
             for keeping in self._keeping():
@@ -141,6 +147,13 @@ class Step:
         self._distillation.non_finite.look_at_losses(weighted, batch.iteration)
         losses = {f'{name}.{key}': value for name, found in weighted.items() for key, value in found.items()}
         return {**losses, **logged}
+
+    def _show_task_loss(self, task: Losses) -> None:
+        for name in self.weights:
+            distiller = self._all[name]
+            if isinstance(distiller, SeesTaskLoss) and distiller.see_task_loss is not None:
+                with under(f'model.distillers.{name}'):
+                    distiller.see_task_loss(self._student.parse_losses(task)[0])
 
     def _losses_of(self, name: str, view: View) -> Dict[str, Tensor]:
         with under(f'model.distillers.{name}'):

@@ -28,6 +28,8 @@ from .validation import SPLIT_TYPES, validation_part
 FOLDER = 'search'
 """Of a search, in the work dir of the training it is for."""
 DEFAULT_SPLIT = 0.8  # that of mmkd.SplitDataset
+NEXT_BATCH = 'next_batch'
+"""The option ``validation`` of a hook whose search is judged by training batches."""
 ACCEPTED = "a dict with split, hook, distiller and config; an empty one searches with the training's own schedule"
 
 
@@ -37,7 +39,7 @@ class SearchConfig(Options):
     split: Optional[float] = option(
         Either(Number(above=0, below=1), (None,)), DEFAULT_SPLIT, 'the part of the training set that trains the weights in '
         'the search; the rest validates. None: nothing is split, as the hook has a `dataloader`, or the training set is '
-        'split already')
+        "split already. With hook.validation='next_batch' nothing is split either")
     hook: Optional[Dict[str, Any]] = option(
         Either(Block('a dict: options of the search hook'), (None,)), None, 'options of the search hook, without its type')
     distiller: Optional[Dict[str, Any]] = option(
@@ -61,6 +63,9 @@ class SearchConfig(Options):
         for key, said in (('type', 'is that of the training'), ('mode', "is 'search'")):
             if key in distiller and distiller != dict(distiller, mode='search'):
                 raise DistillationError(said, path=f'distiller.{key}', given=distiller[key], accepted='the other options')
+        if hook.get('validation') == NEXT_BATCH and self.split is not None and 'split' in given:
+            raise DistillationError(f"has no meaning beside hook.validation='{NEXT_BATCH}', which needs no other images",
+                                    path='split', given=self.split, accepted='None')
         if hook.get('dataloader') is not None and self.split is not None:
             raise DistillationError('has no meaning beside hook.dataloader, which gives the validation images', path='split',
                                     given=self.split, accepted='None')
@@ -219,6 +224,8 @@ def _can_be_searched(kind: Any) -> bool:
 def _split(content: Dict[str, Any], search: SearchConfig) -> None:
     """Puts the data set of the training into a ``mmkd.SplitDataset``; wrappers stay around it."""
     loader = content.get('train_dataloader') or {}
+    if (search.hook or {}).get('validation') == NEXT_BATCH:
+        return
     if search.split is None:
         if (search.hook or {}).get('dataloader') is None:
             validation_part(loader, 'hook.dataloader')  # raises where training sees all images

@@ -1,35 +1,11 @@
 """An interrupted search is an uninterrupted one, bit by bit, its file included; so is an interrupted replay."""
 import pytest
 import torch
-from distpro_runs import distpro, hook_of, search_cfg
+from distpro_runs import distpro, endless, hook_of, interrupted, same_weights, search_cfg
 from mmengine.logging import MessageHub
 from zoo import STUDENTS, Stop, distilled, loader, run, run_cfg
 
 from mmkd_plugin.utils.errors import DistillationError
-
-
-def interrupted(make_cfg, folder, iteration):
-    """Runs a config whole and in two parts; returns both runners and the losses of both."""
-    whole, losses = run(make_cfg(folder / 'whole'))
-    MessageHub._instance_dict.clear()
-    _, first = run(make_cfg(folder / 'half'), before=lambda runner: runner.register_hook(Stop(iteration=iteration)))
-    MessageHub._instance_dict.clear()
-    resumed, second = run(make_cfg(folder / 'half', resume=True))
-    assert len(first) < len(losses)
-    return whole, resumed, losses, first + second
-
-
-def same_weights(one, other):
-    states = [{**model.state_dict(), **model.distillation.state_dict()} for model in (one.model, other.model)]
-    return all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-
-
-def endless(cfg):
-    """The same run, counted in iterations."""
-    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
-    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', _scope_='mmengine')
-    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1)
-    return cfg
 
 
 @pytest.mark.slow

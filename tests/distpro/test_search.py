@@ -2,7 +2,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from distpro_runs import NAMES, distpro, hook_of, scalars, search_cfg
+from distpro_runs import NAMES, Counts, distpro, everything, hook_of, scalars, search_cfg
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
@@ -13,31 +13,6 @@ from zoo import STUDENTS, classifier, distilled, loader, run, run_cfg
 
 from mmkd_plugin.distpro import PATHWAY_TRANSFORMS, read_process
 from mmkd_plugin.utils.isolation import get_rng_state
-
-
-class Counts(Hook):
-    """Counts what one run does with the real networks, iteration by iteration."""
-    priority = 'LOWEST'
-
-    def __init__(self):
-        self.counts, self.rows = dict.fromkeys(('teacher', 'student', 'backward', 'head', 'transform'), 0), []
-
-    def before_train(self, runner):
-        model = runner.model
-        distillation = model.distillation
-        watched = dict(teacher=distillation.teacher.model.backbone, student=model.backbone,
-                       head=getattr(model, 'decode_head', None) or getattr(model, 'bbox_head', None) or model.head,
-                       transform=distillation.distpro.transforms[0])
-        for name, module in watched.items():
-            module.register_forward_pre_hook(lambda *_, name=name: self.add(name))
-        watched['student'].layer2.register_full_backward_hook(lambda *_: self.add('backward'))
-
-    def add(self, name):
-        self.counts[name] += 1
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.rows.append(self.counts)
-        self.counts = dict.fromkeys(self.counts, 0)
 
 
 @pytest.mark.parametrize(('scope', 'hypergradient', 'students', 'transforms'), [
@@ -55,14 +30,11 @@ def test_T7_one_teacher_forward_two_backwards_three_or_four_student_forwards(tmp
             assert row['head'] == 2  # of training and validation; the other passes stop at the deepest tap
 
 
-def everything(runner):
-    """All that training is made of, but the importance."""
-    state = {f'model.{name}': value for name, value in runner.model.state_dict().items()}
-    state.update({f'adapter.{name}': value for name, value in runner.model.distillation.state_dict().items()
-                  if not name.endswith('importance.value')})
-    for number, buffers in runner.optim_wrapper.optimizer.state_dict()['state'].items():
-        state.update({f'optimiser.{number}.{name}': value for name, value in buffers.items()})
-    return {name: value.clone() for name, value in state.items()}
+def test_with_an_interval_the_other_iterations_are_plain_distillation_steps(tmp_path):
+    counts = Counts()
+    run(search_cfg(tmp_path, hook=dict(interval=3), length=14), before=lambda runner: runner.register_hook(counts))
+    assert [row['student'] for row in counts.rows] == [1, 1, 3, 1, 1, 3, 1]
+    assert [row['backward'] for row in counts.rows] == [1, 1, 2, 1, 1, 2, 1]
 
 
 @pytest.mark.parametrize(('scope', 'hypergradient', 'preprocessor'), [

@@ -223,8 +223,9 @@ HOOKS: Dict[str, Dict[str, Documented]] = {
         regularisation=number(least=0, below=1e6), weights_first=number(least=0, below=1), unrolled=FLAG),
     'mmkd.ProcessSearchHook': dict(
         SEARCH_HOOK, lr=number(above=0, below=1e6), betas=listed(number(least=0, below=1), 2),
-        hypergradient=choice('exact', 'finite_difference'), radius=number(above=0), interval=number(above=0, whole=True),
-        unit=choice('iter', 'epoch'), every=optional(number(above=0, whole=True))),
+        hypergradient=choice('exact', 'finite_difference'), validation=choice('held_out', 'next_batch'),
+        radius=number(above=0), interval=number(above=0, whole=True), unit=choice('iter', 'epoch'),
+        every=optional(number(above=0, whole=True))),
 }
 SEARCH = dict(split=optional(number(above=0, below=1)), hook=optional(BLOCK), distiller=optional(BLOCK),
               config=optional(BLOCK))

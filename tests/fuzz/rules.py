@@ -42,7 +42,8 @@ RELATED = {
     'teacher': ['model.'], 'config': ['model.teacher', 'process', 'aggregation'], 'overrides': ['model.teacher'],
     'train_dataloader': ['dataloader'], 'split': ['dataloader', 'ratio'], 'dataloader': ['split'],
     'default_scope': ['registry', 'scope'], 'image_shape': ['channels', 'image'],
-    'interval': ['loss_weight', 'begin'], 'search': ['hook', 'distiller', 'config', 'dataloader']}
+    'interval': ['loss_weight', 'begin'], 'validation': ['interval'],
+    'search': ['hook', 'distiller', 'config', 'dataloader']}
 """Keys that belong together: a message about one may name the other."""
 
 
@@ -262,6 +263,8 @@ def _search(content: Dict[str, Any]) -> List[str]:
     if found:
         return found
     hook = search.get('hook') or {}
+    if hook.get('validation') == 'next_batch' and (search.get('split') or hook.get('dataloader')):
+        return ['search: nothing is held out for the next batch']
     kinds = [block.get('type') for block in content['model']['distillers'].values() if isinstance(block, dict)]
     of = [documented.SEARCH_HOOK_OF[kind] for kind in kinds if kind in documented.SEARCH_HOOK_OF]
     if len(of) != 1:
