@@ -1,4 +1,5 @@
-# CIFAR-100: ResNet56 -> ResNet20 (not run; builds, trains and searches a step in the tests).
+# CIFAR-100: ResNet56 -> ResNet20 (not run; builds, trains and searches a step in the tests). The ten pathways, the one
+# transform and the strength (times P) of the authors' release, searched as in the paper; the paper's 27: distpro-27_...
 _base_ = './resnet20_240e_cifar100.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
@@ -9,6 +10,7 @@ model = dict(
     distillers=dict(
         distpro=dict(
             type='mmkd.DistProDistiller',
-            levels=['backbone.bn1', 'backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'])),
+            levels=['backbone.bn1', 'backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
+            scale_by_pathways=True)),
     image_shape=(3, 32, 32))
 search = dict(config=dict(train_cfg=dict(max_epochs=40), param_scheduler=dict(milestones=[10, 20, 30])))

@@ -1,4 +1,5 @@
-# CIFAR-100: WRN-40-2 -> ShuffleNetV1 (not run; builds, trains and searches a step in the tests).
+# CIFAR-100: WRN-40-2 -> ShuffleNetV1 (not run; builds, trains and searches a step in the tests). The ten pathways, the one
+# transform and the strength (times P) of the authors' release, searched as in the paper; the paper's 27: distpro-27_...
 _base_ = './shufflenet-v1_240e_cifar100.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
@@ -14,6 +15,7 @@ model = dict(
                 'backbone.layer1@preact',
                 'backbone.layer2@preact',
                 'backbone.layer3@preact',
-            ])),
+            ],
+            scale_by_pathways=True)),
     image_shape=(3, 32, 32))
 search = dict(config=dict(train_cfg=dict(max_epochs=40), param_scheduler=dict(milestones=[10, 20, 30])))

@@ -1,5 +1,6 @@
 # ImageNet: ResNet-50 -> MobileNetV2 (not run; builds, trains and searches a step in the tests). At the last block of each
-# resolution; its blocks end without an activation.
+# resolution; its blocks end without an activation. The paper has MobileNetV1, other batches, schedule and set to search on:
+# ..._8xb64-cos100e_...
 _base_ = 'mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(

@@ -1,0 +1,10 @@
+# CIFAR-100: WRN-40-2 -> ShuffleNetV1 (not run; builds and trains a step in the tests). The paper's 27 pathways: every
+# teacher level to every student level, by three transforms each, weighted as in its equation 2.
+_base_ = './distpro_wrn-40-2-shufflenet-v1_240e_cifar100.py'
+model = dict(
+    distillers=dict(
+        distpro=dict(
+            levels=['backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
+            connections='all',
+            transforms=['conv1', 'conv2', 'conv3'],
+            scale_by_pathways=False)))
