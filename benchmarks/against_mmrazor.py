@@ -11,13 +11,12 @@ divided by the student's alone plus the teacher's forward to the tap.
 mmrazor has to be installed: ``pip install --no-deps mmrazor==1.0.0 && pip install ordered-set``.
 """
 import argparse
-import statistics
 import sys
 from types import ModuleType
 from typing import Any, Callable, Dict, Tuple
 
 import torch
-from measuring import device_name, in_turn
+from measuring import device_name, in_turn, print_table
 from mmengine.registry import MODELS, init_default_scope
 from overhead import PAIRS, make_batch, without_downloads
 from torch import nn
@@ -139,11 +138,8 @@ def main() -> None:
                         'teacher': lambda: teacher.features(data['inputs'], data['data_samples']),
                         **{name: training_step(model, data) for name, model in models.items()}}, args.rounds)
     print(f'torch {torch.__version__}, {device_name(args.threads)}, {args.rounds} rounds; the loss of all: '
-          f'{losses[OURS]:.5g}\n\n| step | median ms | / (student + teacher), median of the rounds |\n|---|---|---|')
-    for name, seconds in measured.items():
-        ratios = [own / (s + t) for own, s, t in zip(seconds, measured['student'], measured['teacher'])]
-        print(f'| {name} | {statistics.median(seconds) * 1e3:.0f} | {statistics.median(ratios):.3f} '
-              f'({min(ratios):.3f} to {max(ratios):.3f}) |')
+          f'{losses[OURS]:.5g}\n')
+    print_table(measured, ('student', 'teacher'), '(student + teacher)')
 
 
 if __name__ == '__main__':

@@ -10,11 +10,10 @@ derivative and with a finite difference.
 """
 import argparse
 import os
-import statistics
 from typing import Callable, Dict, Optional
 
 import torch
-from measuring import device_name, in_fresh_process, in_turn, peak_memory
+from measuring import device_name, in_fresh_process, in_turn, peak_memory, print_table, ratios, spread
 from mmengine.registry import MODELS, init_default_scope
 from overhead import make_batch, without_downloads
 from torch import nn
@@ -116,17 +115,11 @@ def steps(pair: dict) -> Dict[str, Callable[[], None]]:
 
 def report_times(pair: dict, rounds: int) -> None:
     measured = in_turn(steps(pair), rounds, warmup=1)
-    medians = {name: statistics.median(values) for name, values in measured.items()}
-    print('| step | median ms |\n|---|---|')
-    for name, seconds in medians.items():
-        print(f'| {name} | {seconds * 1e3:.1f} |')
-    searches = [name for name in medians if name.startswith('search')]
-    second = [of[0] / (of[1] + of[2]) for of in zip(*(measured[name] for name in ('distilled', 'student', 'teacher')))]
-    whole = [sum(measured[name][number] for name in searches) / len(searches) / measured['distilled'][number]
-             for number in range(rounds)]
-    for label, ratios in (('distilled / (student + teacher)', second), ('search / distilled', whole)):
-        print(f'\nratio {label}: {statistics.median(ratios):.3f} (median of {rounds} rounds), {min(ratios):.3f} to '
-              f'{max(ratios):.3f}')
+    print_table(measured, ('student', 'teacher'), '(student + teacher)')
+    searches = [name for name in measured if name.startswith('search')]
+    for clock, label in (('wall', 'clock'), ('cpu', 'CPU time')):
+        whole = [value / len(searches) for value in ratios(measured, searches, ['distilled'], clock)]
+        print(f'search / distilled, by {label}: {spread(whole)}')
 
 
 def peak_of_beta(pair: dict, threads: int, every: int) -> float:
@@ -166,12 +159,8 @@ def report_unrolled(pair: dict, rounds: int, threads: int) -> None:
     """Time and memory of a step of beta of one group, of first and of second order."""
     measured = in_turn({name: unrolled_step(pair, name) for name in UNROLLED}, rounds, warmup=1)
     os.environ['MALLOC_MMAP_THRESHOLD_'] = os.environ['MALLOC_TRIM_THRESHOLD_'] = '65536'
-    print('| step of beta | median ms | of first order, median and range | peak MiB |\n|---|---|---|---|')
-    for name, seconds in measured.items():
-        ratios = [one / first for one, first in zip(seconds, measured['first order'])]
-        peak = in_fresh_process(peak_of_unrolled, pair, threads, name)
-        print(f'| {name} | {statistics.median(seconds) * 1e3:.0f} | {statistics.median(ratios):.2f}, {min(ratios):.2f} to '
-              f'{max(ratios):.2f} | {peak:.0f} |')
+    print_table(measured, ['first order'], 'first order',
+                {name: in_fresh_process(peak_of_unrolled, pair, threads, name) for name in measured})
 
 
 def main() -> None:

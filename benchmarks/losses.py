@@ -9,13 +9,12 @@ memory of CIFAR-100 and the authors' 16384 negatives.
 """
 import argparse
 import os
-import statistics
 import sys
 from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
 import torch
-from measuring import device_name, in_fresh_process, in_turn, peak_memory
+from measuring import device_name, in_fresh_process, in_turn, median_of, peak_memory, ratios, spread
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
@@ -101,14 +100,15 @@ def main() -> None:
     # What is freed goes back to the system at once, so that resident memory is memory in use.
     os.environ['MALLOC_MMAP_THRESHOLD_'] = os.environ['MALLOC_TRIM_THRESHOLD_'] = '65536'
     memory = in_fresh_process(peaks, list(dict.fromkeys([*cases, *map(beside, cases)])), args.threads)
-    print('| loss | task, student -> teacher | ms | times L2, median and range | peak MiB, L2\'s |\n|---|---|---|---|---|')
+    print('| loss | task, student -> teacher | ms | CPU ms | CPU time / L2\'s: median, range | peak MiB, L2\'s |')
+    print('|---|---|---|---|---|---|')
     for case in cases:
         steps = dict(loss=step(case), l2=step(beside(case)))
         measured = in_turn({name: repeated(run, args.repeats) for name, run in steps.items()}, args.rounds)
-        ratios = [one / plain for one, plain in zip(measured['loss'], measured['l2'])]
         size = ' -> '.join('x'.join(map(str, shape)) for shape in shapes(case))
-        print(f'| `{case[1]}` | {case[0]}, {size} | {statistics.median(measured["loss"]) / args.repeats * 1e3:.1f} | '
-              f'{statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f} | {memory[case]:.0f}, '
+        wall, cpu = (median_of(measured['loss'], clock) / args.repeats * 1e3 for clock in ('wall', 'cpu'))
+        share = spread(ratios(measured, ['loss'], ['l2'], 'cpu'))
+        print(f'| `{case[1]}` | {case[0]}, {size} | {wall:.1f} | {cpu:.1f} | {share} | {memory[case]:.0f}, '
               f'{memory[beside(case)]:.0f} |', flush=True)
 
 

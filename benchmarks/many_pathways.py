@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Callable, Dict, List
 
 import torch
-from measuring import device_name, in_fresh_process, in_turn, measure, peak_memory
+from measuring import device_name, in_fresh_process, in_turn, measure, median_of, peak_memory, print_table
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
@@ -107,9 +107,9 @@ def search_seconds(steps: int, folder: Path) -> float:
 def report_file(length: int, rounds: int, folder: Path) -> None:
     """Size of the file, and how long it takes to write, read and interpolate it."""
     file, whole = folder / 'process.json', process(length, len(PATHWAYS))
-    write = statistics.median(measure(lambda: write_process(file, whole)) for _ in range(rounds))
-    read = statistics.median(measure(lambda: read_process(file)) for _ in range(rounds))
-    weights = statistics.median(measure(lambda: whole.at(length // 3, length).softmax(0).tolist()) for _ in range(rounds))
+    write, read, weights = (median_of([measure(step) for _ in range(rounds)]) for step in (
+        lambda: write_process(file, whole), lambda: read_process(file),
+        lambda: whole.at(length // 3, length).softmax(0).tolist()))
     differs = (read_process(file).importance - whole.importance).abs().max()
     print(f'file of a search of {length} iterations: {len(whole.importance)} records, one every {whole.every} iterations, '
           f'{file.stat().st_size / 2 ** 20:.2f} MiB; written in {write * 1e3:.0f} ms, read and checked in '
@@ -129,11 +129,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         steps: List[Callable[[], None]] = [training_step(live, args.length, Path(folder)) for live in STEPS.values()]
         measured = in_turn(dict(zip(STEPS, steps)), args.rounds)
-        print('| step | median ms | peak MiB |\n|---|---|---|')
-        for name, seconds in measured.items():
-            memory = in_fresh_process(peak_of_step, STEPS[name], args.length, args.threads)
-            print(f'| {name} | {statistics.median(seconds) * 1e3:.0f} | {memory:.0f} |', flush=True)
-        print(f'| search, with its log | {search_seconds(args.rounds + 1, Path(folder)) * 1e3:.0f} | |\n')
+        memory = {name: in_fresh_process(peak_of_step, live, args.length, args.threads) for name, live in STEPS.items()}
+        print_table(measured, ['student alone'], 'student alone', memory)
+        print(f'an iteration of a search, with its log: {search_seconds(args.rounds + 1, Path(folder)) * 1e3:.0f} ms\n')
         report_file(args.length, args.rounds, Path(folder))
 
 

@@ -1,29 +1,38 @@
-"""What distillation costs, as ratios inside one run.
+"""What a distilled step costs beside the student's own step and the teacher's forward, as ratios inside one run.
 
-usage: python benchmarks/overhead.py [PAIR] [--rounds 15] [--threads 2]
+usage: python benchmarks/overhead.py [PAIR] [--rounds 15] [--threads 2] [--amp bfloat16]
 
-For a pair of networks: time of the student's training step, of the teacher's forward to the deepest tap, and of the
-distilled step; the ratio distilled / (student + teacher) says what is lost beyond the two networks themselves. The three
-are measured in turn, round by round, and compared by their medians, since shared machines are noisy. Peak memory comes
-from a fresh process for each (resident memory on a CPU, allocated memory on a GPU). Then the matching update.
+For a pair of networks from a shipped config: the student's training step and the teacher's forward to the deepest tap, both
+plain, and the distilled step: plain, with the formats that measuring chooses (the teacher's ``runtime='auto'``, and
+``ChannelsLastHook`` for the student), in every second iteration, and on half of each batch. All are measured in turn, round
+by round, since shared machines are noisy; the ratios are to the plain student and the plain teacher together. Peak memory
+comes from a fresh process for each row (resident memory on a CPU, allocated memory on a GPU), beyond the networks, which are
+built before.
 """
 import argparse
-import statistics
-from typing import Callable, Dict, Tuple
+import time
+from contextlib import nullcontext
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Callable, ContextManager, Dict, Mapping
 
 import torch
-from measuring import device_name, in_fresh_process, in_turn, measure, peak_memory
+from measuring import device_name, in_fresh_process, in_turn, peak_memory, print_table
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 import mmkd_plugin  # noqa: F401 (registers everything)
-from mmkd_plugin.distiller import Batch
-from mmkd_plugin.mgd.matching import assign, cost_matrix
+from mmkd_plugin.runtime import choose, interleaved
+from mmkd_plugin.runtime.memory_format import set_format, unfit_for_channels_last
 from mmkd_plugin.utils.config import load_config
 from mmkd_plugin.utils.launch import replace_sync_bn
 
 CITYSCAPES = 'mmkd_plugin::segmentation/cityscapes/mgd-amp_pspnet_r101-r18-d8_4xb2-80k_cityscapes-512x1024.py'
+CIFAR20 = 'mmkd_plugin::classification/cifar100-20/mgd-amp_resnet14x2-resnet8_8e_cifar100-20.py'
+# Three stages by plain L2 with adapters: what is compared costs little beside the networks.
+STAGES = dict(mgd=dict(type='mmkd.FeatureDistiller', pairs=[f'backbone.layer{stage}@preact' for stage in (1, 2, 3)]))
 PAIRS = {
     # One tap, as in mmrazor's PSPNet config.
     'pspnet': dict(config=CITYSCAPES, distiller=dict(pairs=['backbone.layer4']), image=(128, 256), batch=2),
@@ -31,12 +40,23 @@ PAIRS = {
                       image=(256, 320), padding=(32, 0), batch=2),
     'mobilenet': dict(config='mmkd_plugin::classification/imagenet/mgd-amp_resnet50-mobilenet-v2_8xb32_in1k.py',
                       image=(224, 224), batch=8),
+    'resnet8': dict(config=CIFAR20, image=(32, 32), batch=64),
+    'wrn': dict(config='mmkd_plugin::classification/cifar100/distpro_wrn-40-2-wrn-16-2_240e_cifar100.py',
+                distillers=STAGES, image=(32, 32), batch=64),
 }
-MATCHING = dict(config='mmkd_plugin::classification/imagenet/mgd-amp_resnet34-resnet18_8xb32_in1k.py',
-                teacher='mmpretrain::resnet/resnet50_8xb32_in1k.py', image=(224, 224), batch=8)
+MEASURED = 'distilled, formats by measuring'
+ROWS: Dict[str, Dict[str, Any]] = {
+    'distilled': {},
+    MEASURED: dict(teacher=dict(runtime='auto'), formats=True),
+    'distilled, every=2': dict(distiller=dict(every=2)),
+    'distilled, fraction=0.5': dict(distiller=dict(fraction=0.5)),
+}
+TOGETHER = ('student', 'teacher')
+Step = Callable[[], None]
+Options = Mapping[str, Any]
 
 
-def without_downloads(node) -> None:
+def without_downloads(node: Any) -> None:
     """No weights from files in a config."""
     if isinstance(node, dict):
         node.update({key: None for key in ('pretrained', 'init_cfg', 'checkpoint') if key in node})
@@ -44,30 +64,38 @@ def without_downloads(node) -> None:
         without_downloads(value)
 
 
-def build(pair: dict) -> Tuple[nn.Module, nn.Module]:
-    """The plain student and the distilled one, of a shipped config, with random weights."""
+def build(pair: dict, distilled: bool = True, teacher: Options = MappingProxyType({}),
+          distiller: Options = MappingProxyType({})) -> nn.Module:
+    """The student of a shipped config, plain or distilled, with random weights and changes to its blocks."""
     cfg = load_config(pair['config'], 'benchmark')
     init_default_scope(cfg.default_scope)
     model = cfg.model.to_dict()
     if cfg.get('data_preprocessor') is not None:
         model['student'].setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())
-    teacher = load_config(pair.get('teacher', model['teacher']['config']), 'benchmark')._cfg_dict.to_dict()
-    for node in (model['student'], teacher):
+    teachers = load_config(pair.get('teacher', model['teacher']['config']), 'benchmark')._cfg_dict.to_dict()
+    for node in (model['student'], teachers):
         replace_sync_bn(node)
         without_downloads(node)
-    model['teacher'] = dict(config=teacher, allow_random_weights=True)
-    model['distillers']['mgd'].update(pair.get('distiller', {}))
+    model['teacher'] = dict(config=teachers, allow_random_weights=True, **teacher)
+    own = pair.get('distillers', model['distillers'])['mgd']
+    model['distillers'] = dict(mgd={**own, **pair.get('distiller', {}), **distiller})
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    plain, distilled = MODELS.build(model['student']).to(device).train(), MODELS.build(model).to(device).train()
-    distilled.attach_distillation()
-    for stage in distilled.distillation.mgd.stages:
-        channels_t = len(stage.margins)
-        stage.assignment.copy_(torch.randperm(channels_t)[:stage.assignment.numel()].view_as(stage.assignment))
+    built = MODELS.build(model if distilled else model['student']).to(device).train()
+    if distilled:
+        built.attach_distillation()
+        match(built.distillation.mgd)
+    return built
+
+
+def match(distiller: nn.Module) -> None:
+    """Gives the stages of an MGD a matching without a pass over images."""
+    for stage in getattr(distiller, 'stages', ()):
+        channels = len(stage.margins)
+        stage.assignment.copy_(torch.randperm(channels)[:stage.assignment.numel()].view_as(stage.assignment))
         stage.matched = True
-    return plain, distilled
 
 
-def data_sample(scope: str, pair: dict, device: torch.device):
+def data_sample(scope: str, pair: dict, device: torch.device) -> Any:
     """Ground truth of one image: a label map, boxes in an image with padding, or a class."""
     size = tuple(side - padding for side, padding in zip(pair['image'], pair.get('padding', (0, 0))))
     meta = dict(img_shape=size, ori_shape=size, pad_shape=pair['image'], batch_input_shape=pair['image'])
@@ -92,73 +120,73 @@ def make_batch(model: nn.Module, pair: dict) -> dict:
                 data_samples=[data_sample(scope, pair, device) for _ in range(pair['batch'])])
 
 
-def steps(pair: dict) -> Dict[str, Callable[[], None]]:
-    """What is measured: each callable is one step."""
-    plain, distilled = build(pair)
-    data = make_batch(plain, pair)
+def training_step(model: nn.Module, data: dict, amp: str = '') -> Step:
+    """What the train loop does with a batch; under autocast to the type ``amp`` names, if any."""
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=.9)
+    autocast: Callable[[], ContextManager] = nullcontext
+    if amp:
+        autocast = partial(torch.autocast, next(model.parameters()).device.type, dtype=getattr(torch, amp))
 
-    def training_step(model):
-        optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=.9)
-
-        def step():
+    def step() -> None:
+        with autocast():
             losses = model(**data, mode='loss')
-            optimiser.zero_grad()
-            model.parse_losses(losses)[0].backward()
-            optimiser.step()
-        return step
-
-    teacher = distilled.distillation.teacher
-    return {'student': training_step(plain), 'teacher': lambda: teacher.features(data['inputs'], data['data_samples']),
-            'distilled': training_step(distilled)}
+        optimiser.zero_grad()
+        model.parse_losses(losses)[0].backward()
+        optimiser.step()
+    return step
 
 
-def peak_of_step(name: str, pair: dict, threads: int) -> float:
-    """MiB that steps of this name add at most; both networks are built before."""
+def choose_format(model: nn.Module, step: Step) -> None:
+    """Puts the student into the memory format in which its steps are faster, as ``mmkd.ChannelsLastHook`` does."""
+    if unfit_for_channels_last(model):
+        return
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    timings = interleaved({'plain': step, 'channels_last': step}, 8, 3, device=next(model.parameters()).device, clock=clock,
+                          prepare=lambda name: set_format(model, name == 'channels_last'))
+    set_format(model, choose(timings, 'plain') == 'channels_last')
+
+
+def two_steps(step: Step) -> Step:
+    """An iteration in which a distiller with ``every=2`` acts, and one in which it does not."""
+    def both() -> None:
+        for iteration in (0, 1):
+            MessageHub.get_current_instance().update_info('iter', iteration)
+            step()
+        MessageHub.get_current_instance().update_info('iter', 0)
+    return both
+
+
+def calls_of(name: str) -> int:
+    """How many training steps the callable of a row makes."""
+    return ROWS.get(name, {}).get('distiller', {}).get('every', 1)
+
+
+def make_step(name: str, pair: dict, amp: str = '') -> Step:
+    """The callable of a row: on networks and a batch of its own."""
+    torch.manual_seed(0)
+    if name == 'student':
+        model = build(pair, distilled=False)
+        return training_step(model, make_batch(model, pair), amp)
+    if name == 'teacher':
+        model = build(pair)
+        teacher, data = model.distillation.teacher, make_batch(model, pair)
+        return lambda: teacher.features(data['inputs'], data['data_samples'])
+    row = dict(ROWS[name])
+    formats = row.pop('formats', False)
+    model = build(pair, **row)
+    data = make_batch(model, pair)
+    step = training_step(model, data, amp)
+    if formats:
+        choose_format(model, step)
+    return two_steps(step) if calls_of(name) == 2 else step
+
+
+def peak_of_step(name: str, pair: dict, threads: int, amp: str) -> float:
+    """MiB that steps of this row add at most; its networks are built before."""
     torch.set_num_threads(threads)
-    return peak_memory(steps(pair)[name])
-
-
-def report_steps(pair: dict, rounds: int, threads: int) -> None:
-    measured = in_turn(steps(pair), rounds)
-    medians = {name: statistics.median(values) for name, values in measured.items()}
-    ratios = [d / (s + t) for s, t, d in zip(measured['student'], measured['teacher'], measured['distilled'])]
-    print('| step | median ms | peak MiB |\n|---|---|---|')
-    for name, seconds in medians.items():
-        memory = in_fresh_process(peak_of_step, name, pair, threads)
-        print(f'| {name} | {seconds * 1e3:.1f} | {memory:.0f} |')
-    ratio = medians['distilled'] / (medians['student'] + medians['teacher'])
-    print(f'\nratio distilled / (student + teacher): {ratio:.3f} (by medians); per round: median '
-          f'{statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}\n')
-
-
-def report_matching(rounds: int) -> None:
-    """Time of the matching update for 4 stages of ResNet-50 -> ResNet-18 at 224x224."""
-    _, distilled = build(MATCHING)
-    distilled.eval()
-    distillation, distiller = distilled.distillation, distilled.distillation.mgd
-    images = torch.randn(MATCHING['batch'], 3, *MATCHING['image'], device=next(distilled.parameters()).device)
-    batch = Batch(images, None, 0)
-    statistics_ = distiller.start_update()
-
-    def features():
-        return distillation.features(distilled, batch, ['mgd'])
-
-    def accumulate():
-        distiller.accumulate(statistics_, *recorded, batch)
-
-    recorded = features()
-    with torch.no_grad():
-        forward = statistics.median(measure(features) for _ in range(rounds)) / MATCHING['batch']
-        cost = statistics.median(measure(accumulate) for _ in range(rounds)) / MATCHING['batch']
-    print('| matching update, ResNet-50 -> ResNet-18, 4 stages | ms |\n|---|---|')
-    print(f'| both forwards, per image | {forward * 1e3:.1f} |\n| cost, per image | {cost * 1e3:.1f} |')
-    for stage, stage_statistics in zip(distiller.stages, statistics_):
-        matrix = stage_statistics.cost()
-        seconds = measure(lambda matrix=matrix: assign(matrix))
-        print(f'| solving {stage.name} {tuple(matrix.shape)} | {seconds * 1e3:.0f} |')
-    generator = torch.Generator().manual_seed(0)
-    worst = cost_matrix(torch.randn(512, 2048, generator=generator) * .1, 1)
-    print(f'| solving (512, 2048), random costs | {measure(lambda: assign(worst)) * 1e3:.0f} |')
+    step = make_step(name, pair, amp)
+    step()  # what is made once (momentum, the choice of a runtime) is no part of it
+    return peak_memory(step)
 
 
 def main() -> None:
@@ -166,14 +194,16 @@ def main() -> None:
     parser.add_argument('pair', nargs='?', choices=PAIRS, default='pspnet')
     parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument('--threads', type=int, default=2)
-    args = parser.parse_args()
-    torch.manual_seed(0)
-    torch.set_num_threads(args.threads)
-    pair = PAIRS[args.pair]
-    print(f'{args.pair}: {pair["image"][0]}x{pair["image"][1]}, batch {pair["batch"]}; torch {torch.__version__}, '
-          f'{device_name(args.threads)}\n')
-    report_steps(pair, args.rounds, args.threads)
-    report_matching(max(3, args.rounds // 3))
+    parser.add_argument('--amp', default='', choices=['', 'bfloat16', 'float16'], help='autocast of the training steps')
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    pair = PAIRS[arguments.pair]
+    print(f'{arguments.pair}: {pair["image"][0]}x{pair["image"][1]}, batch {pair["batch"]}; torch {torch.__version__}, '
+          f'{device_name(arguments.threads)}{", autocast to " * bool(arguments.amp)}{arguments.amp}\n')
+    names = [*TOGETHER, *ROWS]
+    measured = in_turn({name: make_step(name, pair, arguments.amp) for name in names}, arguments.rounds)
+    memory = {name: in_fresh_process(peak_of_step, name, pair, arguments.threads, arguments.amp) for name in names}
+    print_table(measured, TOGETHER, '(student + teacher)', memory, {name: calls_of(name) for name in names})
 
 
 if __name__ == '__main__':
