@@ -17,6 +17,7 @@ from ..distiller import (
     PairedDistiller,
     SumsTeacherFeatures,
     Surroundings,
+    TapNames,
     WrapsForward,
 )
 from ..distiller.pairs import check_pair_order, key_of_tap
@@ -116,6 +117,11 @@ class Distillation(nn.Module):
             else:
                 found += getattr(distiller, f'{side}_taps')
         return list(dict.fromkeys(found))
+
+    def needed_features(self, batch: Batch, name: str) -> TapNames:
+        """The features that a distiller needs for a batch: taps of both sides, and sums of the teacher's."""
+        addresses, sums = self._asked_of_teachers(batch, [name])
+        return TapNames(self.active_taps('student', [name], batch.iteration), [*addresses, *(total.name for total in sums)])
 
     @contextmanager
     def recorded(self, names: Sequence[str], iteration: int, stop_when_complete: bool = False,

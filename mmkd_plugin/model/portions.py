@@ -1,13 +1,13 @@
 """Which images of a batch the distillers look at: with ``fraction``, some of them, other ones in every iteration."""
-from typing import Dict, List, Mapping, NamedTuple, Optional
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 from mmengine.dist import get_rank
 from torch import Tensor
 
-from ..distiller import Batch, Features
+from ..distiller import Batch, Features, TapNames
 from ..taps.shapes import images_of
-from ..utils.errors import under
+from ..utils.errors import DistillationError, under
 
 
 def number_of_images(fraction: float, total: int) -> int:
@@ -66,19 +66,31 @@ class Portions:
                     self._batches[count] = batch.part(order[:count], self._index[:count])
         self.largest = self._batches[max(self._counts.values())]
 
-    def views(self, student: Features, teacher: Features) -> Dict[str, View]:
+    def views(self, student: Features, teacher: Features, needed: Callable[[str], TapNames]) -> Dict[str, View]:
         """What each distiller looks at, by its name.
 
         Args:
             student: the student's features of the whole batch.
             teacher: the teacher's of :attr:`largest`.
+            needed: says which of them a distiller needs; images are picked of these alone.
+
+        Raises:
+            DistillationError: for a feature that has not one row for each image (but one for each window, or region).
         """
-        found: Dict[int, View] = {}
-        for count in sorted(set(self._counts.values()), reverse=True):
-            student, teacher = ({address: self._first(count, feature) for address, feature in features.items()}
-                                for features in (student, teacher))
-            found[count] = View(student, teacher, self._batches[count])
-        return {name: found[count] for name, count in self._counts.items()}
+        total = len(self._whole.inputs)
+        found: Dict[str, View] = {}
+        ours: Features = {}
+        theirs: Features = {}
+        for name, count in sorted(self._counts.items(), key=lambda item: -item[1]):  # smaller ones are parts of larger ones
+            if count == total:
+                found[name] = View(student, teacher, self._whole)
+                continue
+            names = needed(name)
+            with under(f'model.distillers.{name}'):
+                found[name] = View(self._pick(ours, student, names.student, count, total),
+                                   self._pick(theirs, teacher, names.teacher, count, len(self.largest.inputs)),
+                                   self._batches[count])
+        return found
 
     def comparable(self, name: str, task: Features, distillation: Features) -> List[Features]:
         """Two gradients at the features of the whole batch, as far as they can be compared: at the images looked at.
@@ -98,11 +110,18 @@ class Portions:
                                for address, gradient in gradients.items()} for gradients in (task, distillation))
         return [task, {address: gradient * (count / total) for address, gradient in distillation.items()}]
 
-    def _first(self, count: int, feature: Tensor) -> Tensor:
-        """The rows of a portion, of a tensor with those of the whole batch or of a portion that is as large or larger."""
-        if len(feature) == count:
-            return feature
-        if len(feature) < len(self._whole.inputs):
-            return feature[:count]
+    def _pick(self, picked: Features, features: Features, names: Sequence[str], count: int, rows: int) -> Features:
+        """The first ``count`` images, in the drawn order, of the named features, which have ``rows`` images.
+
+        ``picked`` has what a larger portion has picked, and gets this.
+        """
         assert self._index is not None, 'there is one where a portion is not the whole'
-        return images_of(feature, self._index[:count])
+        for name in names:
+            if name not in picked:
+                if len(features[name]) != rows:
+                    raise DistillationError(f'needs one row for each image; {name!r} has {len(features[name])} for {rows} '
+                                            'images', path='fraction', accepted='1, or other taps')
+                is_whole = rows == len(self._whole.inputs)
+                picked[name] = images_of(features[name], self._index[:count]) if is_whole else features[name]
+            picked[name] = picked[name][:count]
+        return {name: picked[name] for name in names}

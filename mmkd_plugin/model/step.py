@@ -1,5 +1,6 @@
 """One training forward of a distilled student: begun before it, gone with it."""
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
@@ -135,7 +136,7 @@ class Step:
         if self._rng is not None:
             for keeping in self._keeping():
                 keeping.keep(KeptStep(batch, teacher, self._rng))
-        views = self._portions.views(student, teacher)
+        views = self._portions.views(student, teacher, partial(self._distillation.needed_features, batch))
         self._distillation.non_finite.look(dict(student=student, teacher=teacher), batch.iteration)
         device = batch.inputs.device.type
         half = uses_float16(device)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.structures import BaseDataElement
 
-from mmkd_plugin.distiller import Batch
+from mmkd_plugin.distiller import Batch, TapNames
 from mmkd_plugin.distiller.gradients import compare_gradients
 from mmkd_plugin.model.portions import Portions, drawn_order, number_of_images
 from mmkd_plugin.taps.shapes import images_of
@@ -50,6 +50,14 @@ def test_every_image_is_drawn_as_often_as_the_others():
     assert all(abs(int((first == image).sum()) - 2000) < 160 for image in range(4))
 
 
+def all_taps(name):
+    return TapNames(['tap', 'scores'], ['tap'])
+
+
+def one_tap(name):
+    return TapNames(['tap'], ['tap'])
+
+
 def features(total, channels=3, size=4, channels_last=False):
     feature = torch.randn(total, channels, size, size)
     return feature.contiguous(memory_format=torch.channels_last) if channels_last else feature
@@ -66,7 +74,7 @@ def test_smaller_portions_are_the_beginning_of_larger_ones(channels_last, larges
     student = features(TOTAL, channels_last=channels_last)
     teacher = torch.randn(TOTAL, 5, 2, 2)
     assert torch.equal(portions.largest.inputs, batch.inputs[seen])
-    views = portions.views(dict(tap=student, scores=student.mean((2, 3))), dict(tap=teacher[seen]))
+    views = portions.views(dict(tap=student, scores=student.mean((2, 3))), dict(tap=teacher[seen]), all_taps)
     for name, images in dict(small=order[:1], middle=order[:3], large=seen).items():
         view = views[name]
         assert torch.equal(view.student['tap'], student[images]), name
@@ -81,11 +89,28 @@ def test_smaller_portions_are_the_beginning_of_larger_ones(channels_last, larges
 def test_whoever_takes_all_images_sees_the_batch_itself():
     batch, student, teacher = a_batch(), torch.randn(TOTAL, 2), torch.randn(TOTAL, 2)
     portions = Portions(batch, dict(whole=1, half=.5))
-    view = portions.views(dict(tap=student), dict(tap=teacher))['whole']
+    view = portions.views(dict(tap=student), dict(tap=teacher), one_tap)['whole']
     assert portions.largest is batch
     assert view.batch is batch
     assert view.student['tap'] is student
     assert view.teacher['tap'] is teacher
+
+
+def test_images_are_picked_of_what_a_distiller_needs_alone():
+    portions = Portions(a_batch(), dict(whole=1, half=.5))
+    tap, other = torch.randn(TOTAL, 2), torch.randn(TOTAL, 2)
+    views = portions.views(dict(tap=tap, other=other), dict(tap=tap, other=other), one_tap)
+    assert [set(features) for features in views['half'][:2]] == [{'tap'}, {'tap'}]
+    assert set(views['whole'].student) == {'tap', 'other'}
+
+
+@pytest.mark.parametrize(('student', 'teacher', 'rows'), [(4 * TOTAL, 3, '24 for 6'), (TOTAL, 12, '12 for 3')],
+                         ids=['student', 'teacher'])
+def test_a_feature_with_several_rows_for_an_image_is_one_error(student, teacher, rows):
+    portions = Portions(a_batch(), dict(one=.5))
+    with pytest.raises(DistillationError, match=f"^model.distillers.one.fraction: needs one row for each image; 'tap' has "
+                       f'{rows} images. Accepted: 1, or other taps'):
+        portions.views(dict(tap=torch.randn(student, 2)), dict(tap=torch.randn(teacher, 2)), one_tap)
 
 
 def test_the_gradient_of_picked_images_has_their_format_and_is_0_elsewhere():
