@@ -125,7 +125,8 @@ def sample_numbers(batch: Optional[Batch], size: int) -> List[int]:
         DistillationError: where the data samples do not say it, or one is ``size`` or more.
     """
     samples = None if batch is None else batch.data_samples
-    numbers = [sample.get('sample_idx') for sample in samples] if isinstance(samples, (list, tuple)) else []
+    known: Any = samples if isinstance(samples, (list, tuple)) and all(hasattr(sample, 'get') for sample in samples) else ()
+    numbers = [sample.get('sample_idx') for sample in known]
     if not numbers or any(number is None for number in numbers):
         raise DistillationError(
             'the loss needs to know which image of the data set each is, and the data samples do not say it (sample_idx)',
@@ -189,7 +190,8 @@ class CRDLoss(FeatureLoss):
 
     def forward(self, student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None,
                 batch: Optional[Batch] = None) -> Tensor:
-        images = torch.tensor(sample_numbers(batch, self.options.images), device=student.device)
+        # Made on the host and sent after what is queued there: the device is not waited for.
+        images = torch.tensor(sample_numbers(batch, self.options.images)).to(student.device, non_blocking=True)
         ours = unit_rows(self.embed_student(pooled(student, valid)))
         theirs = unit_rows(self.embed_teacher(pooled(teacher.detach(), valid)))
         assert batch is not None, 'its images have been found'

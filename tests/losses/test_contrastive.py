@@ -90,7 +90,8 @@ def test_what_is_missing_is_one_error():
         build_distiller('x', dict(hint, loss='crd'))
     loss = loss_in_float64()
     features = torch.randn(2, 6, 1, 1).double(), torch.randn(2, 8, 1, 1).double()
-    for nothing in (None, Batch(torch.zeros(2, 3, 8, 8), [Sample(), Sample()], 0), Batch(torch.zeros(2, 3, 8, 8), None, 0)):
+    for nothing in (None, *(Batch(torch.zeros(2, 3, 8, 8), samples, 0)
+                            for samples in ([Sample(), Sample()], None, torch.zeros(2), list(torch.zeros(2))))):
         with pytest.raises(DistillationError, match=r"which image of the data set each is.*Add 'sample_idx' to meta_keys"):
             loss(*features, None, nothing)
     with pytest.raises(DistillationError, match=r'loss.images: 12 is too few: the data set has an image with the number 12'):
