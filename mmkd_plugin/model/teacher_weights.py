@@ -1,6 +1,6 @@
 """The teacher's weights: all of them, from a checkpoint that is read without executing anything."""
 import hashlib
-from typing import Any, Container, Mapping, Sequence
+from typing import Any, Container, Dict, Mapping, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -127,9 +127,10 @@ def _not_covered(checkpoint: str, model: nn.Module, label: str, names: Sequence[
 
 
 def hash_weights(model: nn.Module) -> str:
-    """SHA-256 over names and values of all weights and buffers."""
+    """SHA-256 over names and values of all weights and buffers. (What else a module adds to its state dict is left out.)"""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    state: Dict[str, Any] = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    for name, tensor in sorted(state.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -213,3 +213,17 @@ def test_a_file_that_does_not_run_is_one_error(tmp_path):
 def test_what_makes_no_module_is_refused(file):
     with pytest.raises(DistillationError, match='^model.teacher.module: .*makes a NoneType, which is no nn.Module'):
         build(taught(classifier(), dict(module=f'{file}:none', allow_random_weights=True)))
+
+
+class WithMore(nn.Linear):
+    """Its state dict has something that is no tensor, as that of a quantised layer has."""
+
+    def get_extra_state(self):
+        return dict(scheme='x')
+
+
+def test_what_is_no_tensor_in_a_state_dict_is_no_part_of_the_hash():
+    torch.manual_seed(0)
+    more, plain = WithMore(2, 3), nn.Linear(2, 3)
+    plain.load_state_dict({name: value for name, value in more.state_dict().items() if isinstance(value, torch.Tensor)})
+    assert hash_weights(more) == hash_weights(plain)
