@@ -1,5 +1,6 @@
 # ImageNet: ResNet-34 -> ResNet-18 (not run; builds, trains and searches a step in the tests). The
-# paper's 15 pathways; batch, schedule and the set that is searched on are mmpretrain's, those of the paper: ..._8xb64-cos100e_...
+# paper's 15 pathways; batch, schedule and the set that is searched on are mmpretrain's, those of the paper:
+# ..._8xb64-cos100e_...
 _base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
