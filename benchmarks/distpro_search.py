@@ -1,28 +1,36 @@
-"""What a search and a replay of DistPro cost, as ratios inside one run.
+"""What a step, a search and a replay of DistPro cost, as ratios inside one run.
 
 usage: python benchmarks/distpro_search.py [--rounds 15] [--threads 2] [--batch 64] [--hypergradient exact]
-       [--mode held_out next_batch]
+       python benchmarks/distpro_search.py --pruning
 
-WRN-40-2 -> WRN-16-2 on 32x32 images, 4 levels, 10 pathways, ``conv3_relu``. Search iterations (judged by held-out
-images, or by the next training batch) and a distillation step of the same model are measured in turn, round by round, and
-compared within each round; peak memory comes from a fresh process for each. Then the distillation step with fewer and fewer
-live pathways. On a CPU the time is that of the process, which others on the machine hardly change.
+WRN-40-2 -> WRN-16-2 on 32x32 images, 4 levels, 10 pathways, ``conv3_relu``. The plain student's step, the plain teacher's
+forward to the deepest tap, a distillation step and search iterations (judged by held-out images, or by the next training
+batch), plain and in the formats that measuring chooses, are measured in turn, round by round; peak memory comes from a fresh
+process for each. With them the search loop of the authors' release *as described*, written anew on the same networks: per
+iteration four forwards of both networks (the step, the unrolled step, two for the finite difference), a validation pass, and
+three backwards. ``--pruning``: a replay with fewer and fewer live pathways, instead.
 """
 import argparse
-import statistics
-from typing import Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import torch
-from measuring import device_name, in_fresh_process, in_turn, peak_memory
+from measuring import device_name, in_fresh_process, in_turn, peak_memory, print_table, ratios, spread
 from mmengine.registry import MODELS, init_default_scope
-from torch import nn
+from overhead import choose_format
+from torch import Tensor, nn
 
 import mmkd_plugin  # noqa: F401 (registers everything)
 from mmkd_plugin.distpro.search import ProcessSearch
 
 LEVELS = ['backbone.norm1@preact', *(f'backbone.layer{stage}@preact' for stage in (1, 2, 3))]
 PATHWAYS = 10
-MODES = ('held_out', 'next_batch')
+TOGETHER = ('student', 'teacher')
+FORMATS = 'formats by measuring'
+SEARCHES = ('search, held-out images', 'search, next batch')
+KINDS = ('distillation', *SEARCHES)
+RELEASE = "search, the release's loop as described"
+ROWS = (*TOGETHER, *KINDS, RELEASE, *(f'{kind}, {FORMATS}' for kind in KINDS))
+Step = Callable[[], None]
 
 
 def network(depth: int) -> dict:
@@ -33,13 +41,13 @@ def network(depth: int) -> dict:
         neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=100, in_channels=128))
 
 
-def build(live: int = PATHWAYS, searched: bool = True) -> nn.Module:
+def build(live: int = PATHWAYS, searched: bool = True, **teacher: Any) -> nn.Module:
     """The distilled student; ``live`` of its pathways are above tau where it is not searched."""
     init_default_scope('mmpretrain')
     mode = dict(mode='search') if searched else dict(mode='constant', values=[1.0] * live + [0.0] * (PATHWAYS - live))
     model = MODELS.build(dict(
         type='mmkd.DistilledModel', student=network(16), image_shape=(3, 32, 32),
-        teacher=dict(config=dict(model=network(40), default_scope='mmpretrain'), allow_random_weights=True),
+        teacher=dict(config=dict(model=network(40), default_scope='mmpretrain'), allow_random_weights=True, **teacher),
         distillers=dict(distpro=dict(type='mmkd.DistProDistiller', levels=LEVELS, **mode))))
     model = model.to('cuda' if torch.cuda.is_available() else 'cpu').train()
     model.attach_distillation()
@@ -53,7 +61,11 @@ def make_batch(size: int) -> dict:
                 data_samples=[DataSample().set_gt_label(number % 100) for number in range(size)])
 
 
-def distillation_step(model: nn.Module, batch: dict, optimiser: torch.optim.Optimizer) -> None:
+def optimiser_of(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=1e-4, momentum=.9, nesterov=True, weight_decay=5e-4)
+
+
+def training_step(model: nn.Module, batch: dict, optimiser: torch.optim.Optimizer) -> None:
     """What the train loop does with a batch."""
     losses = model(**model.data_preprocessor(batch, True), mode='loss')
     model.parse_losses(losses)[0].backward()
@@ -61,67 +73,106 @@ def distillation_step(model: nn.Module, batch: dict, optimiser: torch.optim.Opti
     optimiser.zero_grad()
 
 
-def steps(batch_size: int, hypergradient: str = 'exact') -> Dict[str, Callable[[], None]]:
-    """A distillation step and search iterations of the same model, by mode."""
-    model, train, val = build(), make_batch(batch_size), make_batch(batch_size)
-    optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=.9, nesterov=True, weight_decay=5e-4)
+def distilled_step(kind: str, batch_size: int, hypergradient: str, measured: bool) -> Step:
+    """A distillation step or a search iteration, on a model of its own."""
+    model = build(searched=kind != 'distillation', **dict(runtime='auto') if measured else {})
+    train, val, optimiser = make_batch(batch_size), make_batch(batch_size), optimiser_of(model)
     distiller = model.distillation.distpro
-    distiller.search = search = ProcessSearch(model, distiller, .05, (.5, .999), hypergradient)
+    if kind != 'distillation':
+        distiller.search = search = ProcessSearch(model, distiller, .05, (.5, .999), hypergradient)
+    if measured:
+        choose_format(model, lambda: training_step(model, train, optimiser))
+    if kind == 'distillation':
+        return lambda: training_step(model, train, optimiser)
 
-    def searched(judged_by_next: bool):
+    def iteration() -> None:
         distiller.keeps_step, distiller.keeps_gradients = True, hypergradient == 'exact'
-        distiller.see_task_loss = search.judge if judged_by_next and search.waits else None
+        distiller.see_task_loss = search.judge if kind == SEARCHES[1] and search.waits else None
         before = search.snapshot(optimiser)
-        distillation_step(model, train, optimiser)
-        return before, distiller.take_step()
+        training_step(model, train, optimiser)
+        kept = distiller.take_step()
+        if kind == SEARCHES[1]:
+            search.wait(before, kept)
+        else:
+            search.step(before, kept, val)
+    return iteration
 
-    def held_out():
-        search.step(*searched(False), val)
 
-    def next_batch():
-        search.wait(*searched(True))
+def release_iteration(batch_size: int) -> Step:
+    """An iteration of the release's search loop, as described; what it does to the importance itself costs nothing."""
+    model = build(searched=False)
+    train, val, optimiser = make_batch(batch_size), make_batch(batch_size), optimiser_of(model)
+    student = [parameter for name, parameter in model.named_parameters() if not name.startswith('distillation.')]
 
-    def plain():
-        distiller.keeps_step = distiller.keeps_gradients = False
-        distiller.see_task_loss = None
-        distillation_step(model, train, optimiser)
+    def loss_of(batch: dict) -> Tensor:
+        return model.parse_losses(model(**model.data_preprocessor(batch, True), mode='loss'))[0]
 
-    return dict(distillation=plain, held_out=held_out, next_batch=next_batch)
+    def move(direction: List[Tensor], by: float) -> None:
+        with torch.no_grad():
+            torch._foreach_add_(student, direction, alpha=by)
+
+    def iteration() -> None:
+        unrolled = torch.autograd.grad(loss_of(train), student)
+        move(unrolled, -1e-4)
+        with model.distillation.suspended():
+            v = torch.autograd.grad(loss_of(val), student)
+        move(unrolled, 1e-4)
+        radius = .01 / float(torch.linalg.vector_norm(torch.stack([part.norm() for part in v])))
+        for step in (radius, -2 * radius):
+            move(v, step)
+            loss_of(train)
+        move(v, radius)
+        training_step(model, train, optimiser)
+    return iteration
+
+
+def make_step(name: str, batch_size: int, hypergradient: str) -> Step:
+    """The callable of a row, on networks of its own."""
+    torch.manual_seed(0)
+    if name == 'student':
+        model = MODELS.build(network(16)).to('cuda' if torch.cuda.is_available() else 'cpu').train()
+        batch, optimiser = make_batch(batch_size), optimiser_of(model)
+        return lambda: training_step(model, batch, optimiser)
+    if name == 'teacher':
+        model = build()
+        images = model.data_preprocessor(make_batch(batch_size), True)['inputs']
+        return lambda: model.distillation.teacher.features(images)
+    if name == RELEASE:
+        return release_iteration(batch_size)
+    measured = name.endswith(FORMATS)
+    return distilled_step(name.removesuffix(f', {FORMATS}'), batch_size, hypergradient, measured)
 
 
 def peak_of_step(name: str, batch_size: int, hypergradient: str, threads: int) -> float:
-    """MiB that steps of this name add at most; both networks are built before."""
+    """MiB that steps of this row add at most; its networks are built before."""
     torch.set_num_threads(threads)
-    return peak_memory(steps(batch_size, hypergradient)[name])
+    init_default_scope('mmpretrain')
+    return peak_memory(make_step(name, batch_size, hypergradient))
 
 
-def report_search(arguments: argparse.Namespace) -> None:
-    callables = steps(arguments.batch, arguments.hypergradient)
-    names = ['distillation', *arguments.mode]
-    measured = in_turn({name: callables[name] for name in names}, arguments.rounds, own_time=True)
-    memory = {name: in_fresh_process(peak_of_step, name, arguments.batch, arguments.hypergradient, arguments.threads)
-              for name in names}
-    print('| iteration | median ms | of a distillation step, median of the rounds (least to most) | peak MiB beyond the '
-          'built networks | of a distillation step |\n|---|---|---|---|---|')
-    for name in names:
-        ratios = [one / plain for plain, one in zip(measured['distillation'], measured[name])]
-        print(f'| {name} | {statistics.median(measured[name]) * 1e3:.1f} | {statistics.median(ratios):.2f} '
-              f'({min(ratios):.2f} to {max(ratios):.2f}) | {memory[name]:.0f} | '
-              f'{memory[name] / memory["distillation"]:.2f} |')
-    print()
+def report_steps(arguments: argparse.Namespace) -> None:
+    given = (arguments.batch, arguments.hypergradient)
+    measured = in_turn({name: make_step(name, *given) for name in ROWS}, arguments.rounds)
+    memory = {name: in_fresh_process(peak_of_step, name, *given, arguments.threads) for name in ROWS}
+    print_table(measured, TOGETHER, '(student + teacher)', memory)
+    print('| search iteration | ms / distillation step in the same formats | the same in CPU time | peak memory |')
+    print('|---|---|---|---|')
+    for name in ROWS:
+        if name.startswith('search'):
+            step = f'distillation, {FORMATS}' if name.endswith(FORMATS) else 'distillation'
+            shares = [spread(ratios(measured, [name], [step], clock)) for clock in ('wall', 'cpu')]
+            print(f'| {name} | {shares[0]} | {shares[1]} | {memory[name] / memory[step]:.2f} |')
 
 
 def report_pruning(arguments: argparse.Namespace) -> None:
-    batch, callables = make_batch(arguments.batch), {}
+    batch = make_batch(arguments.batch)
+    callables: Dict[str, Step] = {}
     for live in (10, 7, 4, 1):
         model = build(live, searched=False)
-        optimiser = torch.optim.SGD(model.parameters(), lr=1e-4)
-        callables[live] = lambda model=model, optimiser=optimiser: distillation_step(model, batch, optimiser)
-    measured = in_turn(callables, arguments.rounds, own_time=True)
-    whole = statistics.median(measured[PATHWAYS])
-    print('| live pathways | median ms | of all |\n|---|---|---|')
-    for live, seconds in measured.items():
-        print(f'| {live} | {statistics.median(seconds) * 1e3:.1f} | {statistics.median(seconds) / whole:.2f} |')
+        optimiser = optimiser_of(model)
+        callables[f'{live} pathways live'] = lambda model=model, optimiser=optimiser: training_step(model, batch, optimiser)
+    measured = in_turn(callables, arguments.rounds)
+    print_table(measured, [f'{PATHWAYS} pathways live'], 'all pathways live')
 
 
 def main() -> None:
@@ -130,14 +181,15 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--hypergradient', default='exact', choices=['exact', 'finite_difference'])
-    parser.add_argument('--mode', default=list(MODES), nargs='+', choices=MODES)
+    parser.add_argument('--pruning', action='store_true', help='a replay with fewer and fewer live pathways, instead')
     arguments = parser.parse_args()
+    init_default_scope('mmpretrain')
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     print(f'WRN-40-2 -> WRN-16-2, {PATHWAYS} pathways, batch {arguments.batch}, {arguments.hypergradient}; torch '
           f'{torch.__version__}, {device_name(arguments.threads)}\n')
-    report_search(arguments)
-    report_pruning(arguments)
+    report = report_pruning if arguments.pruning else report_steps
+    report(arguments)
 
 
 if __name__ == '__main__':

@@ -184,9 +184,7 @@ def make_step(name: str, pair: dict, amp: str = '') -> Step:
 def peak_of_step(name: str, pair: dict, threads: int, amp: str) -> float:
     """MiB that steps of this row add at most; its networks are built before."""
     torch.set_num_threads(threads)
-    step = make_step(name, pair, amp)
-    step()  # what is made once (momentum, the choice of a runtime) is no part of it
-    return peak_memory(step)
+    return peak_memory(make_step(name, pair, amp))
 
 
 def main() -> None:
