@@ -181,15 +181,19 @@ class _Trial:
     def _compare(self) -> str:
         """The first steps, which also warm up."""
         found: Dict[str, Dict[str, Tensor]] = {}
-        for name in (PLAIN, OTHER, PLAIN):
+        for number, name in enumerate((PLAIN, OTHER, PLAIN)):
             self._begin(name)
             started = time.perf_counter()
             try:
                 self._step()
+            except torch.OutOfMemoryError:
+                return 'there is not enough memory for a copy of the model, to try it'
             except RuntimeError as error:
                 if name == PLAIN:
                     raise  # so would the run's own
                 return f'a step in {OTHER} fails ({str(error).splitlines()[0]})'
+            if number == 0:
+                self._started = time.perf_counter()  # teachers with runtime='auto' have measured in the first step
             self._pair = 2 * (time.perf_counter() - started)
             found[name] = found.get(name) or gradients(self.model)
         tolerance = HALF_AGREEMENT if self._half else AGREEMENT
