@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..losses import halving_weights, masked_mean
+from ..losses.distances import sum_of_squares
 
 ST_FORMS = ('sq', 'norm', 'mse')
 DISTANCE_FORMS = ('mean', 'sum', 'normalized')
@@ -60,10 +61,11 @@ def feature_distance(student: Tensor, aggregation: Tensor, form: str = 'mean', v
     """
     if form == 'normalized':
         return directional_distance(student, aggregation, valid=valid)
+    if valid is None:
+        total = sum_of_squares(student, aggregation)
+        return total / (student.numel() if form == 'mean' else student.shape[0])
     squared = (student - aggregation).square()
-    if form == 'mean':
-        return masked_mean(squared, valid)
-    return (squared if valid is None else squared * valid).sum() / student.shape[0]
+    return masked_mean(squared, valid) if form == 'mean' else (squared * valid).sum() / student.shape[0]
 
 
 def group_weights(form: str, groups: int) -> List[float]:

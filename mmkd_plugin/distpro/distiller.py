@@ -34,7 +34,7 @@ from ..distiller import (
 from ..distiller.pairs import check_pair_order
 from ..losses import FeatureLoss, LossConfig, ValidArea, build_loss, mask_padding_option
 from ..registry import MODELS
-from ..taps import TapInfo
+from ..taps import TapInfo, laid_out
 from ..taps.shapes import as_map, map_size, widened
 from ..utils.errors import DistillationError, under
 from ..utils.options import Block, Choice, Either, Flag, Kind, ListOf, Number, Text, option
@@ -289,7 +289,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
         """l_p of some pathways, or of all: scalars, in float32 where the features are in less; watched, if asked for."""
         chosen = {index: self.pathways[index] for index in (range(len(self.pathways)) if indices is None else indices)}
         sources = _maps(student, [pathway.student for pathway in chosen.values()])
-        targets = _laid_out(_maps(teacher, [pathway.teacher for pathway in chosen.values()]), like=sources)
+        targets = laid_out(_maps(teacher, [pathway.teacher for pathway in chosen.values()]), like=sources)
         self.valid_area.refuse_norms_over_ranks(batch, self.transforms, 'transforms', 'batch norms of each rank alone (no '
                                                 '`sync_bn` in the config)')
         losses = []
@@ -324,13 +324,6 @@ def pathway_sources(distiller: DistProDistiller, student: Features) -> List[Tens
 
 def _maps(features: Features, taps: Iterable[str]) -> Features:
     return {tap: widened(as_map(features[tap])) for tap in dict.fromkeys(taps)}
-
-
-def _laid_out(targets: Features, like: Features) -> Features:
-    """The teacher's maps in the memory format of the student's, so that no pathway has to go through two formats at once."""
-    last = all(source.is_contiguous(memory_format=torch.channels_last) for source in like.values())
-    memory_format = torch.channels_last if last else torch.contiguous_format
-    return {tap: target.contiguous(memory_format=memory_format) for tap, target in targets.items()}
 
 
 def _different(taps: Iterable[str]) -> List[str]:

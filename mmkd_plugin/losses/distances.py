@@ -4,6 +4,7 @@ from typing import List, Optional, Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..taps.shapes import in_memory_order, is_channels_last
 from .valid_area import masked_mean
 
 
@@ -15,8 +16,17 @@ def l2(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None) -> Tens
         valid: (B, 1, H, W) bool, the cells that count; all where None.
     """
     if valid is None:
-        return F.mse_loss(student, teacher.detach())
+        return F.mse_loss(*in_memory_order(student, teacher.detach()))
     return masked_mean((student - teacher.detach()).square(), valid)
+
+
+def sum_of_squares(student: Tensor, target: Tensor) -> Tensor:
+    """``||s - t||^2``, added up over everything; the gradient reaches both.
+
+    Args:
+        student, target: (B, C, H, W).
+    """
+    return F.mse_loss(*in_memory_order(student, target), reduction='sum')
 
 
 def l1(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None) -> Tensor:
@@ -27,7 +37,7 @@ def l1(student: Tensor, teacher: Tensor, valid: Optional[Tensor] = None) -> Tens
         valid: (B, 1, H, W) bool, the cells that count; all where None.
     """
     if valid is None:
-        return F.l1_loss(student, teacher.detach())
+        return F.l1_loss(*in_memory_order(student, teacher.detach()))
     return masked_mean((student - teacher.detach()).abs(), valid)
 
 
@@ -69,8 +79,16 @@ def _pooled(whole: Tensor, finer: Tensor, side: int) -> Tensor:
     if not (even and height % side == 0 == width % side):
         finer, (height, width) = whole, whole.shape[2:]
     if height % side == 0 == width % side:
-        return F.avg_pool2d(finer, (height // side, width // side))
+        parts = height // side, width // side
+        return _mean_of_parts(finer, *parts) if is_channels_last(finer) else F.avg_pool2d(finer, parts)
     return F.adaptive_avg_pool2d(finer, side)
+
+
+def _mean_of_parts(feature: Tensor, rows: int, columns: int) -> Tensor:
+    """``avg_pool2d(feature, (rows, columns))`` of a map (B, C, H, W) with its channels last: there that is slow."""
+    parts = feature.permute(0, 2, 3, 1).unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
+    means: Tensor = parts.sum(4).sum(2) / (rows * columns)
+    return means.permute(0, 3, 1, 2)
 
 
 def _mean_square(pooled: Tensor, valid: Optional[Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ from ..utils.options import Flag, option
 from .base import FeatureLoss
 from .batch import Batch
 from .cells import only_valid
-from .distances import hcl, l1
+from .distances import hcl, l1, l2
 from .valid_area import masked_mean
 
 
@@ -58,8 +58,8 @@ class L2Loss(FeatureLoss):
                 batch: Optional[Batch] = None) -> Tensor:
         if self.options.normalise:
             return normalised_l2(student, teacher, valid)
-        # Not F.mse_loss where there is no mask: the value has been this, bit for bit, since before losses had names.
-        return masked_mean((student - teacher.detach()).square(), valid)
+        value: Tensor = l2(student, teacher, valid)
+        return value
 
 
 @MODELS.register_module()

@@ -69,7 +69,7 @@ def margin_relu(feature: Tensor, valid: Optional[Tensor] = None) -> Tensor:
 def partial_l2(student: Tensor, teacher: Tensor, margin: Optional[Tensor] = None) -> Tensor:
     """Squared error, except where the teacher is not active and the student is at least as negative.
 
-    ``y = max(t, margin)``; ``(s - y)^2`` where ``s > y`` or ``y > 0``, else 0.
+    ``(s - p)^2`` with p of :func:`partial_target`.
 
     Args:
         student, teacher: (B, C, H, W) before the activation; the gradient reaches the student only.
@@ -81,10 +81,28 @@ def partial_l2(student: Tensor, teacher: Tensor, margin: Optional[Tensor] = None
     Raises:
         DistillationError: if the shapes differ.
     """
+    return (student - partial_target(student, teacher, margin)).square()
+
+
+def partial_target(student: Tensor, teacher: Tensor, margin: Optional[Tensor] = None) -> Tensor:
+    """The target with which the ordinary squared error is the partial one: where nothing counts, the student's own value.
+
+    ``y = max(t, margin)``; y where ``y > 0``, else ``min(s, y)``: ``(s - y)^2`` counts where ``s > y`` or ``y > 0``.
+
+    Args:
+        student, teacher, margin: see :func:`partial_l2`.
+
+    Returns:
+        (B, C, H, W), without gradient.
+
+    Raises:
+        DistillationError: if the shapes differ.
+    """
     if student.shape != teacher.shape:
         raise DistillationError(f'partial loss: student {tuple(student.shape)} and target {tuple(teacher.shape)} differ')
     target = teacher.detach()
     if margin is not None:
         target = torch.maximum(target, margin.detach().view(1, -1, 1, 1))
-    counts = (student > target) | (target > 0)
-    return (student - target).square() * counts
+    # Where y > 0 the largest number there is comes to s, and y is the smaller one. (torch.where takes five times as long.)
+    own = torch.add(student.detach(), target > 0, alpha=torch.finfo(student.dtype).max)
+    return torch.minimum(own, target)

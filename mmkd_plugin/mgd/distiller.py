@@ -9,8 +9,9 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..distiller import Batch, ChecksState, Features, PairedDistiller
-from ..losses import ValidArea, halving_weights, mask_padding_option, masked_mean, masked_norm
-from ..losses.margins import margins_from_norm, margins_from_sums, negative_sums, partial_l2
+from ..losses import ValidArea, halving_weights, l2, mask_padding_option, masked_norm
+from ..losses.distances import sum_of_squares
+from ..losses.margins import margins_from_norm, margins_from_sums, negative_sums, partial_target
 from ..registry import MODELS
 from ..taps import TapInfo
 from ..taps.shapes import as_map, map_size, resize
@@ -119,8 +120,9 @@ class MatchingGuidedDistiller(PairedDistiller, ChecksState):
             feature = resize(as_map(teacher[teacher_tap]), source.shape[2:])
             target, margin = self._target(stage, feature, number, batch.iteration)
             valid = self.valid_area.cells(batch, map_size(source))
-            loss = partial_l2(masked_norm(stage.norm, source, valid), target.float(), margin)
-            losses[f'loss_{stage.name}'] = self._reduce(loss, valid, batch) * self.stage_weights[number]
+            normed = masked_norm(stage.norm, source, valid)
+            loss = self._reduced(normed, partial_target(normed, target.float(), margin), valid, batch)
+            losses[f'loss_{stage.name}'] = loss * self.stage_weights[number]
         return losses
 
     def _target(self, stage: 'MatchedStage', feature: Tensor, number: int, iteration: int) -> Tuple[Tensor, Tensor]:
@@ -138,12 +140,12 @@ class MatchingGuidedDistiller(PairedDistiller, ChecksState):
             generator.manual_seed(hash((self.options.seed, iteration, number, get_rank())) % 2 ** 63)
         return REDUCERS[self.options.reducer](grouped, margins, generator)
 
-    def _reduce(self, loss: Tensor, valid: Optional[Tensor], batch: Batch) -> Tensor:
+    def _reduced(self, student: Tensor, target: Tensor, valid: Optional[Tensor], batch: Batch) -> Tensor:
         if self.options.reduction == 'mean':
-            return masked_mean(loss, valid)
+            return l2(student, target, valid)
         area = math.prod(batch.image_size)
-        counting = loss if valid is None else loss * valid
-        return counting.sum() / (loss.shape[0] * self.options.divisor * area / PAPER_AREA)
+        total = sum_of_squares(student, target) if valid is None else ((student - target).square() * valid).sum()
+        return total / (student.shape[0] * self.options.divisor * area / PAPER_AREA)
 
     def start_update(self) -> List['StageStatistics']:
         """Fresh accumulators, one per pair, for a matching update."""

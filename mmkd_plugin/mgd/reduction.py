@@ -3,10 +3,13 @@
 Every reducer takes ``grouped`` (B, C_s, g, H, W) and ``margins`` (C_s, g) and returns the target (B, C_s, H, W) and its
 margin (C_s,). None has parameters, none takes a gradient.
 """
+from functools import reduce
 from typing import Callable, Dict, Optional, Tuple
 
 import torch
 from torch import Tensor
+
+from ..taps.shapes import is_channels_last
 
 
 def gather_groups(teacher: Tensor, assignment: Tensor) -> Tensor:
@@ -17,8 +20,13 @@ def gather_groups(teacher: Tensor, assignment: Tensor) -> Tensor:
         assignment: (C_s, g) int64.
 
     Returns:
-        (B, C_s, g, H, W).
+        (B, C_s, g, H, W); each ``X[:, :, k]`` in the memory format of the map.
     """
+    if is_channels_last(teacher):
+        batch, channels, height, width = teacher.shape
+        cells = teacher.permute(0, 2, 3, 1).reshape(-1, channels)  # a view
+        picked = cells.index_select(1, assignment.t().flatten())
+        return picked.view(batch, height, width, *assignment.t().shape).permute(0, 4, 3, 1, 2)
     chosen = teacher.index_select(1, assignment.flatten())
     return chosen.view(teacher.shape[0], *assignment.shape, *teacher.shape[2:])
 
@@ -26,20 +34,21 @@ def gather_groups(teacher: Tensor, assignment: Tensor) -> Tensor:
 def absolute_max(grouped: Tensor, margins: Tensor,
                  generator: Optional[torch.Generator] = None) -> Tuple[Tensor, Tensor]:
     """AMP: the value with the largest magnitude, with its sign; margin: the mean over the group."""
-    high, low = grouped.amax(2), grouped.amin(2)
-    return torch.where(high >= -low, high, low), margins.mean(1)
+    high, low = _largest(grouped), reduce(torch.minimum, grouped.unbind(2))
+    # `high` where high >= -low, else `low`: torch.where takes many times as long.
+    return torch.copysign(torch.maximum(high, -low), high + low), margins.mean(1)
 
 
 def signed_max(grouped: Tensor, margins: Tensor,
                generator: Optional[torch.Generator] = None) -> Tuple[Tensor, Tensor]:
     """What the authors' code did under the name AMP before 2021-03-04: the largest value; margin: the mean."""
-    return grouped.amax(2), margins.mean(1)
+    return _largest(grouped), margins.mean(1)
 
 
 def simple_max(grouped: Tensor, margins: Tensor,
                generator: Optional[torch.Generator] = None) -> Tuple[Tensor, Tensor]:
     """Simple pooling: the largest value; margin: the largest of the group."""
-    return grouped.amax(2), margins.amax(1)
+    return _largest(grouped), margins.amax(1)
 
 
 def random_drop(grouped: Tensor, margins: Tensor, generator: Optional[torch.Generator] = None,
@@ -56,7 +65,10 @@ def random_drop(grouped: Tensor, margins: Tensor, generator: Optional[torch.Gene
     size = (batch, channels, 1, 1, 1) if per_channel else (batch, channels, 1, height, width)
     keep = torch.randint(group, size, generator=generator, device=grouped.device)
     keep_margin = torch.randint(group, (channels, 1), generator=generator, device=grouped.device)
-    target = grouped.gather(2, keep.expand(batch, channels, 1, height, width)).squeeze(2)
+    # In the memory order of the group, which `gather` does not keep.
+    order = (0, 3, 4, 2, 1) if grouped.stride(1) == 1 else (0, 1, 2, 3, 4)
+    keep = keep.expand(batch, channels, 1, height, width).permute(order)
+    target = grouped.permute(order).gather(order.index(2), keep).permute([order.index(dim) for dim in range(5)]).squeeze(2)
     return target, margins.gather(1, keep_margin).squeeze(1)
 
 
@@ -70,6 +82,11 @@ def only_member(grouped: Tensor, margins: Tensor,
                 generator: Optional[torch.Generator] = None) -> Tuple[Tensor, Tensor]:
     """SM, and every reducer where g = 1: the one matched channel."""
     return grouped.squeeze(2), margins.squeeze(1)
+
+
+def _largest(grouped: Tensor) -> Tensor:
+    """(B, C_s, H, W) from (B, C_s, g, H, W), in its memory format; member by member, since `amax` takes longer."""
+    return reduce(torch.maximum, grouped.unbind(2))
 
 
 REDUCERS: Dict[str, Callable[..., Tuple[Tensor, Tensor]]] = dict(

@@ -21,7 +21,7 @@ from ..distiller import (
     WrapsForward,
 )
 from ..distiller.pairs import check_pair_order, key_of_tap
-from ..taps import FeatureSum, FeatureTaps, Recording, Replacements, TapError, TapText, dry_run
+from ..taps import FeatureSum, FeatureTaps, Recording, Replacements, TapError, TapText, dry_run, laid_out
 from ..utils.errors import DistillationError, under
 from .ddp import IdleParameters
 from .non_finite import NonFiniteWatch
@@ -154,7 +154,8 @@ class Distillation(nn.Module):
         """
         with torch.no_grad(), self.recorded(names, batch.iteration, stop_when_complete=True) as recording:
             model(batch.inputs, batch.data_samples, mode='tensor')
-        return recording.features(batch.inputs), self.teacher_features(batch, names)
+        student = recording.features(batch.inputs)
+        return student, laid_out(self.teacher_features(batch, names), student)
 
     def _check_that_a_wrapping_one_is_alone(self) -> None:
         wrapping = [name for name, distiller in self.distillers.items()

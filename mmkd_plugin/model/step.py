@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..distiller import Batch, ForwardWrap, IdleInPart, KeepsStep, KeptStep, Losses, SeesTaskLoss, WrapsForward
 from ..distiller.gradients import compare_gradients, feature_gradients
-from ..taps import Recording
+from ..taps import Recording, laid_out
 from ..utils.errors import DistillationError, shown, under
 from ..utils.isolation import get_rng_state
 from ..utils.progress import current_iteration
@@ -119,7 +119,7 @@ class Step:
             distiller = self._all[name]
             if isinstance(distiller, WrapsForward) and distiller.wraps:
                 with under(f'model.distillers.{name}'):
-                    self._teacher = self._teacher_later()
+                    self._teacher = laid_out(self._teacher_later(), {})  # the student has not run yet
                     return distiller.wrap(self._teacher, batch)
         return None
 
@@ -132,7 +132,7 @@ class Step:
         student = self._recording.features(batch.inputs)
         _check_gradients(student)
         self._show_task_loss(task)
-        teacher = self._teacher_later() if self._teacher is None else self._teacher
+        teacher = laid_out(self._teacher_later(), student) if self._teacher is None else self._teacher
         if self._rng is not None:
             for keeping in self._keeping():
                 keeping.keep(KeptStep(batch, teacher, self._rng))

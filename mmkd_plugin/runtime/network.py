@@ -7,7 +7,7 @@ from mmengine.dist import broadcast_object_list, get_rank, is_distributed
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..taps import FeatureTaps
+from ..taps import FeatureTaps, laid_out
 from ..utils.errors import DistillationError, shortened, under
 from ..utils.isolation import preserved_buffers, preserved_rng
 from ..utils.records import Fields, Truth
@@ -101,6 +101,10 @@ class Runtime:
             found = recorded(self._taps, self._forward, call.with_inputs(variant.images(given)))
         return {name: variant.feature(feature, given) for name, feature in found.items()}
 
+    def _run_in_plain_format(self, call: Call, variant: Variant) -> Dict[str, Tensor]:
+        """As for a student in the plain format, whose losses have to wait for that: what a variant costs at most."""
+        return laid_out(self._run_as(call, variant), {})
+
     def _pairs(self, call: Call) -> List[Pair]:
         part = call.first(1, all_taps=True)
         return foldable_pairs(self._model, lambda: recorded(self._taps, self._forward, part).values())
@@ -136,7 +140,8 @@ class Runtime:
         if get_rank() == 0:
             with preserved_rng(), preserved_buffers(self._model):
                 pairs = self._pairs(call)
-                trial = find_fastest(Holder(self._model, pairs), self._run_as, call, candidates(self._model, bool(pairs)))
+                trial = find_fastest(Holder(self._model, pairs), self._run_in_plain_format, call,
+                                     candidates(self._model, bool(pairs)))
             self._say(str(trial))
             found = [trial.chosen]
         if is_distributed():

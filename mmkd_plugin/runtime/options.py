@@ -16,8 +16,8 @@ class RuntimeOptions(Options):
     """The ``runtime`` of a teacher, where it is a dict."""
     fold_bn: bool = option(Flag(), False, 'batch norms are folded into the convolutions before them, where neither a '
                            'tap nor anything else sees what lies between')
-    channels_last: bool = option(Flag(), False, "kernels and images are in torch's channels_last; features come in the "
-                                 "format of the student's images")
+    channels_last: bool = option(Flag(), False, "kernels and images are in torch's channels_last; distillers get "
+                                 "features in the format of the student's")
     precision: Optional[str] = option(Either(Choice(tuple(PRECISIONS)), (None,)), None, 'what its weights are held in, so '
                                       'that autocast need not cast them; None: as they are. On a GPU only')
     compile: bool = option(Flag(), False, 'torch.compile, for each shape of a batch anew (minutes); not for networks '

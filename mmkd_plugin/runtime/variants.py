@@ -40,22 +40,15 @@ class Variant:
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
     def feature(self, feature: Tensor, images: Tensor) -> Tensor:
-        """A feature as others of the step are: in the memory format of the images as they came, half only under autocast."""
+        """A feature as others of the step are, in the network's memory format; half only under autocast."""
         if self.dtype is not None and not torch.is_autocast_enabled(images.device.type):
-            feature = widened(feature)
-        if self.channels_last and feature.dim() == 4 and not is_channels_last(images):
-            return feature.contiguous()
+            return widened(feature)
         return feature
 
 
 PLAIN = Variant()
 TOLERANCE = 1e-5
 """How far features in float32 may be from the plain network's; see :func:`difference`."""
-
-
-def is_channels_last(images: Tensor) -> bool:
-    """Whether images (B, C, H, W) are in channels_last and in no other format."""
-    return images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
 
 
 class Holder:

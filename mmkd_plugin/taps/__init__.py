@@ -3,8 +3,8 @@ from .address import TapAddress, TapText, resolve_module, without_teacher
 from .dry_run import dry_run
 from .feature_taps import FeatureTaps, Replacements, TapInfo
 from .recording import FeatureSum, Recording
-from .shapes import widened
+from .shapes import laid_out, widened
 from .tap import Tap, TapError
 
 __all__ = ['FeatureSum', 'FeatureTaps', 'Recording', 'Replacements', 'Tap', 'TapAddress', 'TapError', 'TapInfo', 'TapText',
-           'dry_run', 'resolve_module', 'widened', 'without_teacher']
+           'dry_run', 'laid_out', 'resolve_module', 'widened', 'without_teacher']

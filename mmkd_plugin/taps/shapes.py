@@ -1,5 +1,5 @@
 """Making features comparable."""
-from typing import Optional, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,39 @@ def map_like(feature: Tensor, like: Tensor) -> Tensor:
     return feature.flatten(1) if like.dim() == 2 else feature
 
 
+def is_channels_last(feature: Tensor) -> bool:
+    """Whether a map (B, C, H, W) lies in memory with its channels last and in no other format."""
+    return (feature.dim() == 4 and feature.is_contiguous(memory_format=torch.channels_last)
+            and not feature.is_contiguous())
+
+
+def laid_out(maps: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+    """Maps in the memory format of others: what works on two at once is slow where they lie differently.
+
+    Args:
+        maps: features by address; those that are no maps (B, C, H, W) pass unchanged, as do those that lie so already.
+        like: features whose maps are in one format; with none it is the plain one.
+    """
+    # A map of one cell or one channel is in both formats, and says nothing.
+    formats = {is_channels_last(each) for each in like.values() if each.dim() == 4 and not _lies_in_both(each)}
+    wanted = torch.channels_last if formats == {True} else torch.contiguous_format
+    return {name: each.contiguous(memory_format=wanted) if each.dim() == 4 else each for name, each in maps.items()}
+
+
+def _lies_in_both(feature: Tensor) -> bool:
+    return feature.is_contiguous() and feature.is_contiguous(memory_format=torch.channels_last)
+
+
+def in_memory_order(first: Tensor, second: Tensor) -> Tuple[Tensor, Tensor]:
+    """Two maps (B, C, H, W), for what looks at all elements alike: as (B, H, W, C) where both have their channels last.
+
+    (The gradient of some operators, `mse_loss` among them, is in the plain format whatever their input was.)
+    """
+    if is_channels_last(first) and is_channels_last(second):
+        return first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)
+    return first, second
+
+
 def images_of(feature: Tensor, index: Tensor) -> Tensor:
     """Some images of a tensor (B, ...), in the memory format that it has.
 
@@ -46,7 +79,7 @@ def images_of(feature: Tensor, index: Tensor) -> Tensor:
         feature: a feature, the images themselves, or a gradient.
         index: (n,) int64, the numbers of the images, on the same device.
     """
-    if feature.dim() == 4 and not feature.is_contiguous() and feature.is_contiguous(memory_format=torch.channels_last):
+    if is_channels_last(feature):
         return feature.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
     return feature.index_select(0, index)
 

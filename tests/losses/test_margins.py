@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mmkd_plugin.losses import OFDLoss, halving_weights
-from mmkd_plugin.losses.margins import partial_l2
+from mmkd_plugin.losses.margins import partial_l2, partial_target
 from mmkd_plugin.taps import TapInfo
 from mmkd_plugin.utils.errors import DistillationError
 
@@ -69,3 +69,13 @@ def test_a_margin_that_is_given_is_that_of_all_channels_and_no_batch_norm_is_ask
     expected = partial_l2(student, teacher, torch.tensor([-1., -1, -1])).sum() / 2 / 10
     torch.testing.assert_close(loss(student, teacher), expected)
     assert expected != partial_l2(student, teacher, torch.tensor([-.5, -.5, -.5])).sum() / 2 / 10
+
+
+def test_the_partial_target_is_what_the_cases_say_bit_for_bit():
+    torch.manual_seed(0)
+    student, teacher = 10 ** torch.randn(2, 2, 5, 16, 16) * torch.randn(2, 2, 5, 16, 16).sign()
+    teacher[:, :, 0] = 0  # where y is 0 itself
+    margin = -torch.rand(5)
+    reached = torch.maximum(teacher, margin.view(1, -1, 1, 1))
+    expected = torch.where((student > reached) | (reached > 0), reached, student)
+    assert torch.equal(partial_target(student, teacher, margin), expected)

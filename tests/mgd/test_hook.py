@@ -240,8 +240,8 @@ def test_the_papers_sum_does_not_depend_on_the_input_size():
     from mmkd_plugin.mgd import MatchingGuidedDistiller
     distiller = MatchingGuidedDistiller(pairs=['a'], reduction='sum')
     for side in (224, 448):
-        loss = torch.ones(2, 4, side // 32, side // 32)
-        value = distiller._reduce(loss, None, Batch(torch.zeros(2, 3, side, side), None, 0))
+        ones = torch.ones(2, 4, side // 32, side // 32)
+        value = distiller._reduced(ones, torch.zeros_like(ones), None, Batch(torch.zeros(2, 3, side, side), None, 0))
         assert value.item() == pytest.approx(4 * 49 / 1e4)
 
 

@@ -70,3 +70,23 @@ def test_T14_all_reducers_agree_on_a_group_of_one():
         target, margin = reducer(gather_groups(teacher, assignment), margins[assignment])
         torch.testing.assert_close(target, teacher[:, assignment.flatten()])
         torch.testing.assert_close(margin, margins[assignment.flatten()])
+
+
+@pytest.mark.parametrize('reducer', REDUCERS)
+def test_every_reducer_works_in_the_memory_format_of_the_map_and_gives_the_same_numbers(reducer):
+    teacher, margins = torch.randn(2, 12, 3, 5), torch.randn(12)
+    assignment = torch.randperm(12).view(4, 3)[:, :1 if reducer == 'sparse' else 3]
+    found = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        grouped = gather_groups(teacher.contiguous(memory_format=memory_format), assignment)
+        assert torch.equal(grouped, teacher[:, assignment])
+        target, _ = REDUCERS[reducer](grouped, margins[assignment], torch.Generator().manual_seed(0))
+        assert target.is_contiguous(memory_format=memory_format)
+        found.append(target)
+    assert torch.equal(*found)
+
+
+def test_absolute_max_takes_the_positive_one_of_two_that_are_as_large():
+    teacher = torch.tensor([-2., 2, 0, -0.5]).view(1, 4, 1, 1)
+    target, _ = absolute_max(gather_groups(teacher, torch.tensor([[0, 1], [3, 2]])), torch.zeros(2, 2))
+    assert target.flatten().tolist() == [2, -0.5]

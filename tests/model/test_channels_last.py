@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 from resume_runs import epochs_cfg, interrupted
 from torch import nn
-from zoo import classifier, distilled, pspnet, run, run_cfg
+from zoo import batch, build, classifier, distilled, pspnet, run, run_cfg
 
 from mmkd_plugin import DistillationError
 from mmkd_plugin.model.channels_last import CHOICE
@@ -18,6 +18,7 @@ from mmkd_plugin.runtime.memory_format import (
     set_format,
     unfit_for_channels_last,
 )
+from mmkd_plugin.taps.shapes import is_channels_last
 from mmkd_plugin.utils.checkpoint_files import open_checkpoint
 
 
@@ -31,6 +32,18 @@ def small(**backbone):
 def with_l2(student=None, **options):
     l2 = dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer2'], **options)
     return distilled(student or small(), small(), l2=l2)
+
+
+TAPS = ['backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact']
+DISTILLERS = dict(
+    amp=dict(type='mmkd.MatchingGuidedDistiller', pairs=TAPS),
+    mean=dict(type='mmkd.MatchingGuidedDistiller', pairs=TAPS, reduction='mean'),
+    random_drop=dict(type='mmkd.MatchingGuidedDistiller', pairs=TAPS, reducer='random_drop'),
+    sparse=dict(type='mmkd.MatchingGuidedDistiller', pairs=TAPS, reducer='sparse'),
+    l2=dict(type='mmkd.FeatureDistiller', pairs=TAPS),
+    distpro=dict(type='mmkd.DistProDistiller', levels=TAPS, mode='equal', transforms='conv1'),
+    dfa=dict(type='mmkd.FeatureAggregationDistiller', pairs=[f'backbone.layer{stage}' for stage in (1, 2, 3)],
+             aggregation='average'))
 
 
 def hook(mode='auto'):
@@ -225,3 +238,44 @@ def test_gradients_are_compared_with_their_own_norm_or_a_hundredth_of_the_larges
     assert differing_gradient(plain, dict(plain, large=-plain['large'])) == ('large', pytest.approx(2.0))
     assert differing_gradient(plain, dict(plain, same=torch.tensor([float('nan')]))) == ('same', float('inf'))
     assert differing_gradient(dict(same=plain['same']), dict()) == ('same', float('inf'))
+
+
+class Formats:
+    """Notes which maps a distiller is given with their channels last, and the gradients at its student taps."""
+
+    def __init__(self, distiller):
+        self.given, self.gradients = [], []
+        distiller.register_forward_pre_hook(self._note)
+
+    def _note(self, distiller, features):
+        for side in features[:2]:
+            self.given += [is_channels_last(feature) for feature in side.values()]
+        for feature in features[0].values():
+            feature.register_hook(lambda gradient: self.gradients.append(is_channels_last(gradient)))
+
+
+@pytest.mark.parametrize('teacher', [False, True], ids=['plain teacher', 'teacher in channels_last'])
+@pytest.mark.parametrize('student', [False, True], ids=['plain', 'channels_last'])
+@pytest.mark.parametrize('distiller', DISTILLERS)
+def test_what_a_distiller_compares_is_in_the_students_format_and_gives_the_same_losses(distiller, student, teacher):
+    """Nor does a loss hand a gradient back in another format."""
+    losses, seen = [], None
+    for formats in ((False, False), (student, teacher)):
+        cfg = distilled(small(), small(widen_factor=2), d=DISTILLERS[distiller])
+        cfg['teacher']['config']['head']['in_channels'] = 128
+        cfg['teacher']['runtime'] = dict(channels_last=formats[1])
+        torch.manual_seed(0)
+        model = build(cfg).train()
+        for stage in getattr(model.distillation.d, 'stages', ()):
+            stage.assignment.copy_(torch.randperm(stage.assignment.numel()).view_as(stage.assignment))
+            stage.matched = True
+        set_format(model, formats[0])
+        seen = Formats(model.distillation.d)
+        data = model.data_preprocessor(batch('mmpretrain'), True)
+        found = model(**data, mode='loss')
+        losses.append({name: value for name, value in found.items() if name.startswith('d.')})
+        sum(losses[-1].values()).backward()
+    assert set(seen.given) == {student}
+    assert set(seen.gradients) == {student}
+    for name, value in losses[0].items():
+        torch.testing.assert_close(losses[1][name], value, rtol=1e-5, atol=0)
