@@ -55,6 +55,13 @@ def test_every_config_of_cifar100_20_measures_the_format_of_its_student():
         assert Config.fromfile(ROOT / name).default_hooks.format == dict(type='mmkd.ChannelsLastHook')
 
 
+def test_every_distilled_config_of_cifar100_20_measures_how_its_teacher_runs():
+    names = [name for name in DISTILLED if '/cifar100-20/' in name]
+    assert len(names) >= 16
+    for name in names:
+        assert Config.fromfile(ROOT / name).model.teacher.runtime == 'auto'
+
+
 def derived(name):
     """The config of the search of a shipped config."""
     return derive_search(Config.fromfile(ROOT / name))
@@ -69,6 +76,7 @@ def without_downloads(cfg):
         student.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
     if cfg.model.get('type') == 'mmkd.DistilledModel':
         cfg.model.teacher.allow_random_weights = True
+        cfg.model.teacher.pop('runtime', None)  # 'auto' measures for seconds
         for distiller in cfg.model.distillers.values():
             if distiller.type == DISTPRO and distiller.get('mode', 'process') in ('process', 'final'):
                 for name in DistProDistiller.Options.without_meaning(mode='equal'):

@@ -5,6 +5,6 @@ model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(config='mmkd_plugin::classification/cifar100-20/resnet14x2_24e_cifar100-20.py'),
+    teacher=dict(config='mmkd_plugin::classification/cifar100-20/resnet14x2_24e_cifar100-20.py', runtime='auto'),
     distillers=dict(kd=dict(type='mmkd.LogitsDistiller', pairs=['head.fc'], temperature=4.0)),
     image_shape=(3, 32, 32))

@@ -5,7 +5,7 @@ model = dict(
     _delete_=True,
     type='mmkd.DistilledModel',
     student={{_base_.model}},
-    teacher=dict(config='mmkd_plugin::classification/cifar100-20/resnet14x2_24e_cifar100-20.py'),
+    teacher=dict(config='mmkd_plugin::classification/cifar100-20/resnet14x2_24e_cifar100-20.py', runtime='auto'),
     distillers=dict(
         mgd=dict(
             type='mmkd.MatchingGuidedDistiller',
