@@ -1,4 +1,7 @@
 """The hypergradient of a search step by brute force: autograd through a real optimiser's step, in float64."""
+import copy
+import inspect
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
@@ -14,12 +17,16 @@ from mmkd_plugin.utils.isolation import preserved_rng, set_rng_state
 
 @MODELS.register_module(force=True)
 class SmoothNet(BaseModel):
-    """Two convolutions with batch norm, a smooth activation and dropout in between, and a classifier."""
+    """Two convolutions with batch norm, a smooth activation and dropout in between, and a classifier.
+
+    The convolutions have no bias: before a norm its gradient is 0, and there autograd finds no derivative of Adam's step.
+    """
 
     def __init__(self, width):
         super().__init__()
-        self.stage1 = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.Tanh(), nn.Dropout(.2))
-        self.stage2 = nn.Sequential(nn.Conv2d(width, width, 3, 2, 1), nn.BatchNorm2d(width), nn.Softplus())
+        self.stage1 = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.Tanh(),
+                                    nn.Dropout(.2))
+        self.stage2 = nn.Sequential(nn.Conv2d(width, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.Softplus())
         self.head = nn.Linear(width, 3)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
@@ -47,22 +54,30 @@ def batch(seed):
                 data_samples=torch.randint(0, 3, (4,), generator=generator))
 
 
-def training_step(model, optimiser, data):
+def training_step(model, optimiser, data, max_norm=None, norms=None):
+    """A step, with gradients clipped by their norm; ``norms`` gets the one before."""
     optimiser.zero_grad()
     model.parse_losses(model(**data, mode='loss'))[0].backward()
+    weights = [weight for group in optimiser.param_groups for weight in group['params'] if weight.grad is not None]
+    if max_norm is not None:
+        norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
+        if norms is not None:
+            norms.append(float(norm))
     optimiser.step()
 
 
 class BruteForce:
     """theta_{t+1} by the optimiser's own step, as a function of the importance that autograd can follow."""
 
-    def __init__(self, model, optimiser, data):
-        self.model, self.data = model, data
-        self.options = {**optimiser.defaults, 'differentiable': True, 'foreach': False, 'fused': None}
+    def __init__(self, model, optimiser, data, max_norm=None):
+        self.model, self.data, self.max_norm, self.kind = model, data, max_norm, type(optimiser)
         self.named = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-        self.momenta = {name: optimiser.state[parameter].get('momentum_buffer')
-                        for name, parameter in model.named_parameters()}
-        self.momenta = {name: value if value is None else value.clone() for name, value in self.momenta.items()}
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        known = inspect.signature(self.kind.__init__).parameters
+        known = [key for key in known if key not in ('params', 'fused', 'differentiable', 'foreach')]
+        self.groups = [({key: value for key, value in group.items() if key in known},
+                        [names[weight] for weight in group['params']]) for group in optimiser.param_groups]
+        self.states = copy.deepcopy({name: dict(optimiser.state.get(parameter, {})) for parameter, name in names.items()})
 
     def gradient(self, kept, validation, validation_rng):
         importance = self.model.distillation.distpro.importance.value.clone().requires_grad_()
@@ -73,13 +88,27 @@ class BruteForce:
         task = self.task_loss(leaves, self.data, kept.rng)
         total = task + sum(weight * loss for weight, loss in zip(weights, losses))
         gradients = torch.autograd.grad(total, list(leaves.values()), create_graph=True)
+        if self.max_norm is not None:
+            norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+            gradients = [gradient * (self.max_norm / (norm + 1e-6)).clamp(max=1) for gradient in gradients]
         moved = {name: leaf.detach().clone() for name, leaf in leaves.items()}
-        optimiser = torch.optim.SGD(list(moved.values()), **self.options)
+        torch.set_default_dtype(torch.float64)  # of the count of steps, which corrections are made from
+        optimiser = self.kind([dict(options, params=[moved[name] for name in names]) for options, names in self.groups],
+                              lr=.1, differentiable=True, foreach=False)
         for (name, value), gradient in zip(moved.items(), gradients):
             value.grad = gradient
-            if self.momenta[name] is not None:
-                optimiser.state[value]['momentum_buffer'] = self.momenta[name].clone()
+            if self.states[name]:
+                optimiser.state[value].update({
+                    key: state.double() if torch.is_tensor(state) else state
+                    for key, state in copy.deepcopy(self.states[name]).items()})
+            elif self.kind is torch.optim.SGD:
+                # The first momentum is the gradient, undamped; torch makes it in a way that autograd cannot follow.
+                optimiser.state[value]['momentum_buffer'] = torch.zeros_like(value)
+        if self.kind is torch.optim.SGD and not any(self.states.values()):
+            for group in optimiser.param_groups:
+                group['dampening'] = 0
         optimiser.step()
+        torch.set_default_dtype(torch.float32)
         loss = self.task_loss(moved, validation, validation_rng)
         return torch.autograd.grad(loss, importance)[0], moved
 

@@ -106,6 +106,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
     Attributes:
         search: in a search, what moves the importance; set by its hook.
         keeps_gradients: whether the gradients of the pathway losses are kept in the coming step; set by the search.
+        keeps_weight_gradients: whether those at the transforms' weights are, too.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -185,7 +186,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
             raise DistillationError(path='values', given=self.options.values,
                                     accepted=f'{len(self.pathways)} finite numbers, the importance of each pathway')
         self.search: Optional[ProcessSearch] = None
-        self.keeps_gradients = False
+        self.keeps_gradients = self.keeps_weight_gradients = False
         self._gradients: Optional[PathwayGradients] = None
         self._tape: Optional[ForwardTape] = None
         self.importance = Importance(self.options.mode, len(self.pathways), self.options.values, self.options.length)
@@ -303,6 +304,8 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
             if moved.shape != target.shape:  # a distance would broadcast it
                 raise DistillationError(f'gives {tuple(moved.shape)}', path='transforms', given=pathway.transform,
                                         accepted=f'the shape of {pathway.teacher}, {tuple(target.shape)}')
+            if gradients is not None and self.keeps_weight_gradients:
+                gradients.watch_weights(index, [*self.transforms[index].parameters(), *self.distances[index].parameters()])
             loss = self.distances[index](moved, target, None if cells is None else cells[1], batch)
             losses.append(loss if gradients is None else gradients.watch_loss(index, loss))
         return losses

@@ -11,7 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ..model import StatefulHook, distilled
 from ..registry import HOOKS
-from ..search import SearchOptions, SearchRun
+from ..search import Clipping, SearchOptions, SearchRun, clipping_of
 from ..search.run import FileName
 from ..utils.errors import DistillationError, under
 from ..utils.options import Choice, Either, ListOf, Number, option
@@ -75,6 +75,7 @@ class ProcessSearchHook(StatefulHook):
         self.run = SearchRun(KEY, self.options)
         self.search: Optional[ProcessSearch] = None
         self._before: Optional[Snapshot] = None
+        self._clipping: Optional[Clipping] = None
         self._length = self._every = self._steps = 0
 
     def before_train(self, runner: Runner) -> None:
@@ -102,6 +103,7 @@ class ProcessSearchHook(StatefulHook):
                     self.search.load(saved)
         if not self._waits:
             self.run.open(start=self.search.steps)
+        self._clipping = clipping_of(runner.optim_wrapper)
         scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
         if scaler is not None:
             self.search.loss_scale = scaler.get_scale
@@ -129,7 +131,7 @@ class ProcessSearchHook(StatefulHook):
         distiller.keeps_gradients = due and self.search.hypergradient == 'exact'
         distiller.see_task_loss = self.search.judge if self.search.waits else None
         self._steps = self.search.steps
-        self._before = self.search.snapshot(runner.optim_wrapper.optimizer) if due else None
+        self._before = self.search.snapshot(runner.optim_wrapper.optimizer, self._clipping) if due else None
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         assert self.search is not None

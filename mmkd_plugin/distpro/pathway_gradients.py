@@ -4,7 +4,8 @@ Each pathway has a branch of its own, so autograd computes these gradients one b
 make the directional derivative of a pathway loss an inner product, ``d_p = <dl_p / dF_j, J_j v>``, where J_j v is the
 tangent of the student's feature. A search step then runs no transform at all.
 """
-from typing import Dict, Iterable, Optional, Sequence, Set
+from types import MappingProxyType
+from typing import Dict, Iterable, Mapping, Optional, Sequence, Set
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ class PathwayGradients:
         self.reached, self.tape = weights_of(features), tape
         self._at_input: Dict[int, Tensor] = {}
         self._at_loss: Dict[int, Tensor] = {}
+        self._at_weights: Dict[int, Dict[int, Tensor]] = {}
 
     def watch_input(self, index: int, feature: Tensor) -> Tensor:
         """The feature (B, C, h, w) as a pathway is to use it: the same values, at a place of its own in the graph."""
@@ -39,8 +41,27 @@ class PathwayGradients:
         loss.register_hook(lambda gradient: self._at_loss.__setitem__(index, gradient))
         return loss
 
-    def derivatives(self, tangents: Sequence[Tensor]) -> Optional[Tensor]:
+    def watch_weights(self, index: int, weights: Iterable[Tensor]) -> None:
+        """Keeps the gradients of a pathway's own weights, too: for a direction in which they move."""
+        found = self._at_weights.setdefault(index, {})
+
+        def watch(weight: Tensor) -> None:
+            def caught(gradient: Tensor) -> None:
+                handle.remove()
+                found[id(weight)] = gradient
+            handle = weight.register_hook(caught)
+
+        for weight in weights:
+            if weight.requires_grad:
+                watch(weight)
+
+    def derivatives(self, tangents: Sequence[Tensor], weights: Mapping[int, Tensor] = MappingProxyType({})
+                    ) -> Optional[Tensor]:
         """d_p (P,) in the direction in which the feature of pathway p moves by ``tangents[p]``, (B, C, h, w).
+
+        Args:
+            tangents: by pathway, how its feature moves.
+            weights: by identity, how the weights move of which the gradients were kept.
 
         None where a pathway did not take part in the backward, or with a factor of 0: its gradient is not known then.
         """
@@ -50,6 +71,10 @@ class PathwayGradients:
         if not bool(factors.all()):
             return None
         products = [(self._at_input[index] * tangent).sum() for index, tangent in enumerate(tangents)]
+        for index, kept in self._at_weights.items():
+            for weight, gradient in kept.items():
+                if weight in weights:
+                    products[index] = products[index] + (gradient * weights[weight]).sum()
         return torch.stack(products) / factors
 
 

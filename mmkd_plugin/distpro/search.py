@@ -7,6 +7,7 @@ Nothing here changes anything but the importance: passes run on copies of buffer
 """
 import copy
 import functools
+import logging
 from contextlib import nullcontext
 from typing import Any, Callable, ContextManager, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
@@ -18,7 +19,7 @@ from torch.func import functional_call
 
 from ..distiller import KeptStep, reentrant_checkpoints_refused
 from ..model import DistilledMixin
-from ..search import naming_samples, seed_generators
+from ..search import Clipping, StepWatch, naming_samples, seed_generators
 from ..utils.errors import DistillationError, under
 from ..utils.isolation import preserved_rng, set_rng_state
 from ..utils.optimizer_states import SteadyOptimizerState
@@ -41,9 +42,9 @@ HYPERGRADIENTS = ('exact', 'finite_difference')
 
 
 class Snapshot(NamedTuple):
-    """theta_t: trained parameters and buffers by name, copied before the training step, and the step's learning rates."""
+    """theta_t: trained parameters and buffers by name, copied before the training step; and what watches that step."""
     point: Named
-    rates: Dict[str, float]
+    watch: StepWatch
 
 
 class TrainingStep(NamedTuple):
@@ -77,18 +78,31 @@ class ProcessSearch:
         self.model, self.distiller = model, distiller
         self.hypergradient, self.radius, self.seed = hypergradient, radius, seed
         self.steps = self.skipped = 0
-        self._passed = False
+        self._passed = self._told = False
         self.loss_scale: Callable[[], float] = lambda: 1.0
         self._waiting: Optional[TrainingStep] = None
         self._features, self._losses = _StudentFeatures(model, distiller), _PathwayLosses(model, distiller)
         self._optimiser = torch.optim.Adam([distiller.importance.value], lr=lr, betas=(betas[0], betas[1]))
 
-    def snapshot(self, optimiser: torch.optim.Optimizer) -> Snapshot:
-        """theta_t and the learning rates, before the training step."""
-        rates = {id(parameter): group['lr'] for group in optimiser.param_groups for parameter in group['params']}
-        trained = {name: parameter for name, parameter in self.model.named_parameters() if id(parameter) in rates}
+    def snapshot(self, optimiser: torch.optim.Optimizer, clipping: Optional[Clipping] = None) -> Snapshot:
+        """theta_t, before the training step.
+
+        Args:
+            optimiser: makes the step.
+            clipping: how it is clipped.
+        """
+        moved = {id(parameter) for group in optimiser.param_groups for parameter in group['params']}
+        trained = {name: parameter for name, parameter in self.model.named_parameters() if id(parameter) in moved}
         point = {name: tensor.detach().clone() for name, tensor in (*trained.items(), *self.model.named_buffers())}
-        return Snapshot(point, {name: rates[id(parameter)] for name, parameter in trained.items()})
+        ours = {name: parameter for name, parameter in trained.items() if name.startswith('distillation.')}
+        self.distiller.keeps_weight_gradients = clipping is not None and not clipping.by_value
+        watch = StepWatch(optimiser, {name: parameter for name, parameter in trained.items() if name not in ours}, ours,
+                          clipping)
+        if not watch.is_exact and not self._told:
+            self._told = True
+            print_log(f'search: how a step of {type(optimiser).__name__} depends on its gradient is not known here; it is '
+                      'taken for the learning rate times the gradient', 'current', level=logging.WARNING)
+        return Snapshot(point, watch)
 
     def step(self, before: Snapshot, kept: KeptStep, data: Any, autocast: Autocast = nullcontext) -> bool:
         """A search step, after the training step: takes the hypergradient and lets Adam move the importance.
@@ -110,9 +124,12 @@ class ProcessSearch:
             autocast: context of the student's forwards.
 
         Returns:
-            (P,), the same on every rank; None where v is 0, or v or a d_p not finite.
+            (P,), the same on every rank; None where v is 0, or v or a d_p not finite, or no step was made.
         """
         step = TrainingStep(before, kept, self.distiller.take_gradients(), autocast)
+        if before.watch.response is None:
+            before.watch.forget()
+            return None
         with preserved_rng():
             seed_generators(self.seed, self.steps, get_rank())
             gradients = validation_gradient(self.model, data, autocast, self.loss_scale(), self._wanted(step))
@@ -142,6 +159,9 @@ class ProcessSearch:
         """
         step, self._waiting = self._waiting, None
         assert step is not None, 'a step waits'
+        if step.before.watch.response is None:
+            step.before.watch.forget()
+            return self._move(None)
         with torch.autocast(loss.device.type, enabled=False), reentrant_checkpoints_refused(
                 "Give the search held-out images: validation='held_out'."):
             gradients = loss_gradients(self.model, loss, self.loss_scale(), self._wanted(step), retain_graph=True)
@@ -160,20 +180,23 @@ class ProcessSearch:
 
     def _wanted(self, step: TrainingStep) -> Optional[Set[int]]:
         """The weights that v is needed of, by identity; None for all."""
-        # Until a forward-mode pass has succeeded: finite differences, which may have to take its place, take them all.
-        return step.caught.reached if step.caught is not None and self._passed else None
+        response = step.before.watch.response
+        if step.caught is None or response is None or response.couples or not self._passed:
+            # Until a forward-mode pass has succeeded: finite differences, which may have to take its place, take them all.
+            return None
+        return step.caught.reached
 
     def _hypergradient(self, step: TrainingStep, gradients: Named) -> Optional[Tensor]:
-        rates = step.before.rates
-        direction = average_over_ranks({name: gradient * rates[name] for name, gradient in gradients.items()
-                                        if name in rates})
+        response = step.before.watch.response
+        assert response is not None, 'a step has been made'
+        direction = response.direction(average_over_ranks(gradients))
         derivatives = self._derivatives(step, direction)
         if derivatives is None:
             return None
         all_reduce(derivatives, 'mean')
         if not bool(derivatives.isfinite().all()):
             return None
-        # The learning rates are in the direction already.
+        # The optimiser's response is in the direction already.
         importance = self.distiller.importance
         return self.distiller.scale_at(step.kept.batch.iteration) * importance_gradient(
             importance.value, derivatives, importance.normalisation, importance.bias)
@@ -232,7 +255,8 @@ class ProcessSearch:
         if caught is not None:
             moved = tangents(functools.partial(self.features, kept=kept, tape=caught.tape), before.point, direction)
             at_tap = dict(zip(self.distiller.student_taps, moved))
-            found = caught.derivatives([at_tap[pathway.student] for pathway in self.distiller.pathways])
+            found = caught.derivatives([at_tap[pathway.student] for pathway in self.distiller.pathways], {
+                id(parameter): direction[name] for name, parameter in self.model.named_parameters() if name in direction})
             self._passed = True
             if found is not None:
                 return found
