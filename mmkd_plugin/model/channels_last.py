@@ -15,6 +15,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ..distiller.strength import ScaleCalibration
 from ..registry import HOOKS
 from ..runtime import Timings, choose, interleaved
 from ..runtime.memory_format import (
@@ -171,6 +172,9 @@ class _Trial:
             self.model: BaseModel = copy.deepcopy(model)
         except (RuntimeError, TypeError, NotImplementedError) as error:
             return f'the model cannot be copied ({error})'
+        for module in self.model.modules():
+            if isinstance(module, ScaleCalibration):
+                module.finished = True  # most steps of a run are those after it; nor is a scale of the copy's to be logged
         with self._context(self.model):
             # A copy: preprocessors of segmentors pad the labels where they are.
             preprocessor: Any = self.model.data_preprocessor

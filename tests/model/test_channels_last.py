@@ -85,6 +85,13 @@ def assert_equal(one, other):
 MODELS_OF_RUNS = dict(distilled=with_l2, dropout=lambda: pspnet(16))
 
 
+def test_what_the_copy_does_is_not_logged_as_the_runs_own(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmkd_plugin.distiller.strength.print_log', lambda text, *args, **kwargs: said.append(text))
+    trained(with_l2(loss_scale='auto', calibration_iters=2), tmp_path, 'auto')
+    assert ['loss_scale frozen' in text for text in said].count(True) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', MODELS_OF_RUNS)
 def test_whatever_auto_chooses_the_run_is_the_one_in_that_format_and_off_is_the_one_without_the_hook(name, tmp_path):
