@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import torch
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
@@ -89,11 +90,16 @@ class ProcessSearchHook(StatefulHook):
                                     accepted="'iter'")
         self._length = runner.max_epochs if options.unit == 'epoch' else runner.max_iters
         self._every = options.every or choose_every(self._length, len(distiller.pathways))
-        if not any(map(self._is_judged, range(options.interval - 1, runner.max_iters, options.interval))):
+        steps = range(options.interval - 1, runner.max_iters, options.interval)
+        if not any(map(self._is_judged, steps)):
             raise DistillationError(
                 f'is too large: in {runner.max_iters} iterations no search step falls where {distiller.path} acts '
                 '(loss_weight, begin, end)', path=f'{KEY}.interval', given=options.interval,
                 accepted='a number of iterations after which it acts')
+        if self._waits and all(map(self._is_dropped, filter(self._is_judged, steps))):
+            raise DistillationError(
+                'has every search step just before a checkpoint, where it is not judged', path=f'{KEY}.interval',
+                given=options.interval, accepted='a number that is no multiple of the interval of default_hooks.checkpoint')
         saved = self.run.resume(self._settings())
         if saved is not None:
             with under(f'mmkd.hooks.{self.state_key}'):
@@ -114,6 +120,13 @@ class ProcessSearchHook(StatefulHook):
         weight_at = self.search.distiller.weight_at
         after = not self._waits or (iteration + 1 < self.run.runner.max_iters and weight_at(iteration + 1) > 0)
         return weight_at(iteration) > 0 and after
+
+    def _is_dropped(self, iteration: int) -> bool:
+        """Whether a checkpoint is saved between an iteration and the next."""
+        runner = self.run.runner
+        intervals = [hook.interval * (len(runner.train_dataloader) if hook.by_epoch else 1)
+                     for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        return any(interval > 0 and (iteration + 1) % interval == 0 for interval in intervals)
 
     @property
     def _waits(self) -> bool:

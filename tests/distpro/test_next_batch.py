@@ -123,6 +123,14 @@ def test_a_search_of_one_iteration_has_no_batch_that_judges_it(tmp_path):
         run(next_batch_cfg(tmp_path, length=2))
 
 
+@pytest.mark.parametrize('interval', [2, 4])
+def test_a_search_whose_every_step_comes_before_a_checkpoint_is_refused(interval, tmp_path):
+    cfg = next_batch_cfg(tmp_path, length=20, hook=dict(interval=interval))
+    cfg.default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=2, by_epoch=False))
+    with pytest.raises(DistillationError, match=f'Hook.interval: {interval} has every search step just before a checkpoint'):
+        run(cfg)
+
+
 def test_held_out_images_beside_it_are_refused(tmp_path):
     with pytest.raises(DistillationError, match="Hook.dataloader: .*has no meaning with validation='next_batch'"):
         run(search_cfg(tmp_path, hook=dict(validation='next_batch', dataloader=loader('mmpretrain', 5))))
