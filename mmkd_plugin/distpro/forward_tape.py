@@ -151,7 +151,7 @@ def _batch_norm(entry: Entry, call: Mapping[str, Any]) -> Optional[Tensor]:
     def affine(factor: Optional[Tensor], shift: Optional[Tensor]) -> Tensor:
         factor = scale if factor is None else factor * scale
         shift = -mean * factor if shift is None else shift - mean * factor
-        return torch.addcmul(shift.view(shape), x, factor.view(shape))
+        return (x * factor.view(shape)).add_(shift.view(shape))  # faster than addcmul
 
     tangent = None
     if dx is not None:
