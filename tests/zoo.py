@@ -1,6 +1,7 @@
 """Small real models of every codebase, their batches, and runs on them. Weights are random, sizes are toy sizes."""
 from contextlib import contextmanager
 from copy import deepcopy
+from itertools import count
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 
 IMAGE = (64, 64)
 BN = dict(type='BN', requires_grad=True)
+RUNS = count()
 
 
 def pspnet(base_channels=8, depth=18, num_classes=5, norm_eval=False):
@@ -240,6 +242,8 @@ class LossRecorder:
 
 def run(cfg, before=None):
     """Trains; returns (runner, losses per iteration)."""
+    # mmengine keeps visualizers by name, and without one its names tell seconds only: those of another run may be met.
+    cfg.setdefault('experiment_name', f'run {next(RUNS)}')
     runner = Runner.from_cfg(cfg)
     recorder = LossRecorder()
     runner.register_hook(recorder)

@@ -111,14 +111,19 @@ def test_the_teacher_stops_at_the_present_group_and_keeps_no_list_for_the_weight
     def before(runner):
         distillation = runner.model.attach_distillation()
         distillation.teacher.model.backbone.layer4.register_forward_pre_hook(lambda *_: calls.append(runner.iter))
-        original = distillation.teacher.features
+        original = distillation.teacher.start
 
-        def features(*args, **kwargs):
-            found = original(*args, **kwargs)
-            kept.append(len(found))
-            return found
+        def start(*args, **kwargs):
+            waiting = original(*args, **kwargs)
 
-        distillation.teacher.features = features
+            def features():
+                found = waiting()
+                kept.append(len(found))
+                return found
+
+            return features
+
+        distillation.teacher.start = start
 
     search_run(tmp_path, before=before)
     # A beta step has the group's 6 (3) layers at hand, a weight step the sum alone.

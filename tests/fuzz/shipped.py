@@ -66,6 +66,7 @@ def small(name: str, folder: Path) -> Shipped:
     if 'distillers' in model:
         model['student'] = sized(narrowed(model['student'], image), image, task)
         model['teacher']['config'] = teacher(model['teacher']['config'], image, task, folder)
+        model['teacher'].pop('runtime', None)  # 'auto' measures for seconds, and folded weights are not those of the file
         model['image_shape'] = (3, *image)
         content['custom_hooks'] = [dict(hook, **quick(hook)) for hook in content.get('custom_hooks') or []]
         for distiller in model['distillers'].values():
