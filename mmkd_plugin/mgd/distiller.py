@@ -1,7 +1,7 @@
 """``mmkd.MatchingGuidedDistiller``: Matching Guided Distillation (Yue, Deng, Zhou, ECCV 2020)."""
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union, cast
 
 import torch
 from mmengine.dist import all_reduce, broadcast, get_rank
@@ -14,7 +14,7 @@ from ..losses.distances import sum_of_squares
 from ..losses.margins import margins_from_norm, margins_from_sums, negative_sums, partial_target
 from ..registry import MODELS
 from ..taps import TapInfo
-from ..taps.shapes import as_map, map_size, resize
+from ..taps.shapes import as_map, by_parts, map_size, resize
 from ..utils.errors import DistillationError
 from ..utils.options import SEED, Choice, Either, ListOf, Number, option
 from ..utils.records import Array, Entry
@@ -118,27 +118,31 @@ class MatchingGuidedDistiller(PairedDistiller, ChecksState):
             source = as_map(student[student_tap]).float()
             # Reduced in the teacher's own precision: choosing is exact in any, and only the result is widened.
             feature = resize(as_map(teacher[teacher_tap]), source.shape[2:])
-            target, margin = self._target(stage, feature, number, batch.iteration)
             valid = self.valid_area.cells(batch, map_size(source))
             normed = masked_norm(stage.norm, source, valid)
-            loss = self._reduced(normed, partial_target(normed, target.float(), margin), valid, batch)
+            loss = self._reduced(normed, self._target(stage, normed, feature, number, batch.iteration), valid, batch)
             losses[f'loss_{stage.name}'] = loss * self.stage_weights[number]
         return losses
 
-    def _target(self, stage: 'MatchedStage', feature: Tensor, number: int, iteration: int) -> Tuple[Tensor, Tensor]:
+    def _target(self, stage: 'MatchedStage', student: Tensor, teacher: Tensor, number: int, iteration: int) -> Tensor:
+        """What the student's normed feature is compared with, in its shape and without gradient."""
         if not stage.matched:
             raise DistillationError('has no matching yet',
                                     hint="Add dict(type='mmkd.MatchingUpdateHook', interval=...) to custom_hooks.")
-        grouped = gather_groups(feature, stage.assignment)
         margins = stage.margins[stage.assignment]
-        if grouped.shape[2] == 1:
-            return only_member(grouped, margins)
+        reducer = only_member if margins.shape[1] == 1 else REDUCERS[self.options.reducer]
         generator = None
-        if self.options.reducer in RANDOM_REDUCERS:
+        if reducer is not only_member and self.options.reducer in RANDOM_REDUCERS:
             # A function of the iteration, so that attaching draws nothing from the run's generators and resuming goes on.
-            generator = torch.Generator(feature.device)
+            generator = torch.Generator(teacher.device)
             generator.manual_seed(hash((self.options.seed, iteration, number, get_rank())) % 2 ** 63)
-        return REDUCERS[self.options.reducer](grouped, margins, generator)
+
+        def target(ours: Tensor, theirs: Tensor) -> Tensor:
+            reduced, margin = reducer(gather_groups(theirs, stage.assignment), margins, generator)
+            return partial_target(ours, reduced.float(), margin)
+
+        # What is drawn, is drawn for the whole batch at once.
+        return target(student, teacher) if generator is not None else by_parts(target, student.detach(), teacher.detach())
 
     def _reduced(self, student: Tensor, target: Tensor, valid: Optional[Tensor], batch: Batch) -> Tensor:
         if self.options.reduction == 'mean':

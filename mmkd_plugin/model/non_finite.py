@@ -4,6 +4,7 @@ from typing import Callable, Dict, Mapping, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from ..taps.shapes import as_stored
 from ..utils.errors import DistillationError
 
 HINTS = dict(student='Lower the learning rate (optim_wrapper.optimizer.lr) or loss_weight, or check the data of that '
@@ -37,7 +38,7 @@ class NonFiniteWatch:
         for role, by_address in features.items():
             for address, feature in by_address.items():
                 # NaN and infinity both survive the extrema, in every precision, in one pass over the feature.
-                low, high = feature.detach().aminmax()
+                low, high = as_stored(feature.detach()).aminmax()
                 _note(self._first, (role, address), ~(low.isfinite() & high.isfinite()), iteration)
         if _on_host(self._first):
             self._report_features()

@@ -1,11 +1,14 @@
 """Making features comparable."""
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..utils.errors import DistillationError
+
+CACHED_BYTES = 2 ** 19
+"""Of a feature that is worked on at a time; what comes out of it on the way takes a few times as much."""
 
 
 def as_map(feature: Tensor, image_size: Optional[Tuple[int, int]] = None) -> Tensor:
@@ -62,13 +65,18 @@ def _lies_in_both(feature: Tensor) -> bool:
     return feature.is_contiguous() and feature.is_contiguous(memory_format=torch.channels_last)
 
 
+def as_stored(feature: Tensor) -> Tensor:
+    """A map (B, C, H, W) as (B, H, W, C) where its channels are last in memory: what looks at all elements needs no copy."""
+    return feature.permute(0, 2, 3, 1) if is_channels_last(feature) else feature
+
+
 def in_memory_order(first: Tensor, second: Tensor) -> Tuple[Tensor, Tensor]:
     """Two maps (B, C, H, W), for what looks at all elements alike: as (B, H, W, C) where both have their channels last.
 
     (The gradient of some operators, `mse_loss` among them, is in the plain format whatever their input was.)
     """
     if is_channels_last(first) and is_channels_last(second):
-        return first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)
+        return as_stored(first), as_stored(second)
     return first, second
 
 
@@ -82,6 +90,24 @@ def images_of(feature: Tensor, index: Tensor) -> Tensor:
     if is_channels_last(feature):
         return feature.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
     return feature.index_select(0, index)
+
+
+def by_parts(function: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
+    """``function(first, second)``, on a CPU a few images at a time: what it has in between then stays in the cache.
+
+    Args:
+        function: of two maps (B, C, H, W) and (B, D, h, w); it looks at each image for itself and returns a tensor of the
+            shape and type of the first. No gradient is taken through it.
+        first, second: the maps.
+    """
+    images = max(1, CACHED_BYTES // max(1, second[:1].nbytes))
+    if first.device.type != 'cpu' or images >= len(first):
+        return function(first, second)
+    result = torch.empty_like(first)
+    for begin in range(0, len(first), images):
+        part = slice(begin, begin + images)
+        result[part] = function(first[part], second[part])
+    return result
 
 
 def resize(feature: Tensor, size: Sequence[int], mode: str = 'area') -> Tensor:

@@ -59,10 +59,28 @@ def test_random_reducers_are_a_function_of_the_iteration(reducer):
     model = build(distilled(classifier(), mgd=mgd('backbone.layer4@preact', reducer=reducer)))
     stage = model.distillation.mgd.stages[0]
     stage.assignment.copy_(torch.randperm(128).view(64, 2))
-    feature = torch.randn(2, 128, 4, 4)
+    student, feature = torch.randn(2, 64, 4, 4), torch.randn(2, 128, 4, 4)
     stage.matched = True
     before = torch.get_rng_state()
-    first, again, later = (model.distillation.mgd._target(stage, feature, 0, iteration)[0] for iteration in (3, 3, 4))
+    first, again, later = (model.distillation.mgd._target(stage, student, feature, 0, iteration) for iteration in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last], ids=['plain', 'channels_last'])
+def test_a_target_made_of_a_few_images_at_a_time_is_the_same_bit_for_bit(monkeypatch, memory_format):
+    model = build(distilled(classifier(), mgd=mgd('backbone.layer4@preact')))
+    distiller = model.distillation.mgd
+    stage = distiller.stages[0]
+    stage.assignment.copy_(torch.randperm(128).view(64, 2))
+    stage.matched = True
+    student, teacher = (torch.randn(5, channels, 4, 4).contiguous(memory_format=memory_format) for channels in (64, 128))
+    whole = distiller._target(stage, student, teacher, 0, 0)
+    calls = []
+    monkeypatch.setattr('mmkd_plugin.taps.shapes.CACHED_BYTES', 2 * teacher[0].nbytes)
+    monkeypatch.setattr('mmkd_plugin.mgd.distiller.gather_groups', lambda *given: calls.append(1) or gather_groups(*given))
+    parts = distiller._target(stage, student, teacher, 0, 0)
+    assert len(calls) == 3
+    assert torch.equal(parts, whole)
+    assert parts.stride() == whole.stride()
