@@ -6,17 +6,19 @@ usage: python benchmarks/distpro_search.py [--rounds 15] [--threads 2] [--batch 
 WRN-40-2 -> WRN-16-2 on 32x32 images, 4 levels, 10 pathways, ``conv3_relu``. The plain student's step, the plain teacher's
 forward to the deepest tap, a distillation step and search iterations (judged by held-out images, or by the next training
 batch), plain and in the formats that measuring chooses, are measured in turn, round by round; peak memory comes from a fresh
-process for each. With them the search loop of the authors' release *as described*, written anew on the same networks: per
-iteration four forwards of both networks (the step, the unrolled step, two for the finite difference), a validation pass, and
-three backwards. ``--pruning``: a replay with fewer and fewer live pathways, instead.
+process for each (what the choice of formats needs is in it). With them the search loop of the authors' release *as
+described*, written anew on the same networks: per iteration four forwards of both networks (the step, the unrolled step, two
+for the finite difference), a validation pass, and three backwards. ``--pruning``: a replay with fewer and fewer live
+pathways, instead.
 """
 import argparse
+from functools import partial
 from typing import Any, Callable, Dict, List
 
 import torch
 from measuring import device_name, in_fresh_process, in_turn, peak_memory, print_table, ratios, spread
 from mmengine.registry import MODELS, init_default_scope
-from overhead import choose_format
+from overhead import choosing_format
 from torch import Tensor, nn
 
 import mmkd_plugin  # noqa: F401 (registers everything)
@@ -80,10 +82,13 @@ def distilled_step(kind: str, batch_size: int, hypergradient: str, measured: boo
     distiller = model.distillation.distpro
     if kind != 'distillation':
         distiller.search = search = ProcessSearch(model, distiller, .05, (.5, .999), hypergradient)
-    if measured:
-        choose_format(model, lambda: training_step(model, train, optimiser))
+
+    def formatted(step: Step) -> Step:
+        return step if not measured else choosing_format(
+            step, model, lambda trial: partial(training_step, trial, train, optimiser_of(trial)))
+
     if kind == 'distillation':
-        return lambda: training_step(model, train, optimiser)
+        return formatted(partial(training_step, model, train, optimiser))
 
     def iteration() -> None:
         distiller.keeps_step, distiller.keeps_gradients = True, hypergradient == 'exact'
@@ -95,7 +100,7 @@ def distilled_step(kind: str, batch_size: int, hypergradient: str, measured: boo
             search.wait(before, kept)
         else:
             search.step(before, kept, val)
-    return iteration
+    return formatted(iteration)
 
 
 def release_iteration(batch_size: int) -> Step:

@@ -7,9 +7,11 @@ plain, and the distilled step: plain, with the formats that measuring chooses (t
 ``ChannelsLastHook`` for the student), in every second iteration, and on half of each batch. All are measured in turn, round
 by round, since shared machines are noisy; the ratios are to the plain student and the plain teacher together. Peak memory
 comes from a fresh process for each row (resident memory on a CPU, allocated memory on a GPU), beyond the networks, which are
-built before.
+built before; what the choice of formats needs, on copies, is in it. Steps are those after the calibration of
+``loss_scale='auto'``.
 """
 import argparse
+import copy
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -79,6 +81,8 @@ def build(pair: dict, distilled: bool = True, teacher: Options = MappingProxyTyp
     model['teacher'] = dict(config=teachers, allow_random_weights=True, **teacher)
     own = pair.get('distillers', model['distillers'])['mgd']
     model['distillers'] = dict(mgd={**own, **pair.get('distiller', {}), **distiller})
+    for option in ('loss_scale', 'calibration_iters'):  # of the steps after the calibration, which are most of a run
+        model['distillers']['mgd'].pop(option, None)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     built = MODELS.build(model if distilled else model['student']).to(device).train()
     if distilled:
@@ -136,13 +140,26 @@ def training_step(model: nn.Module, data: dict, amp: str = '') -> Step:
     return step
 
 
-def choose_format(model: nn.Module, step: Step) -> None:
-    """Puts the student into the memory format in which its steps are faster, as ``mmkd.ChannelsLastHook`` does."""
-    if unfit_for_channels_last(model):
-        return
+def choosing_format(step: Step, model: nn.Module, make: Callable[[nn.Module], Step]) -> Step:
+    """A step of a student, before whose first the memory format is taken in which its steps are faster.
+
+    As ``mmkd.ChannelsLastHook`` does, by steps of a copy of the model, which ``make`` returns.
+    """
+    waiting = [] if unfit_for_channels_last(model) else [model]
+
+    def run() -> None:
+        if waiting:
+            choose_format(waiting.pop(), make)
+        step()
+    return run
+
+
+def choose_format(model: nn.Module, make: Callable[[nn.Module], Step]) -> None:
+    trial = copy.deepcopy(model)
+    step = make(trial)
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     timings = interleaved({'plain': step, 'channels_last': step}, 8, 3, device=next(model.parameters()).device, clock=clock,
-                          prepare=lambda name: set_format(model, name == 'channels_last'))
+                          prepare=lambda name: set_format(trial, name == 'channels_last'))
     set_format(model, choose(timings, 'plain') == 'channels_last')
 
 
@@ -177,7 +194,7 @@ def make_step(name: str, pair: dict, amp: str = '') -> Step:
     data = make_batch(model, pair)
     step = training_step(model, data, amp)
     if formats:
-        choose_format(model, step)
+        step = choosing_format(step, model, lambda trial: training_step(trial, data, amp))
     return two_steps(step) if calls_of(name) == 2 else step
 
 
