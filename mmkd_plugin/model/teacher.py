@@ -94,7 +94,7 @@ class Teacher:
     def start(self, inputs: Tensor, data_samples: Any = None, addresses: Optional[Sequence[str]] = None,
               sums: Sequence[FeatureSum] = ()) -> Callable[[], Dict[str, Tensor]]:
         """Before the student's forward: begins what can run beside it. Returns what gives the :meth:`features`."""
-        return self.runtime.start(self._call(inputs, data_samples, addresses, sums))
+        return self.runtime.start(lambda: self._call(inputs, data_samples, addresses, sums), inputs.device)
 
     def _call(self, inputs: Tensor, data_samples: Any, addresses: Optional[Sequence[str]],
               sums: Sequence[FeatureSum]) -> Call:

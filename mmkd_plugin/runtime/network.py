@@ -79,16 +79,21 @@ class Runtime:
             self._change(self._wanted, call)
         return self._run(call) if self._compiled is None else self._compiled(call)
 
-    def start(self, call: Call) -> Callable[[], Dict[str, Tensor]]:
+    def start(self, make: Callable[[], Call], device: torch.device) -> Callable[[], Dict[str, Tensor]]:
         """Begins what can run beside the forward of a training step, which comes next; returns what gives the features.
+
+        Args:
+            make: makes the call; where nothing begins yet it is made later, so that its images take no memory before.
+            device: where the images are.
 
         Raises:
             DistillationError: if the network cannot be run as the options say.
         """
         if self._wanted is None:
-            self._wanted = self._fastest(call)
-        if self._stream is None or call.inputs.device.type != 'cuda':
-            return lambda: self.features(call)
+            self._wanted = self._fastest(make())
+        if self._stream is None or device.type != 'cuda':
+            return lambda: self.features(make())
+        call = make()
         return self._stream.start(lambda: self.features(call), call.inputs)
 
     def _run(self, call: Call) -> Dict[str, Tensor]:
