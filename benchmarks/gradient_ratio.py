@@ -15,8 +15,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import mmkd_plugin  # noqa: F401 (registers everything)
+from mmkd_plugin.cli.main import add_common_flags
 from mmkd_plugin.model.checkpoint import distillation_of
-from mmkd_plugin.utils.launch import add_common_flags, read_config
+from mmkd_plugin.utils.launch import read_config
 
 
 class EnoughSeen(Exception):

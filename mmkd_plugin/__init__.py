@@ -22,13 +22,16 @@ _check_environment()
 from . import backbones, baselines, datasets, dfa, distpro, losses, mgd  # noqa: E402
 from .distiller import Batch, Distiller, Pairs, ParsedPair  # noqa: E402
 from .model import extend_runner  # noqa: E402
+from .model.plain import plain_config  # noqa: E402
 from .model.run_checks import extend_builders  # noqa: E402
 from .utils.checkpoint_files import extend_checkpoint_loader  # noqa: E402
+from .utils.config import extend_bases  # noqa: E402
 from .utils.errors import DistillationError  # noqa: E402
 
 extend_checkpoint_loader()
 extend_runner()
 extend_builders()
+extend_bases()
 
 __all__ = ['Batch', 'DistillationError', 'Distiller', 'Pairs', 'ParsedPair', '__version__', 'backbones',
-           'baselines', 'datasets', 'dfa', 'distpro', 'losses', 'mgd']
+           'baselines', 'datasets', 'dfa', 'distpro', 'losses', 'mgd', 'plain_config']

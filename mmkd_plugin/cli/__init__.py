@@ -1,1 +1,1 @@
-"""What the tools do, beyond what the upstream ones do; the files in ``tools/`` only read the command line."""
+"""The command ``mmkd``: ``main.py`` has its commands and flags, a file beside it what a command does."""

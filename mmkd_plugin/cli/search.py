@@ -1,4 +1,5 @@
-"""A search, and the training that uses what it finds, one after the other: ``tools/search.py``."""
+"""A search, and the training that uses what it finds, one after the other: ``mmkd search`` and ``tools/search.py``."""
+import argparse
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ class Experiment:
 
     Args:
         config: a path, or ``package::path``.
-        train: the script that trains a config.
+        train: the script that trains a config; None: ``python -m mmkd_plugin train``.
         work_dir: where the training works; None: where its config says, or ``work_dirs/<its name>``. The search works in
             the folder ``search`` in it.
         cfg_options: overrides (``key=value``) in the config, and so in the search that is derived from it.
@@ -38,7 +39,7 @@ class Experiment:
         DistillationError: if the config is not found.
     """
     config: str
-    train: Path
+    train: Optional[Path] = None
     work_dir: Optional[Path] = None
     cfg_options: Sequence[str] = ()
     search_options: Sequence[str] = ()
@@ -90,8 +91,13 @@ class Experiment:
             raise DistillationError('is the config of the training itself', path='--dump', given=str(file),
                                     accepted='another file')
         cfg.dump(file)
-        said = f'# The search of {self.config}, made by tools/search.py. tools/train.py runs it, in {cfg.work_dir}.\n'
+        said = f'# The search of {self.config}, made by `mmkd search`. `mmkd train` runs it, in {cfg.work_dir}.\n'
         file.write_text(said + file.read_text())
+
+    @property
+    def result(self) -> Path:
+        """The file that the search writes, where the training looks for it. Raises what :meth:`search_config` does."""
+        return _result(self.search_config())
 
     def run_search(self) -> None:
         """Runs the search, or goes on with it, unless it is finished.
@@ -102,7 +108,7 @@ class Experiment:
         """
         cfg = self.search_config()
         folder = Path(cfg.work_dir)
-        result = folder / MMENGINE_HOOKS.build(cfg.custom_hooks[0]).options.out
+        result = _result(cfg)
         if result.is_file() and _is_finished(folder, cfg):
             return
         file = folder / f'{self.path.stem}.py'
@@ -126,7 +132,9 @@ class Experiment:
 
     def _train(self, config: Path, folder: Path, *more: str) -> None:
         """Trains a config in a process of its own; goes on from the last checkpoint in the folder, if there is one."""
-        python, script = [sys.executable], [str(self.train), str(config), '--work-dir', str(folder), '--resume']
+        python = [sys.executable]
+        script = [str(self.train)] if self.train else ['-m', __name__.partition('.')[0], 'train']
+        script += [str(config), '--work-dir', str(folder), '--resume']
         if self.gpus != 1:
             python += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={self.gpus}']
             script += ['--launcher', 'pytorch']
@@ -135,6 +143,12 @@ class Experiment:
         if code:
             raise SystemExit(f'error: {config} ended with code {code}. What stands above says why; call this again to go '
                              'on.')
+
+
+def _result(cfg: Config) -> Path:
+    """The file that a search with this config writes."""
+    out: str = MMENGINE_HOOKS.build(cfg.custom_hooks[0]).options.out
+    return Path(cfg.work_dir) / out
 
 
 def call(command: Sequence[str]) -> int:
@@ -181,3 +195,26 @@ def _is_finished(folder: Path, cfg: Config) -> bool:
                          f'Remove {folder} to run it anew, or choose another --work-dir.')
     print(f'{folder}: finished before', flush=True)
     return True
+
+
+def search(args: argparse.Namespace, train: Optional[Path] = None) -> None:
+    """Runs the search that a config describes, and the training after it where that is asked for.
+
+    Args:
+        args: the flags, see :func:`~mmkd_plugin.cli.main.flags_of_search`.
+        train: see :class:`Experiment`.
+
+    Raises:
+        DistillationError: for a config or flags that do not fit.
+        SystemExit: if one of the two fails, is ended, or another config was finished in its folder.
+    """
+    if args.dump is not None and args.then_train:
+        raise SystemExit('error: --dump runs nothing: leave --then-train out')
+    experiment = Experiment(args.config, train, args.work_dir, args.cfg_options, args.search_options, args.gpus)
+    if args.dump is not None:
+        experiment.dump(args.dump)
+        print(f'wrote {args.dump}')
+        return
+    experiment.run_search()
+    if args.then_train:
+        experiment.run_training()

@@ -118,6 +118,7 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
 
     options: Options
     search_hook: ClassVar[str] = 'mmkd.AggregationSearchHook'
+    search_result: ClassVar[str] = 'aggregation'
 
     def __init__(self, **options: Any):
         super().__init__(**options)

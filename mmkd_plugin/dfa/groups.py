@@ -114,3 +114,8 @@ def _listed_blocks(model: nn.Module, path: str, role: str) -> List[str]:
             return []
         path, module = f'{path}.{inner}', getattr(module, inner)
     return [f'{path}.{name}' for name, _ in module.named_children()]
+
+
+def has_blocks(model: nn.Module, address: str) -> bool:
+    """Whether an address is that of a stage whose blocks are taken one by one; one layer alone has none."""
+    return _is_stage(address) and bool(_listed_blocks(model, address, 'teacher'))

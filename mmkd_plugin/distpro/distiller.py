@@ -168,6 +168,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
 
     options: Options
     search_hook: ClassVar[str] = 'mmkd.ProcessSearchHook'
+    search_result: ClassVar[str] = 'process'
 
     def __init__(self, **options: Any):
         super().__init__(**options)

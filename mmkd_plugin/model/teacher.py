@@ -52,7 +52,7 @@ class Teacher:
         self.identity = identity or {}
         self.taps = FeatureTaps(self.model, 'teacher')
         self.runtime = Runtime(self.model, self.taps, self.forward, runtime, f'{path}.runtime')
-        self.path, self._size_multiple = path, size_multiple
+        self.path, self.size_multiple = path, size_multiple
         self._normalisation = normalisation
         self._renormalise: Optional[Renormalise] = None
         weight = next(self.model.parameters(), None)
@@ -75,7 +75,7 @@ class Teacher:
                 raise DistillationError(f'is for images with {self._renormalise.channels} channels',
                                         path=f'{self.path}.{self.normalisation_key}'.rstrip('.'),
                                         accepted=f'one number, or {image.shape[1]}: image_shape has as many channels')
-        image = to_multiple(image, self._size_multiple)
+        image = to_multiple(image, self.size_multiple)
         self._move_to(image)
         dry_run(self.model, self.taps, image, self.forward)
 
@@ -101,7 +101,7 @@ class Teacher:
         self._move_to(inputs)
         if self._renormalise is not None:
             inputs = self._renormalise(inputs)
-        return Call(to_multiple(inputs, self._size_multiple), data_samples, addresses, sums)
+        return Call(to_multiple(inputs, self.size_multiple), data_samples, addresses, sums)
 
     def forward(self, inputs: Tensor, data_samples: Any = None) -> None:
         """Runs the model on images as it has them, (B, C, H, W)."""

@@ -148,6 +148,30 @@ def work_dir_of(cfg: Config) -> Path:
     return Path('work_dirs', Path(cfg.filename).stem) if cfg.filename else Path('work_dirs')
 
 
+def reads_result(cfg: Config) -> bool:
+    """Whether a training looks in its work dir for what its search finds.
+
+    Args:
+        cfg: the training's config.
+
+    Raises:
+        DistillationError: for a ``search`` beside a model in which nothing, or more than one distiller, can be searched, or
+            options of that distiller that do not fit.
+    """
+    content: Dict[str, Any] = cfg.to_dict()
+    if content.get('search') is None:
+        return False
+    check_parts(content)
+    name, kind = _searched(content)
+    with under(f'model.distillers.{name}'):
+        options = kind.Options.read({key: value for key, value in content['model']['distillers'][name].items()
+                                     if key != 'type'})
+    key = getattr(kind, 'search_result', None)
+    if key is None:
+        return False
+    return getattr(options, key) is None and key not in kind.Options.without_meaning(mode=options.mode)
+
+
 def _read(given: Any) -> SearchConfig:
     if given is None:
         raise DistillationError('is missing: the config describes no search', accepted=ACCEPTED)

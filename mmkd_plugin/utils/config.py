@@ -1,10 +1,11 @@
 """Finding and reading config files the way users name them: a path, or ``package::path``."""
+import functools
 import os
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional, Union
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
 
 import yaml
 from mmengine.config import Config
@@ -101,10 +102,34 @@ def yaml_as_data() -> Iterator[None]:
 def _read(key: str, name: str, read: Callable[[], Config]) -> Config:
     try:
         return read()
+    except DistillationError:
+        raise  # of a base that this package should have
     except (Exception, SystemExit) as error:  # a config is a program, which may raise anything
         reason = shortened(f'{type(error).__name__}: {error}')
         raise DistillationError(f'{name!r} cannot be read ({reason})' if name else f'is no config ({reason})',
                                 path=key) from error
+
+
+def extend_bases() -> None:
+    """Lets a config name one of this package as its base, ``_base_ = 'mmkd_plugin::path'``.
+
+    mmengine has a list of the packages that it takes configs of, and looks for them where a source checkout has none. Before
+    this package has been imported (the upstream tools read a config first) such a name is an error of mmengine.
+    """
+    find = Config._get_cfg_path
+    if getattr(find, 'knows_this_package', False):
+        return
+
+    @functools.wraps(find)
+    def find_base(cfg_path: str, filename: str) -> Tuple[str, Optional[str]]:
+        prefix, is_named, _ = cfg_path.partition('::')
+        if is_named and PACKAGE_OF_PREFIX.get(prefix, prefix) == OWN:
+            return str(find_config(cfg_path, '_base_')), None
+        found: Tuple[str, Optional[str]] = find(cfg_path, filename)
+        return found
+
+    find_base.knows_this_package = True  # type: ignore[attr-defined]  # a mark that no function has
+    Config._get_cfg_path = staticmethod(find_base)
 
 
 def find_config(reference: str, key: str) -> Path:

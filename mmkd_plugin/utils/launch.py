@@ -1,4 +1,4 @@
-"""What the tools share: flags, reading the config, the work dir, running without a GPU, and ending in one line."""
+"""What the tools share: reading the config, the work dir, running without a GPU, and ending in one line."""
 import argparse
 import ast
 import keyword
@@ -7,7 +7,7 @@ import tempfile
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Iterator, List, Mapping, Optional
 
 import torch
 from mmengine.config import Config
@@ -15,10 +15,11 @@ from mmengine.logging import print_log
 
 from ..registry import DATASETS, HOOKS, MODELS
 from .config import load_config
-from .errors import BUILD_ERRORS, DistillationError, shortened, under, unknown_name
+from .errors import BUILD_ERRORS, DistillationError, shortened, under
 from .files import existing_file
 from .options import SEED, Either, Flag, Number, read_known
-from .overrides import Overrides
+from .overrides import parsed_options
+from .type_names import unknown_type
 
 DISTRIBUTED_WITHOUT_GPU = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 TIMEOUT = Either(Number(above=0), (None,))
@@ -39,14 +40,6 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(f'error: {" ".join(str(error).split())}') from None
 
 
-def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that train and test have in common, as upstream names them."""
-    parser.add_argument('--work-dir', help='folder for logs and models; by default work_dirs/<config name>')
-    parser.add_argument('--cfg-options', nargs='+', action=Overrides, help='overrides, e.g. train_cfg.max_iters=100')
-    parser.add_argument('--launcher', choices=list(LAUNCHERS), default='none', help='job launcher')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
-
-
 def read_config(args: argparse.Namespace) -> Config:
     """The config of a run: file, then overrides, then what this machine needs. Makes the work dir.
 
@@ -59,7 +52,8 @@ def read_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, 'config')
     cfg.launcher = args.launcher
-    override(cfg, args.cfg_options, '--cfg-options')
+    changes = args.cfg_options
+    override(cfg, parsed_options('--cfg-options', changes) if isinstance(changes, list) else changes, '--cfg-options')
     check_types(cfg._cfg_dict)
     check_text(cfg._cfg_dict)
     check_environment(cfg)
@@ -176,12 +170,22 @@ def check_types(node: Any, key: str = '') -> None:
         if isinstance(kind, str) and kind.startswith('mmkd.'):
             known = [f'mmkd.{name}' for registry in (MODELS, HOOKS, DATASETS) for name in registry.module_dict]
             if kind not in known:
-                raise unknown_name(f'{key}type', kind, known)
+                raise unknown_type(f'{key}type', kind, _fitting(key, known))
         for name, value in node.items():
             check_types(value, f'{key}{name}.')
     elif isinstance(node, (list, tuple)):
         for number, value in enumerate(node):
             check_types(value, f'{key[:-1]}[{number}].')
+
+
+def _fitting(key: str, known: List[str]) -> List[str]:
+    """Of the known types those that may stand under a key."""
+    if '.distillers.' in key:
+        return [name for name in known if name.endswith('Distiller')]
+    for place, registry in (('custom_hooks', HOOKS), ('dataset.', DATASETS)):
+        if place in key:
+            return [f'mmkd.{name}' for name in registry.module_dict]
+    return known
 
 
 def check_text(node: Any, key: str = '') -> None:

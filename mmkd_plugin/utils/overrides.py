@@ -1,6 +1,6 @@
 """Overrides of a config on a command line: ``key=value`` texts and what they mean."""
 import argparse
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Sequence
 
 from mmengine.config import DictAction
 
@@ -8,14 +8,6 @@ from .errors import DistillationError, shortened
 
 ACCEPTED = 'KEY=VALUE, e.g. train_cfg.max_epochs=4'
 DEEPEST = 40
-
-
-class Overrides(DictAction):
-    """mmengine's ``DictAction``, for which a text that is no override is one error."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
-                 option_string: Optional[str] = None) -> None:
-        setattr(namespace, self.dest, parsed_options(option_string or self.dest, values))
 
 
 def parsed_options(flag: str, options: Sequence[str]) -> Dict[str, Any]:

@@ -1,0 +1,59 @@
+"""``mmkd distill``: a config, a teacher, a method; then one call writes the config, trains, and tests."""
+import sys
+from pathlib import Path
+from typing import Optional, Sequence
+
+from ..utils.config import load_config
+from ..utils.launch import override
+from ..utils.overrides import parsed_options
+from .init import Request, init, latest_checkpoint
+from .search import call
+from .terminal import print_decisions
+
+COMMAND = ('-m', __name__.partition('.')[0])
+
+
+def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequence[str] = (), gpus: int = 1) -> None:
+    """Writes a distilled config, trains it (after its search, where the method has one), and tests what came of it.
+
+    Called again it goes on where it was: the config that was written stays, with what has been changed in it.
+
+    Args:
+        request: what is distilled from what, how.
+        work_dir: where the training works; None: beside the config, with its name.
+        cfg_options: overrides (``key=value``) in the config.
+        gpus: how many processes train; by torchrun where it is not 1.
+
+    Raises:
+        DistillationError: see :func:`~mmkd_plugin.cli.init.init`.
+        SystemExit: if the training, its search or the test ends with an error.
+    """
+    file = request.file
+    if file.exists() and not request.force:
+        print(f'{file}: is there already, and used as it is (--force writes it anew)', flush=True)
+    else:
+        decisions = init(request)
+        print(f'{file}: written. What was decided:', flush=True)
+        print_decisions(decisions)
+    folder = work_dir or file.with_suffix('')
+    flags = ['--work-dir', str(folder), *(['--cfg-options', *cfg_options] if cfg_options else [])]
+    cfg = load_config(file, 'config')
+    override(cfg, parsed_options('--cfg-options', cfg_options), '--cfg-options')
+    several = cfg.get('search') is not None and gpus > 1
+    if several:  # a search is started by one process, which starts the others
+        _run(['search', str(file), '--then-train', '--gpus', str(gpus), *flags])
+    else:
+        launcher = [] if gpus == 1 else ['--launcher', 'pytorch']
+        _run(['train', str(file), '--resume', *launcher, *flags], gpus)
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is not None and cfg.get('test_dataloader') is not None:
+        _run(['test', str(file), str(checkpoint), '--work-dir', str(folder / 'test'), *flags[2:]])
+    print(f'done: {folder}. `mmkd export {folder}` writes the student as a plain config and clean weights.', flush=True)
+
+
+def _run(arguments: Sequence[str], gpus: int = 1) -> None:
+    launcher = [] if gpus == 1 else ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={gpus}']
+    code = call([sys.executable, *launcher, *COMMAND, *arguments])
+    if code:
+        raise SystemExit(f'error: mmkd {arguments[0]} ended with code {code}. What stands above says why; call this again '
+                         'to go on.')

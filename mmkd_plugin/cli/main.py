@@ -1,0 +1,243 @@
+"""The command ``mmkd``: its sub-commands, their flags, their help.
+
+A command imports what it needs when it runs: ``--help`` waits for nothing. For that reason the console script loads this
+file alone (``mmkd_command.py``), and nothing here is imported from the package before a command runs.
+"""
+import argparse
+from contextlib import AbstractContextManager
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, List, Optional, Tuple
+
+import click
+
+FLAGS_OF_ITS_OWN = dict(ignore_unknown_options=True, allow_interspersed_args=False, help_option_names=[])
+"""Of a command that has the flags of the upstream tools: they are read by argparse, as upstream reads them."""
+UPSTREAM = click.argument('arguments', nargs=-1, type=click.UNPROCESSED)
+
+
+@click.group(context_settings=dict(help_option_names=['-h', '--help'], max_content_width=110))
+@click.version_option(package_name='mmkd-plugin', message='mmkd_plugin %(version)s')
+def mmkd() -> None:
+    """Knowledge distillation for OpenMMLab configs. `mmkd COMMAND --help` has the flags of a command."""
+
+
+def main() -> None:
+    """Runs the command line of this process."""
+    mmkd(prog_name='mmkd')
+
+
+def running() -> AbstractContextManager[Any]:
+    """Imports the package; inside, what a user got wrong ends the process with code 1 and one line."""
+    from mmkd_plugin.utils.launch import one_line_errors
+    return one_line_errors()
+
+
+class WithOverrides(click.Command):
+    """A command whose ``--cfg-options`` takes several values, as upstream has it."""
+
+    def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
+        """Reads the command line."""
+        given: List[str] = []
+        takes = False
+        for argument in args:
+            if argument.startswith('-'):
+                takes = argument == '--cfg-options'
+                given += [] if takes else [argument]
+            else:
+                given += ['--cfg-options', argument] if takes else [argument]
+        return super().parse_args(ctx, given)
+
+
+@mmkd.command(context_settings=FLAGS_OF_ITS_OWN, add_help_option=False)
+@UPSTREAM
+def train(arguments: Tuple[str, ...]) -> None:
+    """Train a config, after its search where its method needs one."""
+    args = flags_of_train('mmkd train').parse_args(arguments)
+    with running():
+        from mmkd_plugin.cli.train import train
+        train(args, search_first=True)
+
+
+@mmkd.command(context_settings=FLAGS_OF_ITS_OWN, add_help_option=False)
+@UPSTREAM
+def test(arguments: Tuple[str, ...]) -> None:
+    """Test a checkpoint, without its teacher."""
+    args = flags_of_test('mmkd test').parse_args(arguments)
+    with running():
+        from mmkd_plugin.cli.test import test
+        test(args)
+
+
+@mmkd.command(context_settings=FLAGS_OF_ITS_OWN, add_help_option=False)
+@UPSTREAM
+def search(arguments: Tuple[str, ...]) -> None:
+    """Run the search that a config describes (DistPro, DFA)."""
+    args = flags_of_search('mmkd search').parse_args(arguments)
+    with running():
+        from mmkd_plugin.cli.search import search
+        search(args)
+
+
+@mmkd.command()
+@click.argument('file', type=click.Path(path_type=Path))
+@click.option('--out', type=click.Path(path_type=Path), help='Folder for the pictures, by default that of the file.')
+@click.option('--title', default='', help='Text above the panels of a process.')
+def plot(file: Path, out: Optional[Path], title: str) -> None:
+    """Draw what a search has found, a process.json or an aggregation.json."""
+    with running():
+        from mmkd_plugin.report.plot import draw
+        from mmkd_plugin.utils.launch import make_work_dir
+        if out is not None:
+            make_work_dir(out, '--out')
+        for path in draw(file, out, title):
+            print(path)
+
+
+CONFIG = click.argument('config')
+TEACHER = click.option('--teacher', metavar='CONFIG', help="The teacher's config, a path or package::path.")
+CHECKPOINT = click.option('--checkpoint', metavar='FILE', help="The teacher's weights; by default the published ones of its "
+                          'package, or the latest in its work dir.')
+METHOD = click.option('--method', default='mgd', show_default=True, metavar='NAME[,NAME]',
+                      help='mgd, distpro, dfa, kd, cwd, pkd, dist, reviewkd, l2, auto.')
+FORCE = click.option('--force', is_flag=True, help='Replace a file that is there.')
+
+
+@mmkd.command()
+@CONFIG
+@TEACHER
+@click.option('--image-size', nargs=2, type=click.IntRange(1, 8192), default=(128, 128), show_default=True,
+              metavar='H W', help='Of the image that runs through the models.')
+def taps(config: str, teacher: Optional[str], image_size: Tuple[int, int]) -> None:
+    """Show every place worth tapping, and which belong together."""
+    with running():
+        from mmkd_plugin.cli.taps import taps
+        taps(config, teacher, (3, *image_size))
+
+
+@mmkd.command()
+@CONFIG
+@click.option('--teacher', required=True, metavar='CONFIG', help="The teacher's config, a path or package::path.")
+@CHECKPOINT
+@METHOD
+@click.option('-o', '--out', type=click.Path(path_type=Path), help='File to write, by default work_dirs/METHOD_CONFIG.py.')
+@FORCE
+def init(config: str, teacher: str, checkpoint: Optional[str], method: str, out: Optional[Path], force: bool) -> None:
+    """Write a distilled config, and say what was decided and why."""
+    with running():
+        from mmkd_plugin.cli.init import Request, init
+        from mmkd_plugin.cli.terminal import print_decisions
+        request = Request(config, teacher, checkpoint, method.split(','), out, force)
+        decisions = init(request)
+        print(f'{request.file}: written. What was decided:')
+        print_decisions(decisions)
+
+
+@mmkd.command(cls=WithOverrides)
+@CONFIG
+@click.option('--teacher', required=True, metavar='CONFIG', help="The teacher's config, a path or package::path.")
+@CHECKPOINT
+@METHOD
+@click.option('-o', '--out', type=click.Path(path_type=Path), help='The config to write; one that is there is used.')
+@FORCE
+@click.option('--work-dir', type=click.Path(path_type=Path), help='Of the training, by default beside the config.')
+@click.option('--cfg-options', multiple=True, metavar='KEY=VALUE', help='Overrides, e.g. train_cfg.max_iters=100.')
+@click.option('--gpus', type=click.IntRange(1), default=1, show_default=True, help='Processes on this machine.')
+def distill(config: str, teacher: str, checkpoint: Optional[str], method: str, out: Optional[Path], force: bool,
+            work_dir: Optional[Path], cfg_options: Tuple[str, ...], gpus: int) -> None:
+    """Write a distilled config, train it, test it: all in one."""
+    with running():
+        from mmkd_plugin.cli.distill import distill
+        from mmkd_plugin.cli.init import Request
+        distill(Request(config, teacher, checkpoint, method.split(','), out, force), work_dir, cfg_options, gpus)
+
+
+@mmkd.command()
+@click.argument('work_dir', type=click.Path(path_type=Path))
+@click.option('--checkpoint', metavar='FILE', help='Which one; by default the best one, or the latest.')
+@click.option('-o', '--out', type=click.Path(path_type=Path), help='A folder, by default WORK_DIR/export.')
+def export(work_dir: Path, checkpoint: Optional[str], out: Optional[Path]) -> None:
+    """Write the student alone: a plain config and clean weights."""
+    with running():
+        from mmkd_plugin.cli.export import export
+        done = export(work_dir, checkpoint, out)
+        print(f'{done.weights}: the weights of {done.source}\n{done.config}: the config of the student alone')
+        if done.needs_package:
+            print('It has types of this package (a network, a data set): mmkd_plugin has to be installed where it is used.')
+
+
+@mmkd.command()
+def env() -> None:
+    """Show what is installed, and what is missing for which task."""
+    spec: Any = spec_from_file_location('mmkd_env', Path(__file__).with_name('env.py'))  # the package may not be importable
+    module: Any = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.env()
+
+
+def flags_of_train(program: Optional[str] = None) -> argparse.ArgumentParser:
+    """The flags of a training, those of the upstream ``tools/train.py``."""
+    parser = argparse.ArgumentParser(program, description='Trains any OpenMMLab config, distilled or not. The flags are '
+                                     'those of the upstream tools/train.py.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--resume', nargs='?', const='auto', help='go on from the latest checkpoint in the work dir, or '
+                        'from the one given')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
+    parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
+    add_common_flags(parser)
+    return parser
+
+
+def flags_of_test(program: Optional[str] = None) -> argparse.ArgumentParser:
+    """The flags of a test, those of the upstream ``tools/test.py``."""
+    parser = argparse.ArgumentParser(program, description='Tests a checkpoint. A distilled config tests as its student; its '
+                                     'teacher is neither built nor loaded.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', help='where the predictions are kept: a folder (mmseg) or a .pkl file (mmdet, mmpretrain)')
+    parser.add_argument('--show', action='store_true', help='show predictions')
+    parser.add_argument('--show-dir', help='folder for painted predictions')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds between shown predictions')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    add_common_flags(parser)
+    return parser
+
+
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that train and test have in common, as upstream names them."""
+    parser.add_argument('--work-dir', help='folder for logs and models; by default work_dirs/<config name>')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='overrides, e.g. train_cfg.max_iters=100')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
+
+
+def flags_of_search(program: Optional[str] = None) -> argparse.ArgumentParser:
+    """The flags of a search."""
+    parser = argparse.ArgumentParser(program, formatter_class=argparse.RawDescriptionHelpFormatter, description=SEARCH)
+    parser.add_argument('config', help='config of the training; it describes its search under `search`')
+    parser.add_argument('--then-train', action='store_true', help='go on with the training')
+    parser.add_argument('--dump', type=Path, metavar='FILE', help="write the search's config to a file, for `mmkd train` "
+                        '(or the upstream tools/train.py), and run nothing')
+    parser.add_argument('--work-dir', type=Path, help='folder of the training; by default work_dirs/<config name>')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='overrides in the config, for '
+                        'both, e.g. search.config.train_cfg.max_epochs=4')
+    parser.add_argument('--search-options', nargs='+', default=[], metavar='KEY=VALUE',
+                        help="overrides in the search's derived config")
+    parser.add_argument('--gpus', type=positive, default=1, help='processes on this machine, by torchrun where it is not 1')
+    return parser
+
+
+SEARCH = """Runs the search that a config describes under `search`, and, with --then-train, the training that uses what it
+finds.
+
+The search works in W/search (W is the work dir) and writes its result there, where the training in W looks for it.
+Call it again after an interruption: what is finished is not run again, what was begun goes on from its last checkpoint."""
+
+
+def positive(text: str) -> int:
+    """A whole number > 0 from a command line. Raises ``ValueError`` for anything else."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
