@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..losses.batch import Batch
 from ..taps import FeatureSum, FeatureTaps, Replacements
 from ..utils.records import Entry
+from .strength import StrengthOptions
 
 Losses = Dict[str, Any]
 """Losses by name, as an mm model returns them: tensors or lists of tensors, and entries that are no losses."""
@@ -38,6 +39,19 @@ class ChecksState(ABC):
     @abstractmethod
     def state_entries(self) -> Dict[str, Entry]:
         """What the tensors of its state have to be, by their name in it; those that are not named may be anything finite."""
+
+
+class BringsHook(ABC):
+    """It needs a hook beside it. Where the config has none that serves it, one is added when training starts.
+
+    Attributes:
+        options: the distiller's; at ``loss_weight=0`` no hook is added.
+    """
+    options: StrengthOptions
+
+    @abstractmethod
+    def hook(self) -> Dict[str, Any]:
+        """The config of the hook. Its class has a method ``serves(name)``: whether it is for the distiller of that name."""
 
 
 class SumsTeacherFeatures(ABC):

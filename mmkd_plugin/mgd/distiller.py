@@ -8,7 +8,7 @@ from mmengine.dist import all_reduce, broadcast, get_rank
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..distiller import Batch, ChecksState, Features, PairedDistiller
+from ..distiller import Batch, BringsHook, ChecksState, Features, PairedDistiller
 from ..losses import ValidArea, halving_weights, l2, mask_padding_option, masked_norm
 from ..losses.distances import sum_of_squares
 from ..losses.margins import margins_from_norm, margins_from_sums, negative_sums, partial_target
@@ -28,11 +28,11 @@ PAPER_AREA = 224 * 224
 
 
 @MODELS.register_module()
-class MatchingGuidedDistiller(PairedDistiller, ChecksState):
+class MatchingGuidedDistiller(PairedDistiller, ChecksState, BringsHook):
     """Compares student channels with the teacher channels that were matched to them.
 
-    Which channels belong together is found by :class:`MatchingUpdateHook`, which a config needs beside this distiller.
-    The matching, the margins and the extra norms are kept in the checkpoint.
+    Which channels belong together is found by :class:`MatchingUpdateHook`; a config that has none beside this distiller gets
+    one with ``interval='auto'``. The matching, the margins and the extra norms are kept in the checkpoint.
 
     Losses: ``loss_<stage>`` for each pair.
 
@@ -102,6 +102,9 @@ class MatchingGuidedDistiller(PairedDistiller, ChecksState):
             if stage.margin_source == 'data':
                 print_log(f"{self.path}: no batch norm comes directly before the teacher's tap {teacher_tap!r}; its margins "
                           'are the mean negative responses, measured in the first matching update', 'current')
+
+    def hook(self) -> Dict[str, Any]:
+        return dict(type='mmkd.MatchingUpdateHook', interval='auto', distillers=[self.name])
 
     def state_entries(self) -> Dict[str, Entry]:
         return {f'stages.{number}.assignment': Array(torch.long, tuple(stage.assignment.shape), least=0,

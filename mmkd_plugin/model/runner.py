@@ -10,11 +10,14 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ..distiller import BringsHook
+from ..registry import HOOKS
 from ..utils.errors import DistillationError
 from ..utils.loading import naming_dead_workers
 from ..utils.records import Shown
 from .checkpoint import DistillationHook, ResumeHook, stateful_hooks
 from .compiled import prepare_compile
+from .distillation import Distillation
 from .overlay import DistilledMixin
 from .resume import (
     ValidatesFirst,
@@ -24,6 +27,7 @@ from .resume import (
     extend_saving,
     remove_unfinished,
 )
+from .resume.section import KEY
 from .student import unwrap
 from .teacher_weights import check_finite, check_kinds, is_finite
 
@@ -42,9 +46,22 @@ def attach_to_runner(runner: Runner) -> None:
         runner.model = None
         gc.collect()
         runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), model)
+    _add_hooks_of_distillers(runner, distillation)
     _add_hooks(runner)
     names = ', '.join(f'{name} ({type(distiller).__name__})' for name, distiller in distillation.distillers.items())
     print_log(f'distillation: {names}', logger=runner.logger)
+
+
+def _add_hooks_of_distillers(runner: Runner, distillation: Distillation) -> None:
+    """Adds the hook that a distiller needs, where no hook of the config serves it, and it acts at all."""
+    for name, distiller in distillation.distillers.items():
+        if not isinstance(distiller, BringsHook) or distiller.options.loss_weight == 0:
+            continue
+        cfg = distiller.hook()
+        kind: Any = HOOKS.get(cfg['type'])
+        if not any(isinstance(hook, kind) and hook.serves(name) for hook in runner.hooks):
+            runner.register_hook(HOOKS.build(cfg))
+            print_log(f'{distiller.path}: custom_hooks has no {cfg["type"]} for it; added: {cfg}', logger=runner.logger)
 
 
 def _add_hooks(runner: Runner) -> None:
@@ -118,7 +135,7 @@ def extend_runner() -> None:
     extend_saving()
     if getattr(Runner.train, 'attaches_distillation', False):
         return
-    train, load = Runner.train, Runner.load_checkpoint
+    train, load, resume = Runner.train, Runner.load_checkpoint, Runner.resume
 
     @functools.wraps(train)
     def train_with_distillation(self: Runner) -> Any:
@@ -143,8 +160,23 @@ def extend_runner() -> None:
             checkpoint = load(self, *args, **kwargs)
         if begins:
             check_beginning(self, checkpoint, infinite)
+        self.loaded_distilled = isinstance(checkpoint, dict) and KEY in checkpoint
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
             checkpoint['meta'].pop('config', None)
         return checkpoint
 
     Runner.load_checkpoint = load_checkpoint
+
+    @functools.wraps(resume)
+    def resume_run(self: Runner, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return resume(self, *args, **kwargs)
+        except ValueError as error:  # the optimiser's state has the adapters, which this run has not
+            if isinstance(error, DistillationError) or isinstance(unwrap(self.model), DistilledMixin) or not getattr(
+                    self, 'loaded_distilled', False):
+                raise
+            raise DistillationError(f'is of a distilled run, this one is not ({error})', path='resume',
+                                    given=str(self._load_from), accepted='the config of that run; or load_from with '
+                                    'resume=False, to begin with its weights') from error
+
+    Runner.resume = resume_run

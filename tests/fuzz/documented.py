@@ -207,8 +207,9 @@ SEARCH_HOOK = dict(dataloader=optional(LOADER), seed=number(least=0, whole=True)
                                    '../x.json', 'a/b.json', 'x', 'a\0b']))
 HOOKS: Dict[str, Dict[str, Documented]] = {
     'mmkd.MatchingUpdateHook': dict(
-        interval=Documented(lambda value: number(above=0, whole=True).fits(value)
-                            or listed(number(above=0, whole=True)).fits(value), [1, 2, [1], [1, 2], 0, [0], 1.0, True]),
+        interval=optional(Documented(lambda value: number(above=0, whole=True).fits(value)
+                                     or listed(number(above=0, whole=True)).fits(value),
+                                     [1, 2, [1], [1, 2], 0, [0], 1.0, True]), 'auto'),
         by_epoch=FLAG, dataloader=optional(LOADER), num_images=number(above=0, whole=True),
         distillers=optional(Documented(listed(TEXT, different=True).fits, [['mgd'], ['mgd', 'mgd'], ['x'], 'mgd', []])),
         seed=number(least=0, whole=True)),

@@ -197,9 +197,15 @@ def test_empty_update_data_set(tmp_path):
         run(run_cfg(distilled(classifier()), tmp_path, hooks=[update_hook('mmpretrain', dataloader=empty)]))
 
 
-def test_no_matching_because_the_hook_is_missing(tmp_path):
+def test_no_matching_because_a_loop_of_ones_own_has_no_hook():
+    model = build(distilled(classifier()))
     message = r"model.distillers.mgd: has no matching yet. Add dict\(type='mmkd.MatchingUpdateHook'"
     with pytest.raises(DistillationError, match=message):
+        model(**model.data_preprocessor(batch('mmpretrain'), True), mode='loss')
+
+
+def test_the_hook_that_is_added_says_what_it_lacks(tmp_path):
+    with pytest.raises(DistillationError, match='MatchingUpdateHook.dataloader: is missing: .*no train_dataloader'):
         run(run_cfg(distilled(classifier()), tmp_path))
 
 
