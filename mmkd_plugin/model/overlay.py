@@ -5,10 +5,10 @@ Attributes, parameter names, ``isinstance`` and checkpoints stay the student's o
 """
 import inspect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -63,6 +63,10 @@ class ModelOptions(Options):
         (3, 128, 128), 'of the image for the dry run that finds the shapes of the taps')
 
     def check(self, given: Sequence[str]) -> None:
+        if not isinstance(self.distillers.get('type', {}), dict):
+            raise DistillationError('is a distiller without a name', path='distillers', given=self.distillers,
+                                    accepted='a dict with each distiller by its name: distillers=dict(<name>=dict(type=..., '
+                                    '...))')
         if self.teachers is not None and self.teacher is not None:
             raise DistillationError('stands beside `teacher`', path='teachers', accepted='one of the two; the other None')
         if self.teachers is None and 'teacher' not in given:
@@ -93,6 +97,7 @@ def build_distilled_model(**options: Any) -> BaseModel:
     """
     others = {key: options.pop(key) for key in STUDENT_KEYS if key in options}
     with under('model'):
+        _check_merged(options)
         read = ModelOptions.read(options)
     student_cfg = {**read.student, **others}
     if read.data_preprocessor is not None:
@@ -111,6 +116,17 @@ def build_distilled_model(**options: Any) -> BaseModel:
     teachers = {'': read.teacher} if read.teachers is None else read.teachers
     model.distillation_cfg = dict(teachers=teachers, distillers=read.distillers, image_shape=tuple(read.image_shape))
     return model
+
+
+def _check_merged(options: Mapping[str, Any]) -> None:
+    """Raises :class:`DistillationError` where the model of the base config has been merged into the distilled one."""
+    student = options.get('student')
+    known = [field.name for field in fields(ModelOptions)]
+    merged = [key for key in options if isinstance(student, dict) and key in student and key not in known]
+    if merged:
+        raise DistillationError('is a key of the student: the model of the base config has been merged into this one',
+                                path=merged[0], accepted='no such key',
+                                hint="Write _delete_=True beside type='mmkd.DistilledModel'.")
 
 
 class DistilledMixin(Base):

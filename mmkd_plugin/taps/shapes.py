@@ -96,7 +96,7 @@ def by_parts(function: Callable[[Tensor, Tensor], Tensor], first: Tensor, second
     """``function(first, second)``, on a CPU a few images at a time: what it has in between then stays in the cache.
 
     Args:
-        function: of two maps (B, C, H, W) and (B, D, h, w); it looks at each image for itself and returns a tensor of the
+        function: takes two maps (B, C, H, W) and (B, D, h, w); it looks at each image for itself and returns a tensor of the
             shape and type of the first. No gradient is taken through it.
         first, second: the maps.
     """

@@ -1,0 +1,82 @@
+"""``mmkd train``, ``distill`` and ``export``, as a user calls them: trainings of a few iterations on toy data."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmkd_plugin.datasets.demo_scenes import write_demo_data
+from mmkd_plugin.utils.launch import replace_sync_bn
+
+pytestmark = pytest.mark.slow  # whole trainings in processes of their own
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / 'configs/demo'
+TEACHER, STUDENT = (DEMO / f'pspnet_r18w{width}-d8_demo-64x128.py' for width in (32, 8))
+SHORT = ['train_cfg.max_iters=4', 'train_cfg.val_interval=4', 'default_hooks.checkpoint.interval=2',
+         'train_dataloader.batch_size=2', *(f'{loader}_dataloader.{key}' for loader in ('train', 'val', 'test')
+                                            for key in ('num_workers=0', 'persistent_workers=False'))]
+
+
+@pytest.fixture(scope='module')
+def workplace(tmp_path_factory):
+    """A folder that is not the repository, with demo data and a teacher's checkpoint."""
+    folder = tmp_path_factory.mktemp('workplace')
+    write_demo_data(folder / 'data/demo', train=8, val=2)
+    cfg = Config.fromfile(TEACHER)
+    replace_sync_bn(cfg._cfg_dict)
+    init_default_scope('mmseg')
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), folder / 'teacher.pth')
+    return folder
+
+
+def mmkd(workplace, *arguments, check=True):
+    done = subprocess.run([sys.executable, '-m', 'mmkd_plugin', *map(str, arguments)], capture_output=True, text=True,
+                          cwd=workplace, check=False, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    if check:
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done
+
+
+def test_one_command_distils_and_the_student_is_exported(workplace):
+    asked = ['distill', STUDENT, '--teacher', TEACHER, '--checkpoint', 'teacher.pth', '-o', 'mine.py', '--work-dir', 'run',
+             '--cfg-options', *SHORT]
+    done = mmkd(workplace, *asked)
+    assert 'mgd.pairs = ' in done.stdout
+    assert 'MatchingUpdateHook.interval: a matching at the start and after 1, 2, 3 of 4 iterations' in done.stdout
+    assert 'mIoU' in done.stdout
+    assert 'train_pipeline' not in done.stdout  # the text of the config
+    assert 'train_pipeline' in next((workplace / 'run').glob('*/*.log')).read_text()
+    again = mmkd(workplace, *asked)
+    assert 'mine.py: is there already, and used as it is' in again.stdout
+
+    mmkd(workplace, 'export', 'run', '-o', 'out')
+    # In a process that does not know this package.
+    code = ("from mmengine.config import Config; from mmseg.apis import init_model; import sys; "
+            "init_model(Config.fromfile('out/mine.py'), 'out/mine.pth', device='cpu'); "
+            "assert 'mmkd_plugin' not in sys.modules")
+    done = subprocess.run([sys.executable, '-c', code], cwd=workplace, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    content = torch.load(workplace / 'out/mine.pth')
+    assert set(content) == {'state_dict', 'meta'}
+
+
+def test_a_method_that_searches_is_searched_first(workplace):
+    asked = ['--teacher', TEACHER, '--checkpoint', 'teacher.pth', '--method', 'distpro', '-o', 'dp.py']
+    mmkd(workplace, 'init', STUDENT, *asked)
+    short = [*SHORT, 'search.config.train_cfg.max_iters=2']
+    done = mmkd(workplace, 'train', 'dp.py', '--cfg-options', *short)
+    assert (workplace / 'work_dirs/dp/search/process.json').is_file()
+    assert (workplace / 'work_dirs/dp/iter_4.pth').is_file()
+    assert done.stdout.index('search: wrote') < done.stdout.index('distillation: distpro')
+
+
+def test_an_error_of_a_training_is_its_last_line(workplace):
+    mmkd(workplace, 'init', STUDENT, '--teacher', TEACHER, '--checkpoint', 'teacher.pth', '--method', 'kd', '-o', 'kd.py')
+    done = mmkd(workplace, 'train', 'kd.py', '--cfg-options', *SHORT, 'model.distillers.kd.begin=99', check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith('error: model.distillers.kd.begin: 99 is beyond the end')
+    assert 'Traceback' not in done.stderr
