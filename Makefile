@@ -1,7 +1,7 @@
 # Every target sets up what it needs by itself. `make help` lists them.
 PYTHON ?= python3
 # How many test files run at once, each on one thread. 0: one after the other, in this process (for a debugger).
-JOBS ?= 2
+JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
