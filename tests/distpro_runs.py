@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
-from zoo import STUDENTS, Stop, batch, distilled, loader, run, run_cfg
+from zoo import STUDENTS, Stop, batch, classifier, dfa, distilled, loader, mgd, run, run_cfg, update_hook
 
 from mmkd_plugin.distiller import Batch
 from mmkd_plugin.search.stream import BatchStream
@@ -136,4 +136,30 @@ def endless(cfg):
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', _scope_='mmengine')
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1)
+    return cfg
+
+
+OTHERS = dict(
+    mgd=mgd(), kd=dict(type='mmkd.LogitsDistiller', pairs=['head.fc'], temperature=4.),
+    dist=dict(type='mmkd.LogitsDistiller', pairs=['head.fc'], loss='dist'),
+    l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4']),
+    dfa=dfa('distill', ['backbone.layer3'], aggregation='average'))
+"""Distillers of the classifier; a process can weigh their losses."""
+
+
+def pool(mode='search', members=('mgd.loss_layer3', 'mgd.loss_layer4', 'kd', 'dist', 'l2', 'dfa'), others=None, **options):
+    """Distillers: a process with members beside its levels, and the distillers whose losses those are."""
+    names = dict.fromkeys(member.partition('.')[0] for member in members)
+    return dict({name: deepcopy((others or OTHERS)[name]) for name in names},
+                distpro=distpro(mode, members=list(members), **{'scales': None, **options}))
+
+
+def pool_cfg(folder, distillers=None, hook=None, **options):
+    """A short run of a pool: a search, unless the process has another mode."""
+    distillers = distillers or pool()
+    hooks = [update_hook('mmpretrain')] if 'mgd' in distillers else []
+    if distillers['distpro']['mode'] == 'search':
+        hooks.append(search_hook('mmpretrain', **(hook or {})))
+    cfg = run_cfg(distilled(classifier(), **distillers), folder, hooks=hooks, **options)
+    cfg.experiment_name = f'pool in {folder}'
     return cfg

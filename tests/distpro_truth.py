@@ -12,7 +12,15 @@ from zoo import build
 
 from mmkd_plugin.distpro.search import ProcessSearch
 from mmkd_plugin.distpro.weights import NORMALISATIONS
-from mmkd_plugin.utils.isolation import preserved_rng, set_rng_state
+from mmkd_plugin.search import Clipping
+from mmkd_plugin.search.stream import seed_generators
+from mmkd_plugin.utils.isolation import get_rng_state, preserved_rng, set_rng_state
+
+CASES = {
+    'SGD with everything': (torch.optim.SGD, dict(lr=.05, momentum=.9, nesterov=True, weight_decay=.01)),
+    'Adam': (torch.optim.Adam, dict(lr=.01, weight_decay=.01)),
+    'AdamW': (torch.optim.AdamW, dict(lr=.01, weight_decay=.05)),
+    'RMSprop': (torch.optim.RMSprop, dict(lr=.01, weight_decay=.01))}
 
 
 @MODELS.register_module(force=True)
@@ -37,14 +45,18 @@ class SmoothNet(BaseModel):
         return dict(loss=F.cross_entropy(scores, labels))
 
 
-def smooth_model(**options):
+def smooth_model(others=None, **options):
+    """With the distillers ``others`` beside the one that is searched; ``levels=None``: it has none."""
+    options = {'mode': 'search', 'levels': ['stage1', 'stage2'], 'transforms': ['conv1', 'conv2'], **options}
     model = build(dict(
         type='mmkd.DistilledModel', student=dict(type='SmoothNet', width=4), image_shape=(3, 8, 8),
         teacher=dict(config=dict(type='SmoothNet', width=6), allow_random_weights=True),
-        distillers=dict(distpro=dict(type='mmkd.DistProDistiller', levels=['stage1', 'stage2'], mode='search',
-                                     transforms=['conv1', 'conv2'], **options)))).double()
+        distillers=dict(**(others or {}), distpro=dict(type='mmkd.DistProDistiller', **{
+            key: value for key, value in options.items() if value is not None or key == 'scales'})))).double()
     model.distillation.teacher.model.double()
-    model.distillation.distpro.importance.value.copy_(torch.linspace(.2, 1.4, len(model.distillation.distpro.pathways)))
+    distiller = model.distillation.distpro
+    if distiller.options.mode == 'search':
+        distiller.importance.value.copy_(torch.linspace(.2, 1.4, len(distiller.members)))
     return model.train()
 
 
@@ -86,7 +98,8 @@ class BruteForce:
             {**leaves, **dict(self.model.named_buffers())}, kept)
         weights = NORMALISATIONS['biased_softmax'](importance)
         task = self.task_loss(leaves, self.data, kept.rng)
-        total = task + sum(weight * loss for weight, loss in zip(weights, losses))
+        constants = self.model.distillation.distpro.constants
+        total = task + sum(weight * constant * loss for weight, constant, loss in zip(weights, constants, losses))
         gradients = torch.autograd.grad(total, list(leaves.values()), create_graph=True)
         if self.max_norm is not None:
             norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
@@ -118,3 +131,34 @@ class BruteForce:
             set_rng_state(rng)
             losses = functional_call(self.model, {**named, **buffers}, (), {**data, 'mode': 'loss'})
         return self.model.parse_losses(losses)[0]
+
+
+def groups(model):
+    """The transforms learn at another rate."""
+    ours = [parameter for name, parameter in model.named_parameters() if name.startswith('distillation.')]
+    first = list(model.stage1.parameters())
+    theirs = [parameter for name, parameter in model.named_parameters()
+              if not name.startswith(('distillation.', 'stage1.'))]
+    return [dict(params=theirs), dict(params=first, lr=.004), dict(params=ours, lr=.02)]
+
+
+def error(model, optimiser, number, max_norm, gradients=True):
+    """A training step that is searched: how far its hypergradient is from the true one, and whether it was clipped."""
+    distiller = model.distillation.distpro
+    norms = []
+    clipping = None if max_norm is None else Clipping(max_norm, False, lambda: norms[0])
+    distiller.search = search = ProcessSearch(model, distiller, .05, (.5, .999))
+    brute = BruteForce(model, optimiser, batch(number), max_norm)
+    distiller.keeps_step, distiller.keeps_gradients = True, gradients
+    before = search.snapshot(optimiser, clipping)
+    training_step(model, optimiser, batch(number), max_norm, norms)
+    distiller.keeps_step = distiller.keeps_gradients = distiller.keeps_weight_gradients = False
+    kept = distiller.take_step()
+    found = search.gradient(before, kept, batch(1000 + number))
+    with preserved_rng():
+        seed_generators(search.seed, search.steps, 0)
+        validation_rng = get_rng_state()
+    true, moved = brute.gradient(kept, batch(1000 + number), validation_rng)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(moved[name].detach(), parameter.detach(), rtol=1e-9, atol=1e-12)
+    return ((found - true).norm() / true.norm()).item(), before.watch.response.couples

@@ -1,14 +1,14 @@
 """``mmkd.FeatureDistiller``: any loss between features, by default plain L2 with a 1x1 adapter (FitNets, ICLR 2015)."""
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Iterable, Mapping, Optional
 
 from torch import Tensor, nn
 
-from ..distiller import Batch, Features, PairedDistiller
+from ..distiller import Batch, Features, PairedDistiller, SeparatePairs
 from ..losses import FeatureLoss, LossConfig, ValidArea, build_loss, mask_padding_option, masked_norm
 from ..registry import MODELS
 from ..taps import TapInfo
-from ..taps.shapes import as_map, map_size, resize
+from ..taps.shapes import as_map, map_size, resize, widened
 from ..utils.errors import DistillationError, under
 from ..utils.options import Choice, Either, option
 
@@ -16,7 +16,7 @@ ADAPTERS = ('auto', 'conv1x1', 'conv1x1_bn')
 
 
 @MODELS.register_module()
-class FeatureDistiller(PairedDistiller):
+class FeatureDistiller(SeparatePairs):
     """A loss between adapted student features and teacher features; which one, says ``loss``.
 
     Losses: ``loss_<level>`` for each pair. The adapter is a 1x1 convolution from C_s to C_t channels; a teacher feature of
@@ -55,13 +55,19 @@ class FeatureDistiller(PairedDistiller):
             self.adapters.append(adapter)
             self.losses.append(loss)
 
+    def loss_parameters(self, name: str) -> Iterable[nn.Parameter]:
+        number = self.loss_names.index(name)
+        return [*self.adapters[number].parameters(), *self.losses[number].parameters()]
+
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         self.valid_area.refuse_norms_over_ranks(batch, self.adapters, 'adapter', "'conv1x1'")
         losses = {}
         for (ours, theirs), name, adapter, loss in zip(self.pairs, self.loss_names, self.adapters, self.losses):
-            feature = as_map(student[ours]).float()
+            if name in self.left_out:
+                continue
+            feature = widened(as_map(student[ours]))
             valid = self.valid_area.cells(batch, map_size(feature))
-            target = resize(as_map(teacher[theirs]).float(), map_size(feature))
+            target = resize(widened(as_map(teacher[theirs])), map_size(feature))
             losses[name] = loss(_adapted(adapter, feature, valid), target, valid, batch)
         return losses
 

@@ -10,7 +10,7 @@ from ..losses import kl_divergence, pixel_labels
 from ..losses.pixels import intra_class_variation
 from ..registry import MODELS
 from ..taps import TapInfo
-from ..taps.shapes import resize
+from ..taps.shapes import resize, widened
 from ..utils.errors import DistillationError
 from ..utils.options import Number, option
 from .logits import check_same_classes
@@ -70,14 +70,14 @@ class IFVDDistiller(Distiller):
         if labels is None:
             raise DistillationError('the data samples have no label maps (gt_sem_seg)',
                                     accepted='a data set for semantic segmentation')
-        feature = student[self.features.student].float()
+        feature = widened(student[self.features.student])
         size = feature.shape[2:]
-        logits = student[self.logits.student].float()
+        logits = widened(student[self.logits.student])
         classes = max(2, logits.shape[1])  # one channel tells two classes apart
         labels = labels.masked_fill(labels == self.options.ignore_index, -1)
         labels = F.interpolate(labels.float(), size, mode='nearest').squeeze(1).long()
-        target = resize(teacher[self.features.teacher].float(), size)
+        target = resize(widened(teacher[self.features.teacher]), size)
         variation = intra_class_variation(feature, target, labels, classes)
-        divergence = kl_divergence(logits, resize(teacher[self.logits.teacher].float(), logits.shape[2:]), 1.0)
+        divergence = kl_divergence(logits, resize(widened(teacher[self.logits.teacher]), logits.shape[2:]), 1.0)
         return dict(loss_variation=variation * self.options.variation_weight,
                     loss_logits=divergence.mean() / logits.shape[1] * self.options.logits_weight)

@@ -8,7 +8,7 @@ from ..distiller import Batch, Features, PairedDistiller, Pairs, ParsedPair
 from ..losses import LogitsLoss, LossConfig, ValidArea, build_loss, image_labels, labels_at
 from ..registry import MODELS
 from ..taps import TapInfo
-from ..taps.shapes import map_size, resize
+from ..taps.shapes import map_size, resize, widened
 from ..utils.errors import DistillationError
 from ..utils.kinds import TEMPERATURE
 from ..utils.options import Either, Number, option
@@ -59,7 +59,7 @@ class LogitsDistiller(PairedDistiller):
                                     given=self.options.loss, accepted="a loss without labels, not standardised: 'kl'")
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
-        ours, theirs = student[self.pair.student].float(), teacher[self.pair.teacher].float()
+        ours, theirs = widened(student[self.pair.student]), widened(teacher[self.pair.teacher])
         if ours.dim() == 2:
             return dict(loss_kd=self.loss(ours, theirs, None, image_labels(batch) if self.loss.needs_labels else None))
         valid = self.valid_area.cells(batch, map_size(ours))

@@ -9,7 +9,7 @@ from ..losses import ValidArea, hcl, mask_padding_option
 from ..losses.review import AttentionFusion, review
 from ..registry import MODELS
 from ..taps import TapInfo
-from ..taps.shapes import as_map, map_size
+from ..taps.shapes import as_map, map_size, widened
 from ..utils.kinds import POOLED
 from ..utils.options import Either, Number, option
 
@@ -57,9 +57,9 @@ class ReviewKDDistiller(PairedDistiller):
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         self.valid_area.refuse_norms_over_ranks(batch, self.fusions, 'type', 'another distiller')
-        targets = [as_map(teacher[theirs]).float() for _, theirs in self.pairs]
+        targets = [widened(as_map(teacher[theirs])) for _, theirs in self.pairs]
         sizes = [map_size(target) for target in targets]
-        fused = review(list(self.fusions), [as_map(student[ours]).float() for ours, _ in self.pairs], sizes,
+        fused = review(list(self.fusions), [widened(as_map(student[ours])) for ours, _ in self.pairs], sizes,
                        lambda size: self.valid_area.cells(batch, size))
         return {name: hcl(output, target, self.valid_area.cells(batch, size), self.options.levels)
                 for name, output, target, size in zip(self.loss_names, fused, targets, sizes)}

@@ -1,7 +1,7 @@
 """``mmkd.FeatureAggregationDistiller``: Differentiable Feature Aggregation (Guan et al., ECCV 2020)."""
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Union, cast
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Union, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,9 @@ from ..distiller import (
     Distiller,
     Features,
     Identity,
-    IdleInPart,
     Pairs,
     ParsedPair,
+    SeparateLosses,
     SumsTeacherFeatures,
     Surroundings,
     TapNames,
@@ -45,7 +45,7 @@ ARTEFACT = 'search/aggregation.json'
 
 
 @MODELS.register_module()
-class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, WrapsForward):
+class FeatureAggregationDistiller(Distiller, SeparateLosses, SumsTeacherFeatures, WrapsForward):
     """Compares each stage of the student with a weighted sum of the blocks of the teacher's stage.
 
     The weights are found in a run with ``mode='search'`` and an :class:`AggregationSearchHook`, which writes them to a file,
@@ -195,13 +195,24 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         return self.search.group
 
     def taps_at(self, iteration: int) -> TapNames:
-        groups = [self._present()] if self.wraps else self.connected_groups()
+        groups = [self._present()] if self.wraps else self._kept()
         needing = [group for group in (*groups, *self._standing_in()) if group.needs_layers]
         return TapNames([group.student for group in groups], [address for group in needing for address in group.teacher])
 
     def teacher_sums(self) -> List[FeatureSum]:
-        groups = [*self._standing_in(), self._present()] if self.wraps else self.connected_groups()
+        groups = [*self._standing_in(), self._present()] if self.wraps else self._kept()
         return [group.sums() for group in groups if not group.needs_layers]
+
+    def loss_taps(self) -> Dict[str, TapNames]:
+        return {_loss_name(group): TapNames([group.student], list(group.teacher)) for group in self._found}
+
+    def loss_parameters(self, name: str) -> Iterable[nn.Parameter]:
+        number = list(self.loss_taps()).index(name)
+        learnt = [*self.losses[number].parameters()] if self.losses else []
+        return [*self.connected_groups()[number].parameters(), *learnt]
+
+    def _kept(self) -> List[ConnectedGroup]:
+        return [group for group in self.connected_groups() if _loss_name(group) not in self.left_out]
 
     def _standing_in(self) -> List[ConnectedGroup]:
         if self.options.skip != 'teacher' or self.search is None:
@@ -251,13 +262,15 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
     def _feature_losses(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         losses, form = {}, self.options.distance
         for number, group in enumerate(self.connected_groups()):
+            if _loss_name(group) in self.left_out:
+                continue
             feature = widened(as_map(student[group.student]))
             target = group.fitted(group.aggregation(teacher, partial(self._cells, batch)), feature)
             valid = self._cells(batch, feature)
             if self.options.teacher_transform:
                 target = margin_relu(target, valid)
             adapted = group.to_teacher(feature, valid)
-            losses[f'loss_{group.name}'] = self.losses[number](adapted, target, valid, batch) if self.losses else (
+            losses[_loss_name(group)] = self.losses[number](adapted, target, valid, batch) if self.losses else (
                 feature_distance(adapted, target, form, valid) * group_weights(form, len(self.groups))[number])
         return losses
 
@@ -265,3 +278,7 @@ class FeatureAggregationDistiller(Distiller, IdleInPart, SumsTeacherFeatures, Wr
         """The cells of a feature (B, C, H, W) that count: (B, 1, H, W) bool, or None for all."""
         self.valid_area.refuse_norms_over_ranks(batch, self.groups, 'connector_norm', "'BN', None")
         return self.valid_area.cells(batch, map_size(feature))
+
+
+def _loss_name(group: Union[LayerGroup, ConnectedGroup]) -> str:
+    return f'loss_{group.name}'

@@ -2,14 +2,32 @@
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from torch import Tensor, nn
 
 from ..losses.batch import Batch
 from ..taps import FeatureSum, FeatureTaps, Replacements
 from ..utils.records import Entry
+from .gradients import GradientComparison
 from .strength import StrengthOptions
+
+if TYPE_CHECKING:
+    from .base import Distiller
 
 Losses = Dict[str, Any]
 """Losses by name, as an mm model returns them: tensors or lists of tensors, and entries that are no losses."""
@@ -31,6 +49,94 @@ class IdleInPart(ABC):
     def idle_parameters(self, iteration: int) -> Iterable[nn.Parameter]:
         """Parameters that get no gradient at an iteration at which it acts; DDP has to be told."""
         return ()
+
+
+class SeparateLosses(IdleInPart):
+    """Its losses do not depend on each other: each may be left out alone, with the taps and parameters that only it needs.
+
+    Attributes:
+        left_out: the losses that the coming forwards leave out; set by whoever weighs them.
+    """
+    left_out: FrozenSet[str] = frozenset()
+
+    @abstractmethod
+    def loss_taps(self) -> Dict[str, TapNames]:
+        """By name of the loss, the taps that it needs; known once the distiller has found its taps."""
+
+    @abstractmethod
+    def loss_parameters(self, name: str) -> Iterable[nn.Parameter]:
+        """The parameters that one of its losses alone reaches."""
+
+    def taps_at(self, iteration: int) -> TapNames:
+        kept = [taps for name, taps in self.loss_taps().items() if name not in self.left_out]
+        return TapNames([tap for taps in kept for tap in taps.student], [tap for taps in kept for tap in taps.teacher])
+
+    def idle_parameters(self, iteration: int) -> Iterable[nn.Parameter]:
+        return [parameter for name in self.loss_taps() if name in self.left_out for parameter in self.loss_parameters(name)]
+
+
+@contextmanager
+def nothing_left_out(distillers: 'Iterable[Distiller]') -> Iterator[None]:
+    """Inside, distillers whose losses can be left out have all of them."""
+    separate = [distiller for distiller in distillers if isinstance(distiller, SeparateLosses)]
+    before = [distiller.left_out for distiller in separate]
+    for distiller in separate:
+        distiller.left_out = frozenset()
+    try:
+        yield
+    finally:
+        for distiller, left_out in zip(separate, before):
+            distiller.left_out = left_out
+
+
+class WeighsOthers(ABC):
+    """It weighs the losses of other distillers of the model: they make them as ever, once, and it says their factor."""
+
+    @property
+    @abstractmethod
+    def weighed(self) -> Sequence[str]:
+        """The names of those distillers, each once; none where it weighs nothing but its own losses."""
+
+    @abstractmethod
+    def meet(self, distillers: 'Mapping[str, Distiller]') -> None:
+        """Gets to know the other distillers of the model, by name, when all have found their taps.
+
+        Raises:
+            DistillationError: for one that cannot be weighed.
+        """
+
+    @abstractmethod
+    def factors(self, name: str, iteration: int) -> Dict[Optional[str], float]:
+        """The whole factor of each loss of a distiller, by name; None stands for the losses that are not named.
+
+        A loss without a factor is left out. Without any the distiller does not act, and costs nothing.
+
+        Args:
+            name: the distiller.
+            iteration: the global iteration.
+        """
+
+    @abstractmethod
+    def losses_of(self, name: str, student: Dict[str, Tensor], teacher: Dict[str, Tensor],
+                  batch: Batch) -> Dict[str, Tensor]:
+        """The losses of a distiller that it weighs, made by that one, without a factor.
+
+        Args:
+            name: the distiller.
+            student, teacher, batch: what it looks at.
+        """
+
+
+class ComparesLosses(ABC):
+    """It wants the gradients of several losses compared with the task loss's, each at the taps it reads."""
+
+    @abstractmethod
+    def losses_to_compare(self) -> 'Dict[str, Tuple[Tensor, Sequence[str]]]':
+        """By name, losses of the step at hand with the student's taps they read; nothing where none are to be compared."""
+
+    @abstractmethod
+    def take_comparisons(self, comparisons: Mapping[str, GradientComparison]) -> None:
+        """What has come of it, by the same names."""
 
 
 class ChecksState(ABC):

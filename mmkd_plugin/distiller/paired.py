@@ -1,9 +1,10 @@
 """A distiller that compares pairs of taps, one loss for each."""
 from dataclasses import dataclass
-from typing import Any, List
+from typing import Any, Dict, List
 
 from ..utils.options import option
 from .base import Distiller
+from .capabilities import SeparateLosses, TapNames
 from .pairs import Pairs, ParsedPair, describe_pairs, pair_names
 
 
@@ -30,3 +31,10 @@ class PairedDistiller(Distiller):
 
     def describe(self) -> str:
         return describe_pairs(self.pairs)
+
+
+class SeparatePairs(PairedDistiller, SeparateLosses):
+    """A paired distiller whose pairs have nothing to do with each other; :meth:`forward` passes over ``left_out``."""
+
+    def loss_taps(self) -> Dict[str, TapNames]:
+        return {name: TapNames([pair.student], pair.teacher_taps) for name, pair in zip(self.loss_names, self.pairs)}

@@ -186,14 +186,15 @@ class ScaleCalibration(nn.Module):
     Args:
         iterations: the window is the first so many iterations. None: it holds 200 and moves on until the ratio has
             settled, for 2000 at most.
+        key: the option it is for, for messages.
     """
     log_scales: Tensor
     counted: Tensor
     frozen: Tensor
 
-    def __init__(self, iterations: Optional[int] = None):
+    def __init__(self, iterations: Optional[int] = None, key: str = 'loss_scale'):
         super().__init__()
-        self.iterations = iterations
+        self.iterations, self.key = iterations, key
         self.limit = iterations or SETTLING_LIMIT
         self.register_buffer('log_scales', torch.zeros(iterations or SETTLING_WINDOW))
         self.register_buffer('counted', torch.zeros((), dtype=torch.long))
@@ -238,7 +239,7 @@ class ScaleCalibration(nn.Module):
                 raise DistillationError(
                     f'found no scale: in {self._rejected} iterations a gradient at the taps was 0 or not finite (squared '
                     f'norms in the last: task loss {comparison.task:g}, distiller {comparison.distillation:g})',
-                    path='loss_scale', given='auto', accepted='a number, or taps that both losses reach')
+                    path=self.key, given='auto', accepted='a number, or taps that both losses reach')
             return
         length = len(self.log_scales)
         # Rounded as the buffer is: a resumed run has the same numbers.
@@ -254,7 +255,7 @@ class ScaleCalibration(nn.Module):
 
     def _report(self, path: str) -> None:
         low, high = math.exp(min(self._window)), math.exp(max(self._window))
-        print_log(f'{path}: loss_scale frozen at {self.scale:.6g} after {self._counted} iterations '
+        print_log(f'{path}: {self.key} frozen at {self.scale:.6g} after {self._counted} iterations '
                   f"({low:.3g} to {high:.3g}): with it the gradient at the taps is loss_weight times the task's", 'current')
         if not self.settled or high > SUSPICIOUS_SPREAD * low:
             print_log(f'{path}: the scale had not settled then. Look at log_gradients, and at the task '

@@ -1,56 +1,31 @@
 """``mmkd.DistProDistiller``: pathways with an importance that changes over training (DistPro, ECCV 2022)."""
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    ClassVar,
-    ContextManager,
-    Dict,
-    Iterable,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Union,
-)
+from typing import Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
 
-from ..distiller import (
-    Batch,
-    Distiller,
-    Features,
-    IdleInPart,
-    KeepsStep,
-    Pairs,
-    ParsedPair,
-    SeesTaskLoss,
-    Surroundings,
-    TapNames,
-)
+from ..distiller import Batch, Distiller, Features, IdleInPart, Pairs, ParsedPair, Surroundings, TapNames
 from ..distiller.pairs import check_pair_order
 from ..losses import FeatureLoss, LossConfig, ValidArea, build_loss, mask_padding_option
 from ..registry import MODELS
 from ..taps import TapInfo, laid_out
 from ..taps.shapes import as_map, map_size, widened
 from ..utils.errors import DistillationError, under
-from ..utils.options import Block, Choice, Either, Flag, Kind, ListOf, Number, Text, option
-from .artefact import FORMAT, check_pathways, read_process, rename
-from .forward_tape import ForwardTape
+from ..utils.options import Choice, Either, Flag, ListOf, Number, Text, option
+from .artefact import FORMAT, check_members, read_process
 from .importance import Importance
-from .pathway_gradients import PathwayGradients
-from .pathways import CONNECTIONS, make_pathways, name_pathways
+from .kinds import Connections, MemberNames, PathwayMap
+from .member_gradients import MemberGradients
+from .members import OtherLoss, check_different, rename
+from .pathways import make_pathways
+from .scales import MemberScales
 from .transforms import Transforms, apply_transform, build_transform, valid_cells
+from .weighed import WeighsMembers
 from .weights import NORMALISATIONS
 
-if TYPE_CHECKING:
-    from .search import ProcessSearch
-
 MODES = ('process', 'final', 'equal', 'constant', 'search')
-AUTO = 'auto'
+AUTO, CALIBRATED = 'auto', 'calibrated'
 DEFAULTS = dict(normalisation='biased_softmax', bias=1.0, tau=0.5)
 ARTEFACT = 'search/process.json'
 LEAST_SUM = 1e-6
@@ -60,53 +35,26 @@ WEIGHED = dict(mode=('process', 'final', 'constant', 'search'))
 """The modes in which importance becomes weights."""
 NOT_SEARCHED = dict(mode=('process', 'final', 'equal', 'constant'))
 """The modes that may leave iterations and images out: a search step looks at the whole training step before it."""
-
-
-@dataclass(frozen=True)
-class Connections(Kind):
-    """Which levels are connected: a rule, or a list of pairs."""
-    accepted = f'{", ".join(map(repr, CONNECTIONS))}, or a list of (student tap, teacher tap)'
-
-    def fits(self, value: Any) -> bool:
-        return self._kind(value).fits(value)
-
-    def read(self, value: Any) -> Any:
-        return self._kind(value).read(value)
-
-    @staticmethod
-    def _kind(value: Any) -> Kind:
-        return Choice(CONNECTIONS, 'a list of (student tap, teacher tap)') if isinstance(value, str) else Pairs()
-
-
-@dataclass(frozen=True)
-class PathwayMap(Block):
-    """By side, new names by old ones."""
-
-    def read(self, value: Any) -> Any:
-        for side, names in super().read(value).items():
-            if not (isinstance(names, dict) and all(isinstance(name, str) for name in (*names, *names.values()))):
-                raise DistillationError(path=side, given=names, accepted='a dict {old: new}')
-        return value
+OF_LEVELS = ('connections', 'transforms', 'distance', 'mask_padding')
+"""Options that concern pathways alone."""
 
 
 @MODELS.register_module()
-class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
+class DistProDistiller(WeighsMembers, IdleInPart):
     """Compares transformed student features with teacher features along many pathways, each with its own weight.
 
     ``loss = sum_p w_p * distance(transform_p(student feature), teacher feature)`` with ``w = normalisation(a)`` (equation
     2). Where a comes from is the mode: searched (``mmkd.ProcessSearchHook``, which a search needs beside this), replayed
     from the file a search has written, or fixed.
 
-    Losses: ``loss_pathways``, the weighted sum.
+    Beside the pathways, or in their place, it weighs whatever losses other distillers of the model make: its ``members``.
+    They are searched, replayed and pruned as pathways are; each stays in the log under its own distiller's name.
+
+    Losses: ``loss_pathways``, the weighted sum of the pathways; none without levels.
 
     Raises:
-        DistillationError: for options that do not fit, a process file that is broken or for other pathways, or a missing
+        DistillationError: for options that do not fit, a process file that is broken or for other members, or a missing
             hook.
-
-    Attributes:
-        search: in a search, what moves the importance; set by its hook.
-        keeps_gradients: whether the gradients of the pathway losses are kept in the coming step; set by the search.
-        keeps_weight_gradients: whether those at the transforms' weights are, too.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -115,9 +63,13 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
         also_only = dict.fromkeys(('every', 'scale_by_every', 'fraction'), NOT_SEARCHED)
         renamed = dict.fromkeys(('teacher', 'student'), 'Write levels=[(<student tap>, <teacher tap>), ...], low to high; '
                                 'one address where both are equal.')
-        levels: List[ParsedPair] = option(
-            Pairs(), doc='taps of the levels, low (early) to high (late): level i of the student corresponds to level i of '
-            "the teacher. Where the order has no meaning (connections 'all', or a list) a tap may be in several levels")
+        levels: Optional[List[ParsedPair]] = option(
+            Either(Pairs(), (None,)), None, 'taps of the levels, low (early) to high (late): level i of the student '
+            "corresponds to level i of the teacher. Where the order has no meaning (connections 'all', or a list) a tap may "
+            'be in several levels. None, beside `members`: no pathways')
+        members: Optional[List[str]] = option(
+            Either(MemberNames(), (None,)), None, "what else it weighs: the model's other distillers, by name (`'mgd'`), or "
+            "their losses one by one (`'mgd.loss_layer4'`); they act when it does")
         mode: str = option(
             Choice(MODES), 'process', "'process': replay the file, stretched to the run's length; 'final': the file's last "
             "importance at every step; 'equal': w = 1/P; 'constant': the importance in `values`; 'search', which acts in "
@@ -127,7 +79,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
             '`search/process.json` in the work dir of the run, where `tools/search.py` writes it', REPLAYED)
         values: Optional[List[float]] = option(
             Either(ListOf(Number(), 'finite numbers, the importance of each pathway'), (None,)), None,
-            "importance a of each pathway, for 'constant'", dict(mode=('constant',)))
+            "importance a of each pathway, then of each of `members`, for 'constant'", dict(mode=('constant',)))
         connections: Union[str, List[ParsedPair]] = option(
             Connections(), 'lower_to_higher', "'lower_to_higher' (the paper's), 'higher_to_lower', 'all', or a list")
         transforms: Union[str, List[str]] = option(
@@ -144,10 +96,25 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
             "replayed: neither transform nor loss is computed. None for no pruning; 'auto': the file's, 0.5 without one. "
             'A search writes it to the file and does not prune: a pruned pathway has no gradient and could not come back',
             WEIGHED)
+        scales: Union[List[float], str, None] = option(
+            Either(ListOf(Number(above=0), 'numbers > 0, one for each pathway, then for each of `members`'),
+                   (None, AUTO, CALIBRATED)), AUTO,
+            "a factor for each loss beside its weight. 'calibrated': found in the first iterations, so that with weight 1 "
+            "its gradient at the student's taps is as strong as the task loss's, then frozen, and written to the file; "
+            "None: 1 each. 'auto': the file's; without one 'calibrated' beside `members`, else None")
+        scale_iters: int = option(
+            Number(above=0, most=100000, whole=True), 100, 'how many iterations it takes to find `scales`, at most a tenth '
+            'of a search, which does not move the importance then')
+        total: Union[float, str, None] = option(
+            Either(Number(above=0), (None, AUTO)), AUTO, "what all weigh together while they are equally important, as when "
+            "a search begins. None: what the normalisation gives, P / (P + 1) with the biased softmax, times P with "
+            "`scale_by_pathways`; 'auto': the file's, None without one")
         scale_by_pathways: bool = option(
-            Flag(), False, 'multiply by P. The biased softmax gives each of P pathways about 1 / (P + 1)')
+            Flag(), False, 'multiply by P, the number of pathways and members. The biased softmax gives each about '
+            '1 / (P + 1)')
         pathway_map: Optional[Dict[str, Any]] = option(
-            Either(PathwayMap('a dict of dicts: teacher={old: new}, student={...}, transform={...}'), (None,)), None,
+            Either(PathwayMap('a dict of dicts: teacher={old: new}, student={...}, transform={...}, distiller={...}, '
+                              'loss={...}'), (None,)), None,
             "from the file's names to those here: for replaying a process on other networks", REPLAYED)
         length: Optional[int] = option(
             Either(Number(above=0, most=10 ** 9, whole=True), (None,)), None,
@@ -156,15 +123,31 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
 
         def check(self, given: Sequence[str]) -> None:
             super().check(given)
+            if self.levels is None:
+                self._check_without_levels(given)
             ordered = isinstance(self.connections, str) and self.connections != 'all'
             for side in ('student', 'teacher'):
-                taps = [getattr(level, side) for level in self.levels]
+                taps = [getattr(level, side) for level in self.levels or ()]
                 if ordered and len(set(taps)) < len(taps):
                     raise DistillationError(f'names a level of the {side} twice', path='levels', given=taps,
                                             accepted='different taps, low to high')
             if self.mode == 'constant' and self.values is None:
                 raise DistillationError("is missing with mode='constant'", path='values',
                                         accepted='finite numbers, the importance of each pathway')
+            if self.scale_by_pathways and isinstance(self.total, (int, float)):
+                raise DistillationError('has no meaning beside scale_by_pathways', path='total', given=self.total,
+                                        accepted="'auto' or None, or scale_by_pathways=False")
+            if self.members is not None and self.loss_scale != 1:
+                raise DistillationError('is of pathways alone, and there are members', path='loss_scale',
+                                        given=self.loss_scale, accepted='1, and loss_weight for all together')
+
+        def _check_without_levels(self, given: Sequence[str]) -> None:
+            if self.members is None:
+                raise DistillationError('is missing', path='levels', accepted=f'{Pairs().accepted}; or members=[...]')
+            for key in OF_LEVELS:
+                if key in given and getattr(self, key) is not None:
+                    raise DistillationError('has no meaning without levels', path=key, given=getattr(self, key),
+                                            accepted='nothing, or levels=[...] beside it')
 
     options: Options
     search_hook: ClassVar[str] = 'mmkd.ProcessSearchHook'
@@ -172,25 +155,22 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
 
     def __init__(self, **options: Any):
         super().__init__(**options)
-        levels = self.options.levels
-        try:
-            self.pathways = make_pathways(_different(level.teacher for level in levels),
-                                          _different(level.student for level in levels),
-                                          self.options.connections, self.options.transforms)
-        except DistillationError as error:
-            raise error.at('connections') from None
-        self.pathway_names = name_pathways(self.pathways)
+        levels = self.options.levels or []
+        with under('connections'):
+            pathways = make_pathways(_different(level.teacher for level in levels),
+                                     _different(level.student for level in levels),
+                                     self.options.connections, self.options.transforms)
+        others = [OtherLoss.parse(name) for name in self.options.members or ()]
+        with under('members'):
+            check_different(others)
+        self._set_members(pathways, others)
         self.teacher_taps = _different(pathway.teacher for pathway in self.pathways)
         self.student_taps = _different(pathway.student for pathway in self.pathways)
         self.valid_area = ValidArea(self.options.mask_padding)
-        if self.options.values is not None and len(self.options.values) != len(self.pathways):
+        if self.options.values is not None and len(self.options.values) != len(self.members):
             raise DistillationError(path='values', given=self.options.values,
-                                    accepted=f'{len(self.pathways)} finite numbers, the importance of each pathway')
-        self.search: Optional[ProcessSearch] = None
-        self.keeps_gradients = self.keeps_weight_gradients = False
-        self._gradients: Optional[PathwayGradients] = None
-        self._tape: Optional[ForwardTape] = None
-        self.importance = Importance(self.options.mode, len(self.pathways), self.options.values, self.options.length)
+                                    accepted=f'{len(self.members)} finite numbers, the importance of each pathway')
+        self.importance = Importance(self.options.mode, len(self.members), self.options.values, self.options.length)
         self._settle()
         self.transforms, self.distances = nn.ModuleList(), nn.ModuleList()
 
@@ -201,9 +181,9 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
         with under('process'):
             path = surroundings.artefact(self.options.process, ARTEFACT, FORMAT.instead)
             process = read_process(path)
-        renamed = rename(process.pathways, self.options.pathway_map or {})
+        renamed = rename(process.members, self.options.pathway_map or {})
         with under('process'):
-            check_pathways(path, renamed, self.pathways)
+            check_members(path, renamed, self.members)
         self.importance.process = process
         self._settle()
 
@@ -221,11 +201,34 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
             raise DistillationError("would make weights of |a| / (||a||_1 + bias) negative or infinite", path='bias',
                                     given=settled['bias'], accepted="a number >= 0 with normalisation='biased_l1'")
         self.importance.settle(**settled)
+        self._settle_strength()
+
+    def _settle_strength(self) -> None:
+        """Scales and total: the config's, or the file's, or what is to be found."""
+        process, count = self.importance.process, len(self.members)
+        scales, total = self.options.scales, self.options.total
+        if scales == AUTO:
+            scales = process.scales if process is not None else CALIBRATED if self.others.members else None
+        if isinstance(scales, list) and len(scales) != count:
+            raise DistillationError(path='scales', given=scales, accepted=f'{count} numbers > 0')
+        awaits_file = self.options.mode in REPLAYED['mode'] and process is None
+        self.scales = MemberScales(self.member_names, self.options.scale_iters) if (
+            scales == CALIBRATED and not awaits_file) else None
+        self._fixed_scales = scales if isinstance(scales, list) else None
+        if total == AUTO:
+            total = None if process is None or self.options.scale_by_pathways else process.total
+        self.total = total if isinstance(total, (int, float)) else None
+        if self.total is None:
+            self._total = float(count) if self.options.scale_by_pathways else 1.0
+            return
+        ones = torch.full((count,), 1 / count) if self.options.mode == 'equal' else NORMALISATIONS[
+            self.importance.normalisation](torch.ones(count), self.importance.bias)
+        self._total = self.total / float(ones.sum())
 
     def prepare(self, student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo]) -> None:
         if isinstance(self.options.connections, str) and self.options.connections != 'all':
             with under('levels'):
-                check_pair_order(self.options.levels, student, teacher,
+                check_pair_order(self.options.levels or (), student, teacher,
                                  "levels from low (early) to high (late), on both sides, or connections='all'")
         for pathway in self.pathways:
             ours, theirs = student[pathway.student], teacher[pathway.teacher]
@@ -236,16 +239,15 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
             self.distances.append(distance)
 
     def describe(self) -> str:
-        return (f'{self.importance.describe()}, {self.options.distance}, {len(self.pathways)} pathways (teacher < student): '
-                + '; '.join(map(str, self.pathways)))
-
-    def scale_at(self, iteration: int) -> float:
-        """The factor of ``sum_p w_p l_p`` in the training loss."""
-        return self.strength.weight_at(iteration) * self.strength.scale * self._pathway_factor
-
-    @property
-    def _pathway_factor(self) -> float:
-        return float(len(self.pathways)) if self.options.scale_by_pathways else 1.0
+        parts = [self.importance.describe()]
+        if self.pathways:
+            parts.append(f'{self.options.distance}, {len(self.pathways)} pathways (teacher < student): '
+                         + '; '.join(map(str, self.pathways)))
+        if self.others.members:
+            parts.append(f'members {" and ".join(map(str, self.others.members.values()))}')
+        if self.scales is not None:
+            parts.append(f'scales over {self.options.scale_iters} iterations')
+        return ', '.join(parts)
 
     def weight_at(self, iteration: int) -> float:
         weight = super().weight_at(iteration)
@@ -265,29 +267,32 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
                                     accepted='a smaller bias, or values that are not all 0')
 
     def taps_at(self, iteration: int) -> TapNames:
-        live = [self.pathways[index] for index in self.importance.weights(iteration)]
+        live = [self.pathways[index] for index in self._live_pathways(iteration)]
         return TapNames([pathway.student for pathway in live], [pathway.teacher for pathway in live])
 
     def idle_parameters(self, iteration: int) -> Iterable[nn.Parameter]:
-        live = self.importance.weights(iteration)
+        live = self._live_pathways(iteration)
         return [parameter for modules in (self.transforms, self.distances) for index, module in enumerate(modules)
                 if index not in live for parameter in module.parameters()]
+
+    def _live_pathways(self, iteration: int) -> Dict[int, float]:
+        return {index: weight for index, weight in self.importance.weights(iteration).items() if index < len(self.pathways)}
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         if self.options.mode == 'search' and self.search is None:
             raise DistillationError("needs a hook with mode='search'",
                                     hint="Add dict(type='mmkd.ProcessSearchHook') to custom_hooks.")
-        weights = self.importance.weights(batch.iteration)
-        tape, self._tape = self._tape, None
-        self._gradients = None
-        if self.keeps_gradients and torch.is_grad_enabled():
-            self._gradients = PathwayGradients([student[tap] for tap in self.student_taps], tape)
-        losses = self.pathway_losses(student, teacher, batch, list(weights), self._gradients)
-        weighted = [weight * loss for weight, loss in zip(weights.values(), losses)]
-        return dict(loss_pathways=sum(weighted[1:], weighted[0]) * self._pathway_factor)
+        weights = self._live_pathways(batch.iteration)
+        losses = self.pathway_losses(student, teacher, batch, list(weights), self._watch(student))
+        if self.scales is not None and not self.scales.finished:
+            for index, loss in zip(weights, losses):
+                self.scales.note(index, loss, [self.pathways[index].student])
+        constants = [1.0] * len(self.pathways) if self.member_scales() is None else self.constants
+        weighted = [weight * constants[index] * loss for (index, weight), loss in zip(weights.items(), losses)]
+        return dict(loss_pathways=sum(weighted[1:], weighted[0]) * self._total) if weighted else {}
 
     def pathway_losses(self, student: Features, teacher: Features, batch: Batch, indices: Optional[Sequence[int]] = None,
-                       gradients: Optional[PathwayGradients] = None) -> List[Tensor]:
+                       gradients: Optional[MemberGradients] = None) -> List[Tensor]:
         """l_p of some pathways, or of all: scalars, in float32 where the features are in less; watched, if asked for."""
         chosen = {index: self.pathways[index] for index in (range(len(self.pathways)) if indices is None else indices)}
         sources = _maps(student, [pathway.student for pathway in chosen.values()])
@@ -298,7 +303,7 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
         for index, pathway in chosen.items():
             source, target = sources[pathway.student], targets[pathway.teacher]
             if gradients is not None:
-                source = gradients.watch_input(index, source)
+                source = gradients.watch_input(index, pathway.student, source)
             ours, theirs = (self.valid_area.cells(batch, map_size(feature)) for feature in (source, target))
             cells = None if ours is None or theirs is None else valid_cells(ours, theirs)
             moved = apply_transform(self.transforms[index], pathway.transform, source, map_size(target), cells)
@@ -308,22 +313,15 @@ class DistProDistiller(Distiller, IdleInPart, KeepsStep, SeesTaskLoss):
             if gradients is not None and self.keeps_weight_gradients:
                 gradients.watch_weights(index, [*self.transforms[index].parameters(), *self.distances[index].parameters()])
             loss = self.distances[index](moved, target, None if cells is None else cells[1], batch)
-            losses.append(loss if gradients is None else gradients.watch_loss(index, loss))
+            if gradients is not None:
+                gradients.watch_loss(index, [loss])
+            losses.append(loss)
         return losses
 
-    def watching(self, complete: Callable[[], bool]) -> ContextManager[Any]:
-        self._tape = ForwardTape(complete) if self.keeps_gradients else None
-        return self._tape or nullcontext()
-
-    def take_gradients(self) -> Optional[PathwayGradients]:
-        """Those of the last training step, which are no longer held here; ``keeps_gradients`` was set before it."""
-        gradients, self._gradients = self._gradients, None
-        return gradients
-
-
-def pathway_sources(distiller: DistProDistiller, student: Features) -> List[Tensor]:
-    """What the transforms get, for each of the distiller's ``student_taps``: (B, C_s, h, w), in float32 at least."""
-    return list(_maps(student, distiller.student_taps).values())
+    def member_losses(self, student: Features, teacher: Features, batch: Batch) -> List[Tensor]:
+        """l_p of all members, not weighted: scalars. For further passes over a batch."""
+        others = self.others.values(student, teacher, batch)
+        return [*self.pathway_losses(student, teacher, batch), *(others[index] for index in self.others.members)]
 
 
 def _maps(features: Features, taps: Iterable[str]) -> Features:

@@ -25,6 +25,8 @@ from .search import HYPERGRADIENTS, ProcessSearch, Snapshot
 KEY = 'ProcessSearchHook'
 VALIDATIONS = ('held_out', 'next_batch')
 IMPORTANCE = 'importance'
+SHARE_OF_SCALES = 10
+"""Of a search, the tenth in which scales are found at most."""
 
 
 @HOOKS.register_module()
@@ -64,6 +66,8 @@ class ProcessSearchHook(StatefulHook):
             Choice(VALIDATIONS), 'held_out', "what judges a training step: 'held_out', images that training does not see; "
             "'next_batch', the training batch after it, before it trains, which costs no forward; training sees all images")
         interval: int = option(Number(above=0, whole=True), 1, 'a search step every so many iterations')
+        until: float = option(Number(above=0, most=1), 1.0, 'the part of the run that is a search; for the rest of it the '
+                              'same student is trained on, with the process that was found, stretched over the rest')
         unit: str = option(Choice(UNITS), 'iter', 'what the file counts: the importance with which an iteration begins, or '
                            'an epoch ends')
         every: Optional[int] = option(Either(Number(above=0, whole=True), (None,)), None,
@@ -77,7 +81,7 @@ class ProcessSearchHook(StatefulHook):
         self.search: Optional[ProcessSearch] = None
         self._before: Optional[Snapshot] = None
         self._clipping: Optional[Clipping] = None
-        self._length = self._every = self._steps = 0
+        self._length = self._every = self._steps = self._end = 0
 
     def before_train(self, runner: Runner) -> None:
         distiller = self.run.begin(runner, DistProDistiller)
@@ -88,12 +92,19 @@ class ProcessSearchHook(StatefulHook):
         if options.unit == 'epoch' and not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise DistillationError('does not go with a run that counts iterations', path=f'{KEY}.unit', given='epoch',
                                     accepted="'iter'")
-        self._length = runner.max_epochs if options.unit == 'epoch' else runner.max_iters
-        self._every = options.every or choose_every(self._length, len(distiller.pathways))
-        steps = range(options.interval - 1, runner.max_iters, options.interval)
+        if options.unit == 'epoch' and options.until < 1:
+            raise DistillationError("counts iterations where a part of the run is searched", path=f'{KEY}.unit',
+                                    given='epoch', accepted="'iter'")
+        self._end = max(1, round(options.until * runner.max_iters))
+        self._length = runner.max_epochs if options.unit == 'epoch' else self._end
+        self._every = options.every or choose_every(self._length, len(distiller.members))
+        if distiller.scales is not None:
+            distiller.scales.shorten(max(1, self._end // SHARE_OF_SCALES))
+        first = 0 if distiller.scales is None else distiller.options.begin + distiller.scales.iterations
+        steps = [step for step in range(options.interval - 1, self._end, options.interval) if step >= first]
         if not any(map(self._is_judged, steps)):
             raise DistillationError(
-                f'is too large: in {runner.max_iters} iterations no search step falls where {distiller.path} acts '
+                f'is too large: in {self._end} iterations no search step falls where {distiller.path} acts '
                 '(loss_weight, begin, end)', path=f'{KEY}.interval', given=options.interval,
                 accepted='a number of iterations after which it acts')
         if self._waits and all(map(self._is_dropped, filter(self._is_judged, steps))):
@@ -104,7 +115,7 @@ class ProcessSearchHook(StatefulHook):
         if saved is not None:
             with under(f'mmkd.hooks.{self.state_key}'):
                 with under('course'):
-                    self.run.course.check({IMPORTANCE: len(distiller.pathways)})
+                    self.run.course.check({IMPORTANCE: len(distiller.members)})
                 with under('search'):
                     self.search.load(saved)
         if not self._waits:
@@ -118,7 +129,7 @@ class ProcessSearchHook(StatefulHook):
         """Whether a search step for an iteration is possible."""
         assert self.search is not None
         weight_at = self.search.distiller.weight_at
-        after = not self._waits or (iteration + 1 < self.run.runner.max_iters and weight_at(iteration + 1) > 0)
+        after = not self._waits or (iteration + 1 < self._end and weight_at(iteration + 1) > 0)
         return weight_at(iteration) > 0 and after
 
     def _is_dropped(self, iteration: int) -> bool:
@@ -134,11 +145,14 @@ class ProcessSearchHook(StatefulHook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         assert self.search is not None
+        if runner.iter >= self._end:
+            self._replay()
+            return
         if not self._waits:  # otherwise it moves in the forward, before it is used
             self._record_iteration(runner)
         distiller = self.search.distiller
         moves = runner.optim_wrapper.should_sync()  # whether the step that comes moves the weights
-        acts = distiller.weight_at(runner.iter) > 0
+        acts = distiller.weight_at(runner.iter) > 0 and (distiller.scales is None or distiller.scales.finished)
         due = moves and acts and (runner.iter + 1) % self.options.interval == 0
         distiller.keeps_step = due
         distiller.keeps_gradients = due and self.search.hypergradient == 'exact'
@@ -148,6 +162,8 @@ class ProcessSearchHook(StatefulHook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         assert self.search is not None
+        if runner.iter >= self._end:
+            return
         search, before, self._before = self.search, self._before, None
         search.drop()  # where the distiller has not acted in this iteration, nothing has judged the step before
         if before is not None:
@@ -162,6 +178,16 @@ class ProcessSearchHook(StatefulHook):
         if search.steps > self._steps:
             self._log(runner)
 
+    def _replay(self) -> None:
+        """The search has ended and the run goes on: with the process that was found."""
+        assert self.search is not None
+        distiller = self.search.distiller
+        if distiller.importance.process is None:
+            self.search.drop()
+            distiller.keeps_step = distiller.keeps_gradients = distiller.keeps_weight_gradients = False
+            distiller.see_task_loss = None
+            distiller.importance.replay(self.process(), self._end)
+
     def before_saving_on_every_rank(self, runner: Runner) -> None:
         """A step that waits to be judged is left out, here and in the run that goes on from the checkpoint."""
         assert self.search is not None
@@ -170,7 +196,7 @@ class ProcessSearchHook(StatefulHook):
     def _log(self, runner: Runner) -> None:
         assert self.search is not None
         distiller = self.search.distiller
-        self.run.log({distiller.pathway_names[index]: weight
+        self.run.log({distiller.member_names[index]: weight
                       for index, weight in distiller.importance.weights(runner.iter).items()})
         if self.search.skipped:
             self.run.log(dict(skipped=self.search.skipped))
@@ -194,9 +220,9 @@ class ProcessSearchHook(StatefulHook):
         assert self.search is not None
         distiller = self.search.distiller
         importance, records = distiller.importance, self.run.course.values(IMPORTANCE)
-        return Process(distiller.pathways, importance.normalisation, importance.bias, importance.tau,
+        return Process(distiller.members, importance.normalisation, importance.bias, importance.tau,
                        torch.tensor(records, dtype=torch.float64), self._length, self._every, self.options.unit,
-                       self.run.meta)
+                       self.run.meta, distiller.total, distiller.member_scales())
 
     def state_dict(self) -> Dict[str, Any]:
         assert self.search is not None

@@ -16,8 +16,8 @@ class Importance(nn.Module):
 
     Args:
         mode: the distiller's mode.
-        pathways: P, how many pathways there are.
-        values: the importance of each pathway in mode ``'constant'``.
+        pathways: P, how many pathways (and other members) there are.
+        values: the importance of each in mode ``'constant'``.
         length: iterations over which a process is stretched; None: the run's.
 
     Attributes:
@@ -33,6 +33,7 @@ class Importance(nn.Module):
     def __init__(self, mode: str, pathways: int, values: Optional[Sequence[float]] = None, length: Optional[int] = None):
         super().__init__()
         self.mode, self.pathways, self.length, self.path = mode, pathways, length, 'DistPro'
+        self._as_configured, self._begin = mode, 0
         if mode == 'search':
             self.register_buffer('value', torch.ones(pathways))
         self._constant = torch.ones(pathways) if values is None else torch.tensor(values, dtype=torch.float64)
@@ -45,9 +46,20 @@ class Importance(nn.Module):
         self.normalisation, self.bias, self.tau = normalisation, bias, tau
         self.forget()  # the weights of the last iteration that was asked for are kept
 
+    def replay(self, process: Process, begin: int) -> None:
+        """Ends a search: from iteration ``begin`` on, a process is replayed, stretched over the rest of the run.
+
+        Args:
+            process: what the search has found.
+            begin: the first iteration.
+        """
+        self.mode, self.process, self._begin = 'process', process, begin
+        self.forget()
+
     def describe(self) -> str:
         """Where the importance comes from and how it becomes weights, in a few words."""
-        source = f'{self.mode} {self.process.digest()}' if self.process is not None else self.mode
+        mode = self._as_configured
+        source = f'{mode} {self.process.digest()}' if self.process is not None and mode != 'search' else mode
         return f'{source}, {self.normalisation}'
 
     def at(self, iteration: int) -> Tensor:
@@ -55,7 +67,9 @@ class Importance(nn.Module):
         if self.mode == 'search':
             return self.value
         if self.process is not None:
-            return self.process.at(iteration, self._steps()) if self.mode == 'process' else self.process.importance[-1]
+            if self.mode == 'final':
+                return self.process.importance[-1]
+            return self.process.at(iteration - self._begin, self._steps() - self._begin)
         return self._constant
 
     def weights(self, iteration: int) -> Dict[int, float]:

@@ -2,11 +2,12 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Optional, Sequence
 
 from torch import Tensor
 
+from .members import Member, entry_of
 from .pathways import Pathway
 
 UNITS = ('iter', 'epoch')
@@ -16,18 +17,22 @@ BYTES_PER_NUMBER = 12  # sign, two digits, the decimals, separator
 
 @dataclass(frozen=True)
 class Process:
-    """A^p = {a_t^p}: how the importance of P pathways went over a search.
+    """A^p = {a_t^p}: how the importance of P members went over a search.
 
     Attributes:
-        pathways: the pathways, in the order of the columns of ``importance``.
+        members: pathways, and losses of other distillers, in the order of the columns of ``importance``.
         normalisation, bias, tau: how importance becomes weights; see :mod:`~mmkd_plugin.distpro.weights`.
         importance: (N, P) float64, the recorded a_t.
         length: T_search, in ``unit`` s.
         every: distance between records; the last may be nearer.
         unit: ``'iter'`` or ``'epoch'``.
         meta: where it comes from: data set, networks, versions, seed, date.
+        total: what all members weigh together where they are equally important; None: what the normalisation gives.
+        scales: (P,) the factor of each loss beside its weight, which makes it as strong as the task loss; None: 1 each.
+        seeds: those of the searches that it is the mean of; none where it is of one search, whose seed ``meta`` has.
+        stability: how much of it is chance, by name: a number, a list of numbers, or None where it is not known.
     """
-    pathways: List[Pathway]
+    members: Sequence[Member]
     normalisation: str
     bias: float
     tau: Optional[float]
@@ -36,6 +41,15 @@ class Process:
     every: int = 1
     unit: str = 'iter'
     meta: Dict[str, Any] = field(default_factory=dict)
+    total: Optional[float] = None
+    scales: Optional[List[float]] = None
+    seeds: Sequence[int] = ()
+    stability: Dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def pathways(self) -> List[Pathway]:
+        """The members that are pathways."""
+        return [member for member in self.members if isinstance(member, Pathway)]
 
     @property
     def positions(self) -> List[int]:
@@ -46,16 +60,27 @@ class Process:
         """Importance (P,) at ``step`` (from 0) of a run of ``steps``; see :func:`interpolate`."""
         return interpolate(self.importance, self.positions, step, steps)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has nothing that a file of version 1 could not hold: pathways only, as strong as they are."""
+        return (len(self.pathways) == len(self.members) and self.total is None and self.scales is None
+                and not self.seeds and not self.stability)
+
     def digest(self) -> str:
-        """A short hash of what is replayed, for telling two processes apart; not of ``meta``, which has the date."""
-        text = json.dumps({**self.content(), 'meta': {}}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """A short hash of what is replayed, for telling two processes apart; not of where it comes from, how sure it is."""
+        replayed = replace(self, meta={}, seeds=(), stability={})
+        return hashlib.sha256(json.dumps(replayed.content(), sort_keys=True).encode()).hexdigest()[:12]
 
     def content(self) -> Dict[str, Any]:
-        """What the file holds, by key."""
+        """What the file holds, by key: of version 1 where that is enough, of version 2 otherwise."""
         records = [[round(value, DECIMALS) for value in record] for record in self.importance.tolist()]
-        return dict(pathways=[vars(pathway) for pathway in self.pathways], normalisation=self.normalisation, bias=self.bias,
-                    tau=self.tau, unit=self.unit, length=self.length, every=self.every, meta=self.meta, importance=records)
+        entries = [entry_of(member) for member in self.members]
+        weighing = dict(normalisation=self.normalisation, bias=self.bias, tau=self.tau)
+        course = dict(unit=self.unit, length=self.length, every=self.every)
+        if self.is_plain:
+            return dict(pathways=entries, **weighing, **course, meta=self.meta, importance=records)
+        return dict(members=entries, **weighing, total=self.total, scales=self.scales, **course,
+                    seeds=list(self.seeds), stability=self.stability, meta=self.meta, importance=records)
 
 
 def record_positions(length: int, every: int) -> List[int]:

@@ -20,11 +20,12 @@ from torch.func import functional_call
 from ..distiller import KeptStep, reentrant_checkpoints_refused
 from ..model import DistilledMixin
 from ..search import Clipping, StepWatch, naming_samples, seed_generators
+from ..taps.shapes import widened
 from ..utils.errors import DistillationError, under
 from ..utils.isolation import preserved_rng, set_rng_state
 from ..utils.optimizer_states import SteadyOptimizerState
 from ..utils.records import Shown, Whole
-from .distiller import DistProDistiller, pathway_sources
+from .distiller import DistProDistiller
 from .forward_tape import ForwardTape, TapeReplay
 from .hypergradient import (
     Named,
@@ -34,7 +35,7 @@ from .hypergradient import (
     missing_operation,
     tangents,
 )
-from .pathway_gradients import PathwayGradients
+from .member_gradients import MemberGradients
 from .weights import importance_gradient
 
 Autocast = Callable[[], ContextManager[Any]]
@@ -51,7 +52,7 @@ class TrainingStep(NamedTuple):
     """A training step that is judged: where it began, its forward, what its backward left, the context of its forward."""
     before: Snapshot
     kept: KeptStep
-    caught: Optional[PathwayGradients]
+    caught: Optional[MemberGradients]
     autocast: Autocast
 
 
@@ -81,7 +82,7 @@ class ProcessSearch:
         self._passed = self._told = False
         self.loss_scale: Callable[[], float] = lambda: 1.0
         self._waiting: Optional[TrainingStep] = None
-        self._features, self._losses = _StudentFeatures(model, distiller), _PathwayLosses(model, distiller)
+        self._features, self._losses = _StudentFeatures(model, distiller), _MemberLosses(model, distiller)
         self._optimiser = torch.optim.Adam([distiller.importance.value], lr=lr, betas=(betas[0], betas[1]))
 
     def snapshot(self, optimiser: torch.optim.Optimizer, clipping: Optional[Clipping] = None) -> Snapshot:
@@ -198,11 +199,12 @@ class ProcessSearch:
             return None
         # The optimiser's response is in the direction already.
         importance = self.distiller.importance
+        constants = derivatives.new_tensor(self.distiller.constants)
         return self.distiller.scale_at(step.kept.batch.iteration) * importance_gradient(
-            importance.value, derivatives, importance.normalisation, importance.bias)
+            importance.value, derivatives * constants, importance.normalisation, importance.bias)
 
     def features(self, weights: Named, kept: KeptStep, tape: Optional[ForwardTape] = None) -> List[Tensor]:
-        """The student's features (B, C, h, w) at its taps, of the kept training batch at other weights and buffers.
+        """The student's features that members read, of the kept training batch at other weights and buffers.
 
         Args:
             weights: weights and buffers by name.
@@ -216,7 +218,7 @@ class ProcessSearch:
             return self._call(self._features, weights, kept)
 
     def losses(self, weights: Named, kept: KeptStep) -> List[Tensor]:
-        """l_p of every pathway, of the kept training batch at other weights and buffers."""
+        """l_p of every member, of the kept training batch at other weights and buffers."""
         return self._call(self._losses, weights, kept)
 
     def _call(self, run: nn.Module, weights: Named, kept: KeptStep) -> List[Tensor]:
@@ -243,7 +245,7 @@ class ProcessSearch:
             functools.partial(self.losses, kept=step.kept), step.before.point, unit, self.radius), direction)
 
     def _reaching(self, step: TrainingStep, direction: Named) -> Named:
-        """The part of a direction in which a pathway loss changes."""
+        """The part of a direction in which a member's loss changes."""
         if step.caught is None:
             return direction
         reached = step.caught.reached
@@ -254,13 +256,12 @@ class ProcessSearch:
         before, kept, caught = step.before, step.kept, step.caught
         if caught is not None:
             moved = tangents(functools.partial(self.features, kept=kept, tape=caught.tape), before.point, direction)
-            at_tap = dict(zip(self.distiller.student_taps, moved))
-            found = caught.derivatives([at_tap[pathway.student] for pathway in self.distiller.pathways], {
+            found = caught.derivatives(len(self.distiller.members), dict(zip(self.distiller.read_taps, moved)), {
                 id(parameter): direction[name] for name, parameter in self.model.named_parameters() if name in direction})
             self._passed = True
             if found is not None:
                 return found
-        # A pathway that had no part in the backward: its loss has to be taken along.
+        # A member that had no part in the backward: its loss has to be taken along.
         return exact_derivatives(functools.partial(self.losses, kept=kept), before.point, direction)
 
     def state(self) -> Dict[str, Any]:
@@ -298,20 +299,20 @@ class _StudentFeatures(nn.Module):
         distiller = distillation.distillers[self._name]
         assert isinstance(distiller, DistProDistiller)
         batch = kept.batch
-        with distillation.recorded([self._name], batch.iteration, stop_when_complete=True) as recording:
+        with distillation.recorded([self._name, *distiller.weighed], batch.iteration, stop_when_complete=True) as recording:
             self.model(batch.inputs, batch.data_samples, mode='tensor')
         with torch.autocast(batch.inputs.device.type, enabled=False):
             return self.outputs(distiller, recording.features(batch.inputs), kept)
 
     def outputs(self, distiller: DistProDistiller, features: Dict[str, Tensor], kept: KeptStep) -> List[Tensor]:
-        return pathway_sources(distiller, features)
+        return [widened(features[tap]) for tap in distiller.read_taps]
 
 
-class _PathwayLosses(_StudentFeatures):
-    """The same, and from there to the pathway losses: the transforms' weights are taken from theta_t too."""
+class _MemberLosses(_StudentFeatures):
+    """The same, and from there to the members' losses: the weights of transforms and adapters are taken from theta_t too."""
 
     def outputs(self, distiller: DistProDistiller, features: Dict[str, Tensor], kept: KeptStep) -> List[Tensor]:
-        return distiller.pathway_losses(features, kept.teacher, kept.batch)
+        return distiller.member_losses(features, kept.teacher, kept.batch)
 
 
 def _along(derivatives: Callable[[Named], Tensor], direction: Named) -> Optional[Tensor]:

@@ -1,20 +1,20 @@
 """``mmkd.MatchingGuidedDistiller``: Matching Guided Distillation (Yue, Deng, Zhou, ECCV 2020)."""
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union, cast
+from typing import Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Union, cast
 
 import torch
 from mmengine.dist import all_reduce, broadcast, get_rank
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..distiller import Batch, BringsHook, ChecksState, Features, PairedDistiller
+from ..distiller import Batch, BringsHook, ChecksState, Features, PairedDistiller, SeparatePairs
 from ..losses import ValidArea, halving_weights, l2, mask_padding_option, masked_norm
 from ..losses.distances import sum_of_squares
 from ..losses.margins import margins_from_norm, margins_from_sums, negative_sums, partial_target
 from ..registry import MODELS
 from ..taps import TapInfo
-from ..taps.shapes import as_map, by_parts, map_size, resize
+from ..taps.shapes import as_map, by_parts, map_size, resize, widened
 from ..utils.errors import DistillationError
 from ..utils.options import SEED, Choice, Either, ListOf, Number, option
 from ..utils.records import Array, Entry
@@ -28,7 +28,7 @@ PAPER_AREA = 224 * 224
 
 
 @MODELS.register_module()
-class MatchingGuidedDistiller(PairedDistiller, ChecksState, BringsHook):
+class MatchingGuidedDistiller(SeparatePairs, ChecksState, BringsHook):
     """Compares student channels with the teacher channels that were matched to them.
 
     Which channels belong together is found by :class:`MatchingUpdateHook`; a config that has none beside this distiller gets
@@ -79,6 +79,7 @@ class MatchingGuidedDistiller(PairedDistiller, ChecksState, BringsHook):
                                         accepted=f'a list of {len(self.pairs)} numbers, one for each pair, not all 0')
 
     options: Options
+    update_hook: ClassVar[str] = 'mmkd.MatchingUpdateHook'
 
     def __init__(self, **options: Any):
         super().__init__(**options)
@@ -114,11 +115,16 @@ class MatchingGuidedDistiller(PairedDistiller, ChecksState, BringsHook):
     def describe(self) -> str:
         return f'{self.options.reducer}, {super().describe()}'
 
+    def loss_parameters(self, name: str) -> Iterable[nn.Parameter]:
+        return self.stages[self.loss_names.index(name)].parameters()
+
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Dict[str, Tensor]:
         self.valid_area.refuse_norms_over_ranks(batch, self.stages, 'norm', "'GN', 'BN', 'IN', None")
         losses = {}
         for number, ((student_tap, teacher_tap), stage) in enumerate(zip(self.pairs, self.matched_stages())):
-            source = as_map(student[student_tap]).float()
+            if self.loss_names[number] in self.left_out:
+                continue
+            source = widened(as_map(student[student_tap]))
             # Reduced in the teacher's own precision: choosing is exact in any, and only the result is widened.
             feature = resize(as_map(teacher[teacher_tap]), source.shape[2:])
             valid = self.valid_area.cells(batch, map_size(source))
@@ -142,7 +148,7 @@ class MatchingGuidedDistiller(PairedDistiller, ChecksState, BringsHook):
 
         def target(ours: Tensor, theirs: Tensor) -> Tensor:
             reduced, margin = reducer(gather_groups(theirs, stage.assignment), margins, generator)
-            return partial_target(ours, reduced.float(), margin)
+            return partial_target(ours, widened(reduced), margin)
 
         # What is drawn, is drawn for the whole batch at once.
         return target(student, teacher) if generator is not None else by_parts(target, student.detach(), teacher.detach())

@@ -19,6 +19,7 @@ from ..distiller import (
     Surroundings,
     TapNames,
     WrapsForward,
+    nothing_left_out,
 )
 from ..distiller.pairs import check_pair_order, key_of_tap
 from ..taps import FeatureSum, FeatureTaps, Recording, Replacements, TapError, TapText, dry_run, laid_out
@@ -28,6 +29,7 @@ from .non_finite import NonFiniteWatch
 from .step import Step
 from .teacher import Teacher
 from .teachers import Teachers
+from .weighing import Weighing
 
 
 class Distillation(nn.Module):
@@ -47,6 +49,7 @@ class Distillation(nn.Module):
         student_taps: all taps of the student.
         idle: what DDP has to be told about.
         non_finite: notices features that are NaN or infinite.
+        weighing: what each distiller weighs in a step.
         is_suspended: whether ``mode='loss'`` is the plain student's at present; see :meth:`suspended`.
 
     Raises:
@@ -67,7 +70,9 @@ class Distillation(nn.Module):
             self.add_module(name, distiller)
         self._check_that_a_wrapping_one_is_alone()
         self._check_that_a_wrapping_one_takes_whole_batches()
+        self.weighing = Weighing(self.distillers)
         self._find_taps(student, work_dir)
+        self.weighing.meet()
         image = torch.zeros(1, *image_shape, device=next(student.parameters()).device)
         with self._naming_the_distiller():
             dry_run(student, self.student_taps, image)
@@ -152,10 +157,11 @@ class Distillation(nn.Module):
             batch: the batch, preprocessed.
             names: the distillers whose taps are wanted.
         """
-        with torch.no_grad(), self.recorded(names, batch.iteration, stop_when_complete=True) as recording:
-            model(batch.inputs, batch.data_samples, mode='tensor')
-        student = recording.features(batch.inputs)
-        return student, laid_out(self.teacher_features(batch, names), student)
+        with nothing_left_out(self.distillers[name] for name in names):
+            with torch.no_grad(), self.recorded(names, batch.iteration, stop_when_complete=True) as recording:
+                model(batch.inputs, batch.data_samples, mode='tensor')
+            student = recording.features(batch.inputs)
+            return student, laid_out(self.teacher_features(batch, names), student)
 
     def _check_that_a_wrapping_one_is_alone(self) -> None:
         wrapping = [name for name, distiller in self.distillers.items()

@@ -7,8 +7,20 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from ..distiller import Batch, ForwardWrap, IdleInPart, KeepsStep, KeptStep, Losses, SeesTaskLoss, WrapsForward
-from ..distiller.gradients import compare_gradients, feature_gradients
+from ..distiller import (
+    Batch,
+    ComparesLosses,
+    Distiller,
+    ForwardWrap,
+    IdleInPart,
+    KeepsStep,
+    KeptStep,
+    Losses,
+    SeesTaskLoss,
+    WeighsOthers,
+    WrapsForward,
+)
+from ..distiller.gradients import GradientComparison, compare_gradients, feature_gradients
 from ..taps import Recording, laid_out
 from ..utils.errors import DistillationError, shown, under
 from ..utils.isolation import get_rng_state
@@ -37,9 +49,9 @@ class Step:
         self._all = distillation.distillers
         iteration = current_iteration()
         self.weights: Dict[str, float] = {}
-        for name, distiller in self._all.items():
+        for name in self._all:
             with under(f'model.distillers.{name}'):
-                weight = distiller.weight_at(iteration)
+                weight = distillation.weighing.weight_at(name, iteration)
             if weight > 0:
                 self.weights[name] = weight
         self._zeros = self._idle_losses(iteration)
@@ -51,7 +63,7 @@ class Step:
         self._rng: Optional[Dict[str, Any]] = None
         if self.weights:
             self.batch = Batch(*batch(), iteration)
-            self._portions = Portions(self.batch, {name: self._all[name].options.fraction for name in self.weights})
+            self._portions = Portions(self.batch, {name: distillation.weighing.fraction(name) for name in self.weights})
             self._teacher_later = distillation.start_teachers(self._portions.largest, list(self.weights))
             self._wrap = self._wrapped(self.batch)
             self._rng = get_rng_state() if self._keeping() else None
@@ -143,8 +155,10 @@ class Step:
         with torch.autocast(device, enabled=False):
             unweighted = {name: self._losses_of(name, views[name]) for name in self.weights}
             logged = self._compare_gradients(unweighted, task, batch.iteration, half)
-            weighted = {name: {key: value * (weight * self._all[name].strength.scale)
-                               for key, value in unweighted[name].items()} for name, weight in self.weights.items()}
+            self._compare_losses(task, half)
+            weighing = self._distillation.weighing
+            weighted = {name: weighing.weighted(name, unweighted[name], weight, batch.iteration)
+                        for name, weight in self.weights.items()}
         self._distillation.non_finite.look_at_losses(weighted, batch.iteration)
         losses = {f'{name}.{key}': value for name, found in weighted.items() for key, value in found.items()}
         return {**losses, **logged}
@@ -159,14 +173,14 @@ class Step:
     def _losses_of(self, name: str, view: View) -> Dict[str, Tensor]:
         with under(f'model.distillers.{name}'):
             distiller = self._all[name]
-            found: Dict[str, Tensor] = distiller(view.student, view.teacher, view.batch)
-            check_losses(found, may_be_none=isinstance(distiller, WrapsForward) and distiller.wraps)
+            found = self._distillation.weighing.losses(name, view.student, view.teacher, view.batch)
+            check_losses(found, may_be_none=_may_have_none(distiller))
         return found
 
     def _compare_gradients(self, unweighted: Dict[str, Dict[str, Tensor]], task: Losses, iteration: int,
                            half: bool) -> Dict[str, Tensor]:
         """Lets the distillers that want it compare their gradients with the task loss's; returns what they log."""
-        asking = [name for name in self.weights if self._all[name].strength.compares(iteration)]
+        asking = [name for name in self.weights if unweighted[name] and self._all[name].strength.compares(iteration)]
         if not asking or not torch.is_grad_enabled() or self._recording is None:
             return {}
         edges = self._recording.edges
@@ -176,15 +190,42 @@ class Step:
         logged = {}
         for name in asking:
             own = {address: edges[address] for address in self._distillation.active_taps('student', [name], iteration)}
-            summed = list(unweighted[name].values())
+            weight, losses = self._compared(name, unweighted[name], iteration)
+            summed = list(losses.values())
             ours = feature_gradients(sum(summed[1:], summed[0]), own, half)
             comparisons = compare_gradients(*self._portions.comparable(
                 name, {address: theirs[address] for address in own}, ours))
             path = f'model.distillers.{name}'
             with under(path):
-                log = self._all[name].strength.take(comparisons, iteration, self.weights[name], path)
+                log = self._all[name].strength.take(comparisons, iteration, weight, path)
             logged.update({f'{name}.{key}': torch.tensor(value) for key, value in log.items()})
         return logged
+
+    def _compare_losses(self, task: Losses, half: bool) -> None:
+        """Compares single losses with the task loss, for the distillers that want it."""
+        for name in self.weights:
+            distiller = self._all[name]
+            losses = distiller.losses_to_compare() if isinstance(distiller, ComparesLosses) else {}
+            if not losses or not torch.is_grad_enabled() or self._recording is None:
+                continue
+            edges = self._recording.edges
+            total = self._student.parse_losses(task)[0]
+            theirs = feature_gradients(total, {tap: edges[tap] for _, taps in losses.values() for tap in taps}, half)
+            found = {}
+            for key, (loss, taps) in losses.items():
+                ours = feature_gradients(loss, {tap: edges[tap] for tap in taps}, half)
+                compared = compare_gradients(*self._portions.comparable(name, {tap: theirs[tap] for tap in taps}, ours))
+                found[key] = sum(compared.values(), GradientComparison(0, 0, 0))
+            assert isinstance(distiller, ComparesLosses), 'it has losses to compare'
+            with under(f'model.distillers.{name}'):
+                distiller.take_comparisons(found)
+
+    def _compared(self, name: str, losses: Dict[str, Tensor], iteration: int) -> Tuple[float, Dict[str, Tensor]]:
+        """The losses whose gradient is compared with the task loss's, and the weight that they lack."""
+        weighing = self._distillation.weighing
+        if weighing.is_weighed(name):  # each of them by another factor
+            return 1.0, weighing.weighted(name, losses, self.weights[name], iteration)
+        return self.weights[name], losses
 
 
 def check_losses(found: Any, may_be_none: bool = False) -> None:
@@ -211,6 +252,11 @@ def check_losses(found: Any, may_be_none: bool = False) -> None:
             raise refused(f'its forward returns {name!r} with the shape {tuple(value.shape)}, of {value.dtype}')
     if found and torch.is_grad_enabled() and not any(value.requires_grad for value in found.values()):
         raise refused(f'none of {", ".join(found)} depends on a weight: it would teach nothing')
+
+
+def _may_have_none(distiller: Distiller) -> bool:
+    """Whether a distiller may act without a loss of its own."""
+    return isinstance(distiller, WeighsOthers) or (isinstance(distiller, WrapsForward) and distiller.wraps)
 
 
 def _check_gradients(student: Dict[str, Tensor]) -> None:

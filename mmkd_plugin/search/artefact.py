@@ -2,9 +2,9 @@
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NoReturn, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from ..utils.errors import DistillationError, nearest_names, unknown_name
 from ..utils.files import write_whole
@@ -26,21 +26,24 @@ class ArtefactFormat:
         keys: the other keys of the file.
         instead: what may be given in place of a file, for messages.
         names: words that may be given in place of a file; a path that is not found may be one of them, misspelt.
+        older: by older versions that are read too, their keys.
     """
     name: str
     version: int
     keys: Tuple[str, ...]
     instead: str
     names: Sequence[str] = ()
+    older: Mapping[int, Tuple[str, ...]] = field(default_factory=dict)
 
-    def write(self, path: Path, content: Mapping[str, Any]) -> None:
+    def write(self, path: Path, content: Mapping[str, Any], version: Optional[int] = None) -> None:
         """Writes a file, in one go; makes its folder.
 
         Args:
             path: the file to write.
             content: what stands under each key.
+            version: an older one, whose keys these are; by default the present one.
         """
-        write_whole(path, readable_json(dict(format=self.name, version=self.version, **content)))
+        write_whole(path, readable_json(dict(format=self.name, version=version or self.version, **content)))
 
     def read(self, path: Any) -> Dict[str, Any]:
         """Reads a file and checks its frame; what its keys hold is checked by whoever uses it.
@@ -56,9 +59,10 @@ class ArtefactFormat:
         if not isinstance(content, dict) or content.get('format') != self.name:
             given = content.get('format') if isinstance(content, dict) else type(content).__name__
             raise _unfit(path, f'has the format {given!r:.200}', f'format {self.name!r}')
-        if content.get('version') != self.version or isinstance(content['version'], bool):
-            raise _unfit(path, f'has version {content.get("version")!r:.200}', str(self.version))
-        keys = ('format', 'version', *self.keys)
+        versions, version = {**self.older, self.version: self.keys}, content.get('version')
+        if type(version) is not int or version not in versions:
+            raise _unfit(path, f'has version {version!r:.200}', ' or '.join(map(str, versions)))
+        keys = ('format', 'version', *versions[version])
         for name in content:
             if name not in keys:
                 raise unknown_name('', name[:200], keys, f'File: {str(path)!r}', 'is no key here')

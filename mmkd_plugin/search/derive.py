@@ -11,7 +11,7 @@ itself does not look at::
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -75,10 +75,10 @@ def derive_search(cfg: Config) -> Config:
     """The config of the search that a training's config describes under ``search``.
 
     It trains the same model on a part of the training set, with the distiller in ``mode='search'`` and the distiller's
-    search hook as the only custom hook (beside those of ``search.config``). It does not validate: the student of a search
-    is not to be used. It saves a checkpoint by the half of its length, unless ``search.config`` says how often, and works
-    in the folder ``search`` of the training's work dir. It is a config like any other: written to a file, the upstream
-    tools take it.
+    search hook as the only custom hook (beside those of ``search.config``, and the updates of matchings). It does not
+    validate: the student of a search is not to be used. It saves a checkpoint by the half of its length, unless
+    ``search.config`` says how often, and works in the folder ``search`` of the training's work dir. It is a config like any
+    other: written to a file, the upstream tools take it.
 
     Args:
         cfg: the training's config; it is not changed.
@@ -111,7 +111,7 @@ def derive_search(cfg: Config) -> Config:
         _check_options(kind, distillers[name], search)
         _split(content, search)
     hooks = (search.config or {}).get('custom_hooks') or []
-    content['custom_hooks'] = [dict(type=kind.search_hook, **(search.hook or {})), *hooks]
+    content['custom_hooks'] = [dict(type=kind.search_hook, **(search.hook or {})), *hooks, *_needed(cfg.to_dict(), hooks)]
     content.update(val_cfg=None, val_dataloader=None, val_evaluator=None, work_dir=str(work_dir_of(cfg) / FOLDER))
     if 'checkpoint' not in ((search.config or {}).get('default_hooks') or {}):
         _save_halfway(content)
@@ -226,7 +226,10 @@ def _searched(content: Dict[str, Any]) -> Tuple[str, Any]:
     """Name and class of the distiller that can be searched. Raises :class:`DistillationError` unless there is just one."""
     distillers = (content.get('model') or {}).get('distillers') or {}
     kinds = {name: _class_of(block) for name, block in distillers.items()}
-    found = {name: kind for name, kind in kinds.items() if _can_be_searched(kind)}
+    # Of a process: what weighs them is searched.
+    members = {str(member).partition('.')[0] for block in distillers.values() if isinstance(block, dict)
+               and isinstance(block.get('members'), (list, tuple)) for member in block['members']}
+    found = {name: kind for name, kind in kinds.items() if _can_be_searched(kind) and name not in members}
     if len(found) != 1:
         there = ', '.join(f'{name} ({block.get("type") if isinstance(block, dict) else block})'
                           for name, block in distillers.items()) or 'none'
@@ -234,6 +237,13 @@ def _searched(content: Dict[str, Any]) -> Tuple[str, Any]:
         raise DistillationError(f'has {len(found) or "none"} that can be searched. There are: {there}',
                                 path='model.distillers', accepted=f'one of type {" or ".join(known)}')
     return next(iter(found.items()))
+
+
+def _needed(content: Dict[str, Any], hooks: Sequence[Any]) -> List[Dict[str, Any]]:
+    """The training's hooks that its distillers cannot do without, but those of which the search has its own."""
+    kinds = {getattr(_class_of(block), 'update_hook', None) for block in content['model']['distillers'].values()}
+    own = [hook.get('type') for hook in hooks]
+    return [hook for hook in content.get('custom_hooks') or () if hook.get('type') in kinds and hook.get('type') not in own]
 
 
 def _class_of(block: Any) -> Any:

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(1)
 torch.distributed.init_process_group('gloo')  # before the Runner, whose launcher would look for a GPU
 
-from distpro_runs import LEVELS, distpro, search_on_global_batches, spread  # noqa: E402
+from distpro_runs import LEVELS, distpro, pool, pool_cfg, search_on_global_batches, spread  # noqa: E402
 from zoo import classifier, distilled, run, run_cfg  # noqa: E402
 
 import mmkd_plugin  # noqa: E402, F401
@@ -28,6 +28,17 @@ file = out / f'pruned{get_rank()}.json'
 write_process(file, Process(pathways, 'softmax', 1., .5, torch.tensor([[1., 1, 1], [0, 1, 1], [1, 1, 1]]), 3))
 replay = distilled(classifier(), distpro=distpro('process', process=str(file)))
 replayed, _ = run(spread(run_cfg(replay, out / 'replay', length=12), get_world_size()))
-torch.save(dict(importance=importance,
+# A pool: its search, and a replay in which a member of it is idle in the middle.
+MessageHub._instance_dict.clear()
+members = ['mgd.loss_layer3', 'mgd.loss_layer4', 'kd', 'l2']
+pooled, _ = run(spread(pool_cfg(out / 'pool', pool(members=members, scales='auto'), length=12), get_world_size()))
+found = pooled.model.module.distillation.distpro.importance.value
+content = Process(pooled.model.module.distillation.distpro.members, 'softmax', 1., .5, torch.tensor(
+    [[1.] * 7, [1., 1, 1, 1, 0, 0, 0], [1.] * 7]), 3)
+write_process(file, content)
+MessageHub._instance_dict.clear()
+idle, _ = run(spread(pool_cfg(out / 'idle', pool('process', members, process=str(file)), length=12), get_world_size()))
+torch.save(dict(importance=importance, pool=found,
+                idle={name: value.detach() for name, value in idle.model.module.named_parameters()},
                 weights={name: value.detach() for name, value in replayed.model.module.named_parameters()}),
            out / f'rank{get_rank()}.pt')

@@ -43,6 +43,13 @@ def test_the_process_is_that_of_one_process_on_the_same_global_batches(folder, t
     assert (alone[-1] - 1).abs().min() > 1e-3
 
 
+def test_a_pool_of_losses_agrees_on_both_ranks(ranks):
+    first, second = ranks
+    assert torch.equal(first['pool'], second['pool'])
+    assert (first['pool'] - 1).abs().min() > 1e-3
+    assert all(torch.equal(value, second['idle'][name]) for name, value in first['idle'].items())
+
+
 def test_pruned_pathways_keep_the_ranks_together(ranks):
     first, second = ranks
     assert all(torch.equal(value, second['weights'][name]) for name, value in first['weights'].items())

@@ -2,59 +2,20 @@
 import pytest
 import torch
 from distpro_runs import hook_of, search_cfg
-from distpro_truth import BruteForce, batch, smooth_model, training_step
+from distpro_truth import CASES, batch, error, groups, smooth_model, training_step
 from mmengine.logging import MessageHub
 from zoo import run
 
-from mmkd_plugin.distpro.search import ProcessSearch
 from mmkd_plugin.search import Clipping
 from mmkd_plugin.search.optimizer_response import RESPONSES, StepWatch
-from mmkd_plugin.search.stream import seed_generators
-from mmkd_plugin.utils.isolation import get_rng_state, preserved_rng
 
 SGD, ADAM, RMSPROP = torch.optim.SGD, torch.optim.Adam, torch.optim.RMSprop
-CASES = {
-    'SGD with everything': (SGD, dict(lr=.05, momentum=.9, nesterov=True, weight_decay=.01)),
-    'Adam': (ADAM, dict(lr=.01, weight_decay=.01)),
-    'AdamW': (torch.optim.AdamW, dict(lr=.01, weight_decay=.05)),
-    'RMSprop': (RMSPROP, dict(lr=.01, weight_decay=.01))}
 VARIANTS = {
     'damped': (SGD, dict(lr=.05, momentum=.9, dampening=.3, weight_decay=.01)),
     'amsgrad': (ADAM, dict(lr=.01, amsgrad=True)),
     'maximize': (ADAM, dict(lr=1e-4, maximize=True, weight_decay=.01)),
     'centered': (RMSPROP, dict(lr=.01, centered=True, momentum=.5)),
     'Adagrad': (torch.optim.Adagrad, dict(lr=.05, lr_decay=.1, weight_decay=.01))}
-
-
-def groups(model):
-    """The transforms learn at another rate."""
-    ours = [parameter for name, parameter in model.named_parameters() if name.startswith('distillation.')]
-    first = list(model.stage1.parameters())
-    theirs = [parameter for name, parameter in model.named_parameters()
-              if not name.startswith(('distillation.', 'stage1.'))]
-    return [dict(params=theirs), dict(params=first, lr=.004), dict(params=ours, lr=.02)]
-
-
-def error(model, optimiser, number, max_norm, gradients=True):
-    """A training step that is searched: how far its hypergradient is from the true one, and whether it was clipped."""
-    distiller = model.distillation.distpro
-    norms = []
-    clipping = None if max_norm is None else Clipping(max_norm, False, lambda: norms[0])
-    distiller.search = search = ProcessSearch(model, distiller, .05, (.5, .999))
-    brute = BruteForce(model, optimiser, batch(number), max_norm)
-    distiller.keeps_step, distiller.keeps_gradients = True, gradients
-    before = search.snapshot(optimiser, clipping)
-    training_step(model, optimiser, batch(number), max_norm, norms)
-    distiller.keeps_step = distiller.keeps_gradients = distiller.keeps_weight_gradients = False
-    kept = distiller.take_step()
-    found = search.gradient(before, kept, batch(1000 + number))
-    with preserved_rng():
-        seed_generators(search.seed, search.steps, 0)
-        validation_rng = get_rng_state()
-    true, moved = brute.gradient(kept, batch(1000 + number), validation_rng)
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(moved[name].detach(), parameter.detach(), rtol=1e-9, atol=1e-12)
-    return ((found - true).norm() / true.norm()).item(), before.watch.response.couples
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import torch
 from distpro_runs import LEVELS, distpro
 
 from mmkd_plugin.distiller import Surroundings, build_distiller
-from mmkd_plugin.distpro.artefact import check_pathways, read_process, rename, write_process
+from mmkd_plugin.distpro.artefact import check_members, read_process, write_process
+from mmkd_plugin.distpro.members import rename
 from mmkd_plugin.distpro.pathways import Pathway
 from mmkd_plugin.distpro.process import Process, choose_every, interpolate, record_positions
 from mmkd_plugin.utils.errors import DistillationError, under
@@ -124,7 +125,8 @@ def wrong(tmp_path, change):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    (lambda content: content.update(version=2), r'has version 2. Accepted: 1'),
+    (lambda content: content.update(version=3), r'has version 3. Accepted: 1 or 2'),
+    (lambda content: content.update(version=2), r"'pathways' is no key here"),
     (lambda content: content.update(format='x'), r"has the format 'x'. Accepted: format 'mmkd.process'"),
     (lambda content: content.pop('bias'), r'has no bias. Accepted: format, version, pathways, '),
     (lambda content: content.update(biass=1), r"'biass' is no key here. Did you mean 'bias'.*Accepted: .*File: '.*json'"),
@@ -249,7 +251,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
 def test_many_pathways_that_differ_are_not_all_listed(tmp_path):
     many = [Pathway(f't{number}', 's', 'conv1') for number in range(1000)]
     with pytest.raises(DistillationError, match='1000 pathways in the file, 3 in the config.* and 970 more') as error:
-        check_pathways('p.json', many, PATHWAYS)
+        check_members('p.json', many, PATHWAYS)
     assert len(str(error.value)) < 3000
 
 
@@ -273,7 +275,7 @@ def test_a_file_that_is_not_there_has_a_near_one(tmp_path):
     ([*PATHWAYS[:2], Pathway('layer3', 'layer2', 'conv1')], 'other taps or transforms')])
 def test_other_pathways_are_one_error_that_says_both_sides(config, message):
     with pytest.raises(DistillationError, match=message) as error:
-        check_pathways('process.json', PATHWAYS, config)
+        check_members('process.json', PATHWAYS, config)
     text = str(error.value)
     assert 'File: layer1 < layer1 by conv1; layer1 < layer2 by conv1; layer2 < layer2 by conv1. ' in text
     assert f'Config: {"; ".join(map(str, config))}.' in text

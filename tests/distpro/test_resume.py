@@ -1,7 +1,7 @@
 """An interrupted search is an uninterrupted one, bit by bit, its file included; so is an interrupted replay."""
 import pytest
 import torch
-from distpro_runs import distpro, endless, hook_of, interrupted, same_weights, search_cfg
+from distpro_runs import distpro, endless, hook_of, interrupted, pool, pool_cfg, same_weights, search_cfg
 from mmengine.logging import MessageHub
 from zoo import STUDENTS, Stop, distilled, loader, run, run_cfg
 
@@ -28,6 +28,17 @@ def test_an_interrupted_search_is_an_uninterrupted_one(tmp_path, scope):
         assert torch.equal(value, theirs['optimiser']['state'][0][name]), name
     file, other = ((tmp_path / name / 'process.json').read_bytes() for name in ('whole', 'half'))
     assert file == other
+
+
+@pytest.mark.slow
+def test_a_search_of_a_pool_too(tmp_path):
+    def cfg(folder, **options):
+        return endless(pool_cfg(folder, pool(scales='auto'), hook=dict(lr=.2), **options))
+
+    whole, resumed, losses, both = interrupted(cfg, tmp_path, 3)
+    assert both == losses
+    assert same_weights(whole, resumed)
+    assert (tmp_path / 'whole/process.json').read_bytes() == (tmp_path / 'half/process.json').read_bytes()
 
 
 @pytest.mark.slow

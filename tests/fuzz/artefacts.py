@@ -179,7 +179,7 @@ def _process(content: Any, original: Optional[Dict[str, Any]]) -> str:
     keys = ('format', 'version', 'pathways', 'normalisation', 'bias', 'tau', 'unit', 'length', 'every', 'meta', 'importance')
     if not isinstance(content, dict) or set(content) != set(keys):
         return 'other keys'
-    if content['format'] != 'mmkd.process' or content['version'] != 1:
+    if content['format'] != 'mmkd.process' or content['version'] != 1:  # those that are mutated are of pathways alone
         return 'format or version'
     if original is not None and content['pathways'] != original['pathways']:
         return 'other pathways'

@@ -135,6 +135,12 @@ def is_named_blocks(value: Any) -> bool:
         name.isidentifier() and 'loss' not in name and BLOCK.fits(block) for name, block in value.items())
 
 
+def is_members(value: Any) -> bool:
+    return (isinstance(value, (list, tuple)) and bool(value) and all(isinstance(name, str) for name in value)
+            and len(set(value)) == len(value)
+            and all(re.fullmatch(r'[^\W\d]\w*(\..+)?', name, re.DOTALL) for name in value))
+
+
 ONE_PAIR = pairs(length=1)
 RUNTIME_OPTIONS = dict(fold_bn=FLAG, channels_last=FLAG, precision=optional(choice('float16', 'bfloat16')), compile=FLAG,
                        stream=FLAG)
@@ -169,7 +175,10 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
         stage_weights=optional(listed(number(least=0))), surplus=choice('shave', 'select'), seed=number(least=0, whole=True),
         mask_padding=PADDING),
     'mmkd.DistProDistiller': dict(
-        STRENGTH, levels=pairs(required=True), mode=choice('process', 'final', 'equal', 'constant', 'search'),
+        STRENGTH, levels=optional(pairs()), mode=choice('process', 'final', 'equal', 'constant', 'search'),
+        members=optional(Documented(is_members, [['mgd'], ['mgd.loss_layer3'], ['kd', 'kd'], ['kd.'], 'kd', [], [1]])),
+        scales=optional(Documented(listed(number(above=0)).fits, [[1], [0], 'found']), None, 'auto', 'calibrated'),
+        scale_iters=number(above=0, most=100000, whole=True), total=optional(number(above=0), None, 'auto'),
         process=optional(TEXT), values=optional(listed(number())),
         connections=Documented(lambda value: value in ('all', 'lower_to_higher', 'higher_to_lower') if isinstance(value, str)
                                else pairs().fits(value), ['all', 'lower_to_higher', 'higher_to_lower', 'lower']),
@@ -226,7 +235,7 @@ HOOKS: Dict[str, Dict[str, Documented]] = {
         SEARCH_HOOK, lr=number(above=0, below=1e6), betas=listed(number(least=0, below=1), 2),
         hypergradient=choice('exact', 'finite_difference'), validation=choice('held_out', 'next_batch'),
         radius=number(above=0), interval=number(above=0, whole=True), unit=choice('iter', 'epoch'),
-        every=optional(number(above=0, whole=True))),
+        every=optional(number(above=0, whole=True)), until=number(above=0, most=1)),
 }
 SEARCH = dict(split=optional(number(above=0, below=1)), hook=optional(BLOCK), distiller=optional(BLOCK),
               config=optional(BLOCK))

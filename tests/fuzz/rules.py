@@ -233,6 +233,8 @@ def _together(kind: str, options: Dict[str, Any], facts: Dict[str, Any]) -> List
         found.append('stage_weights are not one for each pair, or all 0')
     if kind == 'mmkd.DistProDistiller' and options.get('mode') == 'constant' and options.get('values') is None:
         found.append('values is missing')
+    if kind == 'mmkd.DistProDistiller' and options.get('levels') is None and options.get('members') is None:
+        found.append('levels are missing')
     if options.get('mode') == 'search' and options.get('gamma_ts') == 0 and options.get('gamma_st', 1) in ('auto', 0):
         found.append('neither path has a weight')
     return found
@@ -265,7 +267,10 @@ def _search(content: Dict[str, Any]) -> List[str]:
     hook = search.get('hook') or {}
     if hook.get('validation') == 'next_batch' and (search.get('split') or hook.get('dataloader')):
         return ['search: nothing is held out for the next batch']
-    kinds = [block.get('type') for block in content['model']['distillers'].values() if isinstance(block, dict)]
+    blocks = content['model']['distillers']
+    members = [str(name).partition('.')[0] for block in blocks.values() if isinstance(block, dict)
+               for name in block.get('members') or ()]
+    kinds = [block.get('type') for name, block in blocks.items() if isinstance(block, dict) and name not in members]
     of = [documented.SEARCH_HOOK_OF[kind] for kind in kinds if kind in documented.SEARCH_HOOK_OF]
     if len(of) != 1:
         return [f'{len(of)} distillers can be searched']

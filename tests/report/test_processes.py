@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from mmkd_plugin.distpro import Process
+from mmkd_plugin.distpro.members import OtherLoss
 from mmkd_plugin.distpro.pathways import make_pathways
 from mmkd_plugin.report.processes import draw_process, line_labels, process_weights
 
@@ -37,3 +38,18 @@ def test_png_and_svg_have_a_panel_per_teacher_level_and_readable_legends(tmp_pat
     assert text.count('>layer1, conv1<') == 1
     assert text.count('>epoch<') == 3
     assert '>found<' in text
+
+
+def test_the_losses_of_other_distillers_have_a_panel_of_their_own(tmp_path):
+    pathways = make_pathways(LEVELS[:2], LEVELS[:2], 'lower_to_higher', ['conv1'])
+    members = [*pathways, OtherLoss('kd'), OtherLoss('mgd', 'loss_layer4')]
+    path = tmp_path / 'process.svg'
+    draw_process(Process(members, 'softmax', 1., .5, torch.rand(4, 5).double(), 10, 3), [path])
+    text = path.read_text()
+    assert text.count('>losses of other distillers<') == 1
+    assert text.count('>teacher backbone.layer') == 2
+    assert text.count('>mgd.layer4<') == text.count('>kd<') == 1
+    alone = Process(members[3:], 'softmax', 1., .5, torch.rand(4, 2).double(), 10, 3)
+    draw_process(alone, [path])
+    assert '>teacher' not in path.read_text()
+    assert line_labels(alone) == ['kd', 'mgd.layer4']

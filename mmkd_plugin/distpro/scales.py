@@ -1,0 +1,71 @@
+"""One scale for all members of a process: with it, weight 1 means a gradient as large as the task loss's."""
+from typing import Dict, List, Mapping, Sequence, Tuple
+
+from torch import Tensor, nn
+
+from ..distiller import GradientComparison, ScaleCalibration
+from ..utils.errors import under
+
+
+class MemberScales(nn.Module):
+    """Finds the scale of each member in the first iterations, by comparing its gradient with the task loss's.
+
+    Both gradients are taken at the student's taps that the member reads, all together; the scale is the geometric mean of
+    their ratio over the later half of the window, and frozen then.
+
+    Args:
+        names: the members' names.
+        iterations: the window.
+    """
+
+    def __init__(self, names: Sequence[str], iterations: int):
+        super().__init__()
+        self.names, self.iterations = list(names), iterations
+        self.calibrations = nn.ModuleList(ScaleCalibration(iterations, key='scales') for _ in names)
+        self._losses: Dict[int, Tuple[Tensor, Sequence[str]]] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether every scale has been found."""
+        return all(calibration.finished for calibration in self._calibrations())
+
+    def shorten(self, iterations: int) -> None:
+        """Makes the window no longer than so many iterations."""
+        self.iterations = min(self.iterations, iterations)
+        for calibration in self._calibrations():
+            calibration.limit = self.iterations
+
+    def values(self) -> List[float]:
+        """The scales, as far as they have been found."""
+        return [calibration.scale for calibration in self._calibrations()]
+
+    def note(self, index: int, loss: Tensor, taps: Sequence[str]) -> None:
+        """Keeps a member's loss of the step at hand, if its scale is still to be found.
+
+        Args:
+            index: the number of the member.
+            loss: l_p, a scalar that is not weighted.
+            taps: the student's taps that it reads.
+        """
+        if not self._calibrations()[index].finished:
+            self._losses[index] = loss, taps
+
+    def take_losses(self) -> Dict[str, Tuple[Tensor, Sequence[str]]]:
+        """The kept losses by the member's name, each with its taps; no longer held here."""
+        losses, self._losses = self._losses, {}
+        return {self.names[index]: noted for index, noted in losses.items()}
+
+    def observe(self, comparisons: Mapping[str, GradientComparison], path: str) -> None:
+        """Takes a step into account.
+
+        Args:
+            comparisons: by the member's name, its gradient compared with the task loss's.
+            path: where the process stands in the config, for the log.
+        """
+        for name, comparison in comparisons.items():
+            with under(name):
+                self._calibrations()[self.names.index(name)].observe(comparison, f'{path}, {name}')
+
+    def _calibrations(self) -> List[ScaleCalibration]:
+        return [calibration for calibration in self.calibrations if isinstance(calibration, ScaleCalibration)]
+
