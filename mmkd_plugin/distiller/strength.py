@@ -86,10 +86,11 @@ class StrengthOptions(Options):
         Args:
             end: the first iteration in which it no longer acts, > ``begin``.
         """
-        if self.every > end - self.begin:
-            raise DistillationError(f'is too long: from iteration {self.begin} on there are {end - self.begin}, so it would '
-                                    'act just once', path='every', given=self.every,
-                                    accepted=f'a whole number > 0 and <= {end - self.begin}')
+        left = end - self.begin
+        if self.every > 1 and self.every >= left:
+            raise DistillationError(f'is too long: from iteration {self.begin} on there are {left}, so it would act just '
+                                    'once', path='every', given=self.every,
+                                    accepted=f'a whole number > 0 and <= {max(1, left - 1)}')
 
     def check_warmup(self, end: int) -> None:
         """Raises :class:`DistillationError` where the weight has not risen to its full height when the distiller ends.

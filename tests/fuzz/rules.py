@@ -222,8 +222,8 @@ def _together(kind: str, options: Dict[str, Any], facts: Dict[str, Any]) -> List
     if acting and options.get('loss_weight', 1) > 0:
         if begin + options.get('warmup', 0) > acting[-1] + 1:
             found.append('the weight never gets to its full height')
-        if every > last - begin:
-            found.append(f'every {every} is longer than the {last - begin} iterations that are left')
+        if every > 1 and every >= last - begin:
+            found.append(f'every {every} is not shorter than the {last - begin} iterations that are left')
     if every == 1 and options.get('scale_by_every') is False:
         found.append('scale_by_every without every')
     if options.get('calibration_iters') is not None and options.get('loss_scale') != 'auto':

@@ -77,7 +77,7 @@ def test_the_first_losses_are_those_of_every_iteration_times_k(tmp_path):
     first = {}
     for every, options in ((1, {}), (2, {}), ('as it is', dict(scale_by_every=False))):
         cfg = run_cfg(distilled(classifier(), l2=dict(LAYER4, every=every if options == {} else 2, **options)),
-                      tmp_path / str(every), length=4)
+                      tmp_path / str(every), length=6)
         first[every] = run(cfg)[1][0]['l2.loss_layer4']
     assert first[2] == 2 * first[1]
     assert first['as it is'] == first[1]
@@ -209,11 +209,11 @@ def test_with_a_weight_of_0_the_run_is_the_plain_students(tmp_path):
 @pytest.mark.slow
 def test_an_iteration_in_which_it_does_not_act_is_the_plain_students(tmp_path):
     student = classifier(4)
-    plain, expected = run(run_cfg(student, tmp_path / 'plain', length=6))
+    plain, expected = run(run_cfg(student, tmp_path / 'plain', length=8))
     runner, losses = run(run_cfg(distilled(student, l2=dict(LAYER4, begin=2, every=9, loss_weight=0.)), tmp_path / 'late',
-                                 length=6))
+                                 length=8))
     assert losses == expected
-    acting, losses = run(run_cfg(distilled(student, l2=dict(LAYER4, begin=1, every=2)), tmp_path / 'acting', length=6))
+    acting, losses = run(run_cfg(distilled(student, l2=dict(LAYER4, begin=1, every=2)), tmp_path / 'acting', length=8))
     assert losses[0] == expected[0]
     assert losses[1] != expected[1]
 
@@ -268,7 +268,7 @@ OPTIONS = [
     ('scale_by_every', dict(scale_by_every=False), 'False has no meaning with every=1. Accepted: True, or every > 1'),
     ('scale_by_every', dict(every=2, scale_by_every=2), '2. Accepted: True or False'),
     ('every', dict(every=6, begin=5, end=10),
-     '6 is too long: from iteration 5 on there are 5, so it would act just once. Accepted: a whole number > 0 and <= 5'),
+     '6 is too long: from iteration 5 on there are 5, so it would act just once. Accepted: a whole number > 0 and <= 4'),
     ('warmup', dict(every=4, end=12, warmup=10), '10 is too long', 'a whole number <= 9'),
     ('calibration_iters', dict(every=4, end=12, loss_scale='auto', calibration_iters=4),
      "'auto' takes 4 iterations at least, but the distiller acts in 3 (begin 0, end 12, every 4)"),
@@ -284,9 +284,10 @@ def test_a_wrong_option_is_one_error(case):
 
 
 RUNS = [
-    ('every', dict(every=3), '3 is too long: from iteration 0 on there are 2', 'a whole number > 0 and <= 2'),
+    ('every', dict(every=3), '3 is too long: from iteration 0 on there are 2', 'a whole number > 0 and <= 1'),
+    ('every', dict(every=2), '2 is too long: from iteration 0 on there are 2, so it would act just once', '> 0 and <= 1'),
     ('every', dict(every=2, begin=1), '2 is too long: from iteration 1 on there are 1', 'a whole number > 0 and <= 1'),
-    ('warmup', dict(every=2, warmup=2), '2 is too long', 'a whole number <= 1')]
+    ('warmup', dict(warmup=3), '3 is too long', 'a whole number <= 2')]
 
 
 @pytest.mark.parametrize('case', RUNS, ids=ids(RUNS))
