@@ -10,9 +10,22 @@ from ..registry import MODELS
 from ..taps import TapInfo
 from ..taps.shapes import as_map, map_size, resize, widened
 from ..utils.errors import DistillationError, under
+from ..utils.mmrazor import hint_for
 from ..utils.options import Choice, Either, option
 
 ADAPTERS = ('auto', 'conv1x1', 'conv1x1_bn')
+
+
+@dataclass(frozen=True)
+class AdapterName(Choice):
+    """One of some adapters; mmrazor's connectors are named in the error."""
+
+    def read(self, value: Any) -> Any:
+        try:
+            return super().read(value)
+        except DistillationError as error:
+            error.hint = hint_for(value)
+            raise
 
 
 @MODELS.register_module()
@@ -33,8 +46,9 @@ class FeatureDistiller(SeparatePairs):
         mask_padding: Optional[bool] = mask_padding_option()
         loss: Any = option(LossConfig(FeatureLoss), 'l2', 'what is compared how: docs/losses.md')
         adapter: Optional[str] = option(
-            Either(Choice(ADAPTERS), (None,)), 'auto', "what the student's feature passes first: 'conv1x1', a convolution; "
-            "'conv1x1_bn', one without bias and a batch norm; None, nothing; 'auto', 'conv1x1' where the loss asks for it")
+            Either(AdapterName(ADAPTERS), (None,)), 'auto', "what the student's feature passes first: 'conv1x1', a "
+            "convolution; 'conv1x1_bn', one without bias and a batch norm; None, nothing; 'auto', 'conv1x1' where the loss "
+            'asks for it')
 
     options: Options
 

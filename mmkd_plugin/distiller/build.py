@@ -5,6 +5,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 
 from ..registry import MODELS
 from ..utils.errors import DistillationError, under
+from ..utils.mmrazor import hint_for
 from ..utils.type_names import unknown_type
 from .base import Distiller
 
@@ -46,9 +47,9 @@ def _distiller_class(kind: Any) -> Any:
     known = [f'mmkd.{known}' for known, entry in MODELS.module_dict.items()
              if isinstance(entry, type) and issubclass(entry, Distiller)]
     if isinstance(kind, str) and registered(kind) is None:
-        raise unknown_type('type', kind, known, 'One of your own needs its scope, as registered.')
+        raise unknown_type('type', kind, known, hint_for(kind) or 'One of your own needs its scope, as registered.')
     found = registered(kind) if isinstance(kind, str) else kind
     if not (isinstance(found, type) and issubclass(found, Distiller)):
         raise DistillationError('is not a distiller', path='type', given=kind, accepted=', '.join(map(repr, known)),
-                                hint='Or one of your own.')
+                                hint=hint_for(kind) or 'Or one of your own.')
     return found

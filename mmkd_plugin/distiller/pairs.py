@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 from ..taps import TapAddress, TapInfo, TapText, without_teacher
 from ..utils.errors import DistillationError, check_known_keys
 from ..utils.kinds import ReadKind
+from ..utils.mmrazor import hint_for
 from ..utils.options import Kind, ListOf, Options
 
 Pair = Union[str, Sequence[Any], Dict[str, Any]]
@@ -71,7 +72,7 @@ class Pairs(ReadKind):
     def read(self, value: Any) -> List[ParsedPair]:
         """The pairs. Raises :class:`DistillationError` for anything else; its path says which one."""
         if not isinstance(value, (list, tuple)) or not value or (self.length and len(value) != self.length):
-            raise DistillationError('is no list of pairs', given=value, accepted=self.accepted)
+            raise DistillationError('is no list of pairs', given=value, accepted=self.accepted, hint=_hint(value))
         if isinstance(value, tuple) and len(value) == 2 and all(isinstance(item, str) for item in value):
             raise DistillationError('may be one pair or two', given=value, accepted=f'{[value]!r} for one pair, '
                                     f'{list(value)!r} for two, each the same tap on both sides')
@@ -85,7 +86,7 @@ class Pairs(ReadKind):
         elif isinstance(pair, (list, tuple)) and len(pair) == 2:
             pair = dict(student=pair[0], teacher=pair[1])
         if not isinstance(pair, dict) or 'student' not in pair or not (self.several or 'teacher' in pair):
-            raise DistillationError('is no pair of taps', path=path, given=pair, accepted=self.accepted)
+            raise DistillationError('is no pair of taps', path=path, given=pair, accepted=self.accepted, hint=hint_for(pair))
         kinds = dict(self.more)
         check_known_keys(path, pair, ('student', 'teacher', *kinds))
         theirs = pair.get('teacher', pair['student'])
@@ -99,6 +100,12 @@ class Pairs(ReadKind):
                 except DistillationError as error:
                     raise error.at(f'{path}.{name}') from None
         return ParsedPair(found.pop('student'), found.pop('teacher'), found)
+
+
+def _hint(value: Any) -> str:
+    """What a recorder of mmrazor, or a dict of them, is here."""
+    hints = map(hint_for, [value, *(value.values() if isinstance(value, dict) else ())])
+    return next(filter(None, hints), '')
 
 
 def check_pair_order(pairs: Sequence[ParsedPair], student: Mapping[str, TapInfo], teacher: Mapping[str, TapInfo],

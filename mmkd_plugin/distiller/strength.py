@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..utils.errors import DistillationError
+from ..utils.mmrazor import OF_DISTILLERS
 from ..utils.options import Either, Flag, Number, Options, option
 from .gradients import GradientComparison
 from .pairs import short_names
@@ -22,6 +23,7 @@ SUSPICIOUS_SPREAD = 100.0
 @dataclass(frozen=True, kw_only=True)
 class StrengthOptions(Options):
     """What every distiller takes."""
+    elsewhere = OF_DISTILLERS
     loss_weight: float = option(Number(least=0), 1.0, 'factor of all its losses; at 0 it costs nothing')
     begin: int = option(Number(least=0, whole=True), 0, 'first iteration at which it acts')
     end: Optional[int] = option(Either(Number(least=0, whole=True), (None,)), None,

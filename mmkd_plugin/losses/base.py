@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ..taps import TapInfo
 from ..utils import options
+from ..utils.mmrazor import OF_LOSSES
 from ..utils.options import Flag, option
 from .batch import Batch
 
@@ -28,6 +29,7 @@ class Loss(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Options(options.Options):
         """The options every loss has: none."""
+        elsewhere = OF_LOSSES
 
     options: Options
 

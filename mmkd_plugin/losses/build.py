@@ -6,6 +6,7 @@ from typing import Any, Dict, Sequence, Tuple, Type, TypeVar
 from ..registry import MODELS
 from ..utils.errors import DistillationError, nearest_names
 from ..utils.kinds import ReadKind
+from ..utils.mmrazor import hint_for
 from .base import Loss
 
 Family = TypeVar('Family', bound=Loss)
@@ -55,7 +56,7 @@ def _loss_class(name: Any, family: Type[Family], others: Sequence[str]) -> Type[
     problem = 'is not known' if found is None else f'is no {family.__name__}'
     raise DistillationError(problem, given=name, accepted=', '.join(map(repr, [*others, *names])),
                             nearest=nearest_names(name, [*others, *names, *(f'mmkd.{each}' for each in names.values())]),
-                            hint='One of your own needs its scope, as registered.')
+                            hint=hint_for(name) or 'One of your own needs its scope, as registered.')
 
 
 @dataclass(frozen=True)

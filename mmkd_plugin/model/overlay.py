@@ -18,6 +18,7 @@ from ..distiller import build_distiller
 from ..registry import MODELS
 from ..utils.errors import DistillationError, building, under
 from ..utils.isolation import preserved_rng
+from ..utils.mmrazor import OF_MODELS
 from ..utils.options import Block, Either, ListOf, Number, Options, Typed, option
 from .distillation import Distillation
 from .teachers import build_teachers
@@ -48,6 +49,7 @@ class Teachers(Block):
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(Options):
     """The ``model`` of a distilled config."""
+    elsewhere = OF_MODELS
     student: Dict[str, Any] = option(Typed('a dict with a type: the config of any mmengine BaseModel'),
                                      doc="the student's own config, untouched")
     teacher: Optional[Dict[str, Any]] = option(

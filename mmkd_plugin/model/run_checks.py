@@ -15,6 +15,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from ..utils.errors import BUILD_ERRORS, DistillationError, building, under, unknown_name
 from ..utils.kinds import OptimizerConfig
 from ..utils.launch import check_environment, check_load_from, check_types, make_work_dir
+from ..utils.mmrazor import hint_for
 from ..utils.options import Number
 from .checkpoint import DistillationHook
 from .overlay import DistilledMixin, build_distilled_model
@@ -77,7 +78,7 @@ def _extend(method: str) -> None:
             check_types(what, f'{key}.')
         if method == 'build_optim_wrapper':
             check_optimizers(what, with_types=True)
-        with building(key or functools.partial(_key_of_loop, LOOPS[method])):
+        with building(key or functools.partial(_key_of_loop, LOOPS[method]), hint_for(what)):
             return build(self, *args, **kwargs)
 
     setattr(Runner, method, extended)

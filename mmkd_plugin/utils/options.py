@@ -285,6 +285,8 @@ class Options:
 
     renamed: ClassVar[Mapping[str, str]] = {}
     """By a key of former versions, or one that belongs elsewhere, what to write instead."""
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """By a key that another package has in such a place, the name of the option here, or what to write instead."""
     also_only: ClassVar[Mapping[str, Beside]] = {}
     """By an inherited option, beside which values of other options it has a meaning here; see :func:`option`."""
 
@@ -297,7 +299,7 @@ class Options:
                 meaning beside the others; its path begins with the key.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        check_known_keys('', given, fields, dict(cls.renamed))
+        check_known_keys('', given, fields, cls._hints(fields))
         for name, field in fields.items():
             if name not in given and field.metadata['default'] is dataclasses.MISSING:
                 raise DistillationError('is missing', path=name, accepted=field.metadata['kind'].accepted)
@@ -314,6 +316,12 @@ class Options:
                 read._check_meaning(name, value)
         read.check(list(given))
         return read
+
+    @classmethod
+    def _hints(cls, known: Mapping[str, Any]) -> Dict[str, str]:
+        called = {key: f'It is {name} here.' for key, name in cls.elsewhere.items() if name in known}
+        said = {key: text for key, text in cls.elsewhere.items() if not text.isidentifier()}
+        return {**said, **called, **cls.renamed}
 
     def _check_meaning(self, name: str, value: Any) -> None:
         """Raises :class:`DistillationError` where an option would be ignored beside the values of the others."""

@@ -9,6 +9,8 @@ from zoo import STUDENTS, batch, build, distilled
 
 from mmkd_plugin.distiller import build_distiller
 from mmkd_plugin.registry import MODELS
+from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.mmrazor import hint_for
 
 PAGE = (Path(__file__).resolve().parents[2] / 'docs/coming-from-mmrazor.md').read_text()
 # mmrazor 1.0.0: `mmrazor.models.losses.__all__`, the recorders without their suffix, the connectors.
@@ -89,3 +91,42 @@ def test_the_whole_config_is_one(tmp_path):
     model = Config.fromfile(tmp_path / 'config.py').model
     assert model.student.type == 'EncoderDecoder'
     build_distiller('cwd', model.distillers.cwd.to_dict())
+
+
+LAYER4 = dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4'])
+HINTS = dict(
+    loss=(dict(LAYER4, loss='ChannelWiseDivergence'), 'x.loss', "ChannelWiseDivergence of mmrazor is here: type='mmkd."
+          "FeatureDistiller', loss='cwd' (docs/coming-from-mmrazor.md)"),
+    loss_dict=(dict(LAYER4, loss=dict(type='mmrazor.KLDivergence', tau=4)), 'x.loss.type',
+               "mmkd.LogitsDistiller', loss='kl'"),
+    misspelt=(dict(LAYER4, loss='ChannelWiseDivergance'), 'x.loss', 'ChannelWiseDivergence of mmrazor is here'),
+    distiller=(dict(type='ConfigurableDistiller'), 'x.type', 'is here: distillers, one for each loss'),
+    loss_as_distiller=(dict(type='ChannelWiseDivergence', tau=4), 'x.type', "loss='cwd'"),
+    option=(dict(LAYER4, loss=dict(type='cwd', tau=4)), 'x.loss.tau', 'It is temperature here'),
+    weight=(dict(LAYER4, loss=dict(type='cwd', loss_weight=4)), 'x.loss.loss_weight', 'It belongs to the distiller'),
+    recorders=(dict(LAYER4, student_recorders=dict()), 'x.student_recorders', 'stands in pairs'),
+    recorder=(dict(LAYER4, pairs=[dict(type='ModuleOutputs', source='backbone.layer4')]), 'x.pairs[0]',
+              'an address in pairs'),
+    recorder_dict=(dict(LAYER4, pairs=dict(logits=dict(type='ModuleInputs', source='head.fc'))), 'x.pairs',
+                   "'decode_head.conv_seg@in'"),
+    connector=(dict(LAYER4, adapter=dict(type='ConvModuleConnector', in_channel=4)), 'x.adapter', "adapter='conv1x1'"))
+
+
+@pytest.mark.parametrize('case', list(HINTS))
+def test_a_block_of_mmrazor_is_an_error_that_says_what_it_is_here(case):
+    config, path, fragment = HINTS[case]
+    with pytest.raises(DistillationError) as caught:
+        build_distiller('x', config)
+    assert caught.value.path == f'model.distillers.{path}'
+    assert fragment in str(caught.value)
+
+
+def test_every_name_of_mmrazor_has_a_hint_and_others_have_none():
+    for name in (*LOSSES, *RECORDERS, *CONNECTORS):
+        assert name == 'CrossEntropyLoss' or f'{name} of mmrazor is here: ' in hint_for(name), name
+    assert [name for name in ('cwd', 'mmkd.CWDLoss', 'HubrLoss', 'MKDLoss', 'mmdet.L1Loss', 3, None) if hint_for(name)] == []
+
+
+def test_a_model_of_mmrazor_names_the_block_here():
+    with pytest.raises(DistillationError, match=r"^model.architecture: .*It is student=dict"):
+        build(dict(distilled(STUDENTS['mmpretrain']()), architecture=dict(cfg_path='x.py')))
