@@ -67,8 +67,22 @@ class SearchConfig(Options):
             raise DistillationError(f"has no meaning beside hook.validation='{NEXT_BATCH}', which needs no other images",
                                     path='split', given=self.split, accepted='None')
         if hook.get('dataloader') is not None and self.split is not None:
-            raise DistillationError('has no meaning beside hook.dataloader, which gives the validation images', path='split',
-                                    given=self.split, accepted='None')
+            raise about_split('has no meaning beside hook.dataloader, which gives the validation images', self.split,
+                              'split' in given)
+
+
+def about_split(problem: str, split: Optional[float], is_written: bool, accepted: str = 'None') -> DistillationError:
+    """The error for a ``split`` that does not fit; where it is the default, that is said: nobody finds it in their config.
+
+    Args:
+        problem: what is wrong.
+        split: its value.
+        is_written: whether the config says it.
+        accepted: what may stand there.
+    """
+    if is_written:
+        return DistillationError(problem, path='split', given=split, accepted=accepted)
+    return DistillationError(f'is not written, so it is {split}: {problem}', path='split', accepted=accepted)
 
 
 def derive_search(cfg: Config) -> Config:
@@ -93,7 +107,8 @@ def derive_search(cfg: Config) -> Config:
     content: Dict[str, Any] = cfg.to_dict()
     check_parts(content)
     with under('search'):
-        search = _read(content.pop('search', None))
+        given = content.pop('search', None)
+        search = _read(given)
         _check_keys(search.config or {}, content)
         _check_form(search.config or {}, content, 'config')
         content = _merged(content, search.config, 'config')
@@ -109,7 +124,7 @@ def derive_search(cfg: Config) -> Config:
     with under('search'):
         distillers[name] = dict(_merged(kept, search.distiller, 'distiller'), mode='search')
         _check_options(kind, distillers[name], search)
-        _split(content, search)
+        _split(content, search, 'split' in given)
     hooks = (search.config or {}).get('custom_hooks') or []
     content['custom_hooks'] = [dict(type=kind.search_hook, **(search.hook or {})), *hooks, *_needed(cfg.to_dict(), hooks)]
     content.update(val_cfg=None, val_dataloader=None, val_evaluator=None, work_dir=str(work_dir_of(cfg) / FOLDER))
@@ -255,8 +270,14 @@ def _can_be_searched(kind: Any) -> bool:
     return bool(getattr(kind, 'search_hook', None))
 
 
-def _split(content: Dict[str, Any], search: SearchConfig) -> None:
-    """Puts the data set of the training into a ``mmkd.SplitDataset``; wrappers stay around it."""
+def _split(content: Dict[str, Any], search: SearchConfig, is_written: bool) -> None:
+    """Puts the data set of the training into a ``mmkd.SplitDataset``; wrappers stay around it.
+
+    Args:
+        content: the config; it is changed.
+        search: its key ``search``.
+        is_written: whether that says ``split``.
+    """
     loader = content.get('train_dataloader') or {}
     if (search.hook or {}).get('validation') == NEXT_BATCH:
         return
@@ -265,11 +286,10 @@ def _split(content: Dict[str, Any], search: SearchConfig) -> None:
             validation_part(loader, 'hook.dataloader')  # raises where training sees all images
         return
     if not isinstance(loader.get('dataset'), dict):
-        raise DistillationError('finds no train_dataloader.dataset that could be split', path='split', given=search.split,
-                                accepted='None, with hook.dataloader for the validation images')
+        raise about_split('finds no train_dataloader.dataset that could be split', search.split, is_written,
+                          'None, with hook.dataloader for the validation images')
     if any(map(_is_split, innermost(loader['dataset'], _is_split))):
-        raise DistillationError('train_dataloader.dataset is split already', path='split', given=search.split,
-                                accepted='None')
+        raise about_split('train_dataloader.dataset is split already', search.split, is_written)
     ratio = {} if search.split == DEFAULT_SPLIT else dict(ratio=search.split)
     loader['dataset'] = rebuilt(loader['dataset'], lambda one: dict(type=SPLIT_TYPES[0], part='train', dataset=one, **ratio))
 

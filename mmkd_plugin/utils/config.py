@@ -105,6 +105,7 @@ def _read(key: str, name: str, read: Callable[[], Config]) -> Config:
     except DistillationError:
         raise  # of a base that this package should have
     except (Exception, SystemExit) as error:  # a config is a program, which may raise anything
+        _check_custom_imports(error, name, key)
         reason = shortened(f'{type(error).__name__}: {error}')
         raise DistillationError(f'{name!r} cannot be read ({reason})' if name else f'is no config ({reason})',
                                 path=key) from error
@@ -130,6 +131,22 @@ def extend_bases() -> None:
 
     find_base.knows_this_package = True  # type: ignore[attr-defined]  # a mark that no function has
     Config._get_cfg_path = staticmethod(find_base)
+
+
+def _check_custom_imports(error: BaseException, name: str, key: str) -> None:
+    """Raises :class:`DistillationError` where it was a module of ``custom_imports`` that could not be imported.
+
+    mmengine lists all of Python's path then; why it failed stands in the cause of the cause.
+    """
+    failed = error.__cause__
+    cause = None if failed is None else failed.__context__
+    if not isinstance(error, ImportError) or not isinstance(failed, ImportError) or not isinstance(cause, ImportError):
+        return
+    module = str(failed).removeprefix('Failed to import ')
+    is_missing = isinstance(cause, ModuleNotFoundError) and f'{module}.'.startswith(f'{cause.name}.')
+    hint = 'The folder that it is in has to be in PYTHONPATH.' if is_missing else ''
+    raise DistillationError(f'has custom_imports of {module!r}, which cannot be imported ({type(cause).__name__}: '
+                            f'{shortened(str(cause))})', path=key, given=name, hint=hint) from error
 
 
 def find_config(reference: str, key: str) -> Path:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Iterator, List, Mapping, Optional
 
@@ -15,8 +16,9 @@ from mmengine.logging import print_log
 
 from ..registry import DATASETS, HOOKS, MODELS
 from .config import load_config
-from .errors import BUILD_ERRORS, DistillationError, shortened, under
+from .errors import BUILD_ERRORS, LONGEST_NAME, DistillationError, shortened, shown, under
 from .files import existing_file
+from .mmrazor import PAGE, hint_for
 from .options import SEED, Either, Flag, Number, read_known
 from .overrides import parsed_options
 from .type_names import unknown_type
@@ -55,6 +57,7 @@ def read_config(args: argparse.Namespace) -> Config:
     changes = args.cfg_options
     override(cfg, parsed_options('--cfg-options', changes) if isinstance(changes, list) else changes, '--cfg-options')
     check_types(cfg._cfg_dict)
+    _check_that_it_is_not_mmrazors(cfg.get('model'))
     check_text(cfg._cfg_dict)
     check_environment(cfg)
     if not isinstance(cfg.get('model'), Mapping):
@@ -98,7 +101,26 @@ def override(cfg: Config, changes: Optional[Mapping[str, Any]], flag: str) -> No
         wrong = [key for key in changes if not _can_be_merged(before.copy(), key, changes[key])] or list(changes)
         raise DistillationError(f'does not fit the config ({shortened(str(error))})', path=flag,
                                 given=f'{wrong[0]}={changes[wrong[0]]}',
-                                accepted='keys of its dicts, and numbers below the length of its lists') from None
+                                accepted='keys of its dicts, and numbers below the length of its lists',
+                                hint=_how_to_replace(before, wrong[0])) from None
+
+
+def _how_to_replace(cfg: Config, key: str) -> str:
+    """What to write where an override is a key of a key that has no dict; '' where that is not so."""
+    node: Any = cfg._cfg_dict
+    parts = key.split('.')
+    for number, part in enumerate(parts[:-1], 1):
+        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict) and part in node:
+            node = node[part]
+            if not isinstance(node, (dict, list)):
+                above = '.'.join(parts[:number])
+                return (f'{above} is {shown(node, LONGEST_NAME)} there; {above}._delete_=True beside it puts a dict in its '
+                        'place.')
+        else:
+            break
+    return ''
 
 
 def _can_be_merged(cfg: Config, key: str, value: Any) -> bool:
@@ -186,6 +208,14 @@ def _fitting(key: str, known: List[str]) -> List[str]:
         if place in key:
             return [f'mmkd.{name}' for name in registry.module_dict]
     return known
+
+
+def _check_that_it_is_not_mmrazors(model: Any) -> None:
+    """Raises :class:`DistillationError` for an algorithm of mmrazor that is not installed."""
+    kind, scope = (model.get(key) if isinstance(model, Mapping) else None for key in ('type', '_scope_'))
+    if (scope == 'mmrazor' or str(kind).startswith('mmrazor.')) and find_spec('mmrazor') is None:
+        raise DistillationError('is of mmrazor, which is not installed', path='model.type', given=kind,
+                                hint=hint_for(kind) or f'What its blocks are here: {PAGE}.')
 
 
 def check_text(node: Any, key: str = '') -> None:

@@ -121,3 +121,40 @@ def test_ranks_wait_as_long_for_each_other_as_the_config_says(arguments, monkeyp
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+IMPORTS = dict(missing=('', "'other_losses', which cannot be imported (ModuleNotFoundError: No module named 'other_losses')",
+                        'has to be in PYTHONPATH'),
+               inside=('import torch.there_is_no_such_module', "'own_losses', which cannot be imported "
+                       "(ModuleNotFoundError: No module named 'torch.there_is_no_such_module')"),
+               name=('from torch import no_such_name', "'own_losses', which cannot be imported (ImportError: cannot import "
+                     "name 'no_such_name'"))
+
+
+@pytest.mark.parametrize('case', list(IMPORTS))
+def test_why_a_module_of_custom_imports_cannot_be_imported_is_said(case, arguments, tmp_path, monkeypatch):
+    code, *fragments = IMPORTS[case]
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'own_losses.py').write_text(code)
+    module = 'own_losses' if code else 'other_losses'
+    (tmp_path / 'own.py').write_text(f"custom_imports = dict(imports=['{module}'])\nmodel = dict(type='X')\n")
+    refused(lambda: read_config(arguments(config=str(tmp_path / 'own.py'))), 'config', 'own.py', 'has custom_imports of',
+            *fragments)
+
+
+@pytest.mark.parametrize(('key', 'there'), [('model.teacher.runtime.fold_bn', "model.teacher.runtime is 'auto' there"),
+                                            ('schedulers.0.step.gamma', 'schedulers.0.step is None there')])
+def test_an_override_below_what_is_no_dict_says_how_to_replace_it(key, there):
+    cfg = Config(dict(model=dict(teacher=dict(runtime='auto')), schedulers=[dict(step=None)]))
+    above = key.rpartition('.')[0]
+    refused(lambda: override(cfg, {key: True}, '--cfg-options'), '--cfg-options', there, f'{above}._delete_=True beside it')
+    override(cfg, {key: True, f'{above}._delete_': True}, '--cfg-options')
+    assert cfg.model.teacher.runtime == dict(fold_bn=True) or cfg.schedulers == [dict(step=dict(gamma=True))]
+
+
+@pytest.mark.parametrize('model', [dict(type='mmrazor.SingleTeacherDistill'),
+                                   dict(type='SingleTeacherDistill', _scope_='mmrazor')], ids=['prefix', 'scope'])
+def test_an_algorithm_of_mmrazor_is_named_with_what_it_is_here(model, arguments, tmp_path):
+    (tmp_path / 'razor.py').write_text(f'model = {model!r}\n')
+    refused(lambda: read_config(arguments(config=str(tmp_path / 'razor.py'))), 'model.type', 'is of mmrazor',
+            "is here: type='mmkd.DistilledModel' (docs/coming-from-mmrazor.md)")
