@@ -65,6 +65,9 @@ class DistillationHook(Hook):
 
     Args:
         given: see ``Options``.
+
+    Attributes:
+        settings: the options of the run, set when distillation is attached; a checkpoint keeps them.
     """
     priority = 'LOW'  # before checkpoints are saved: what is not finite is reported, not saved
 
@@ -78,6 +81,7 @@ class DistillationHook(Hook):
         with under('DistillationHook'):
             self.options = self.Options.read(given)
         self.generators = resume.Generators()
+        self.settings: resume.Settings = {}
         self._workers: Optional[resume.LoaderWorkers] = None
         self._ranks: Optional[List[Mapping[str, Any]]] = None
         self._own: Mapping[str, Any] = {}
@@ -96,7 +100,7 @@ class DistillationHook(Hook):
             descriptions={name: resume.describe(distiller) for name, distiller in distillation.distillers.items()},
             hooks={key: hook.state_dict() for key, hook in stateful_hooks(runner).items()},
             teacher=distillation.teachers.identity, runtime=distillation.teachers.choices, position=resume.position_of(meta),
-            validated=not resume.is_before_validation(runner, meta), ranks=ranks).content()
+            validated=not resume.is_before_validation(runner, meta), ranks=ranks, settings=self.settings).content()
 
     def _own_state(self, runner: Runner, buffers: Dict[str, Any]) -> Dict[str, Any]:
         return dict(rng=get_rng_state(), workers=self._workers.states() if self._workers is not None else {},
@@ -174,6 +178,7 @@ class ResumeHook(Hook):
         resume.check_own(runner, section.ranks)
         resume.check_parts(runner, checkpoint)
         self._warn(runner, checkpoint['meta'])
+        self._warn_of_changes(runner, section)
         self._keeper.go_on_from(runner, section)
         self._validates_first.is_due = section.validated is False
 
@@ -184,3 +189,10 @@ class ResumeHook(Hook):
                       f'epochs of {len(loop.dataloader)}: within an epoch, or with another data set or batch size. The '
                       'epoch begins with its first batch; the run is not bit-equal to one that was not interrupted.',
                       runner.logger, level=logging.WARNING)
+
+    def _warn_of_changes(self, runner: Runner, section: resume.Section) -> None:
+        changes = resume.changed_settings(section.settings, self._keeper.settings)
+        if changes:
+            print_log(f'resume: since the checkpoint was saved, options have changed: {"; ".join(changes)}. The run goes on '
+                      'with the present ones, so it is not the one that was begun.', runner.logger,
+                      level=logging.WARNING)

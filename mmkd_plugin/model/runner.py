@@ -26,6 +26,7 @@ from .resume import (
     choose_checkpoint,
     extend_saving,
     remove_unfinished,
+    settings_of,
 )
 from .resume.section import KEY
 from .student import unwrap
@@ -72,6 +73,7 @@ def _add_hooks(runner: Runner) -> None:
     validates_first = ValidatesFirst(keepers[0].generators)
     runner.register_hook(validates_first)
     runner.register_hook(ResumeHook(keepers[0], validates_first))
+    keepers[0].settings = settings_of(runner)
 
 
 @contextmanager

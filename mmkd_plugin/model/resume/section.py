@@ -9,6 +9,7 @@ Version 3::
       hooks         by key, the states of stateful hooks
       teacher       its config, the hash of its weights, where they come from; of one with a name under <name>.config, ...
       runtime       by name, which variant of a teacher runtime='auto' has chosen; missing where it has not
+      settings      by the key of a block, its options as text; missing in what older versions have saved
       position      epoch, iteration and seed, as in meta
       validated     whether the loop had asked for a validation
       ranks         for each rank: random generators, those of loader workers, buffers, accumulated gradients
@@ -35,6 +36,7 @@ from .generators import check_rng_state
 KEY = 'mmkd'
 VERSION, READ = 3, (2, 3)
 POSITION = ('epoch', 'iter', 'seed')
+OPTIONAL = ('runtime', 'settings')
 SAME_RUN = ('Resume with the config and the teacher that the run was begun with, or start from its weights with load_from '
             'without resume.')
 
@@ -52,6 +54,7 @@ class Section:
         position: epoch, iteration and seed of the checkpoint; None in version 2.
         validated: whether the loop had asked for a validation; None in version 2.
         ranks: by rank, what it has of its own.
+        settings: by the key of a block of the config, its options as text; None where a checkpoint does not have them.
     """
     distillers: Dict[str, Dict[str, Tensor]]
     descriptions: Dict[str, str]
@@ -61,13 +64,13 @@ class Section:
     validated: Optional[bool]
     ranks: Sequence[Mapping[str, Any]]
     runtime: Optional[Dict[str, Dict[str, bool]]] = None
+    settings: Optional[Dict[str, Dict[str, str]]] = None
 
     def content(self) -> Dict[str, Any]:
         """For the checkpoint."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if self.runtime is None:
-            del fields['runtime']
-        content = dict(version=VERSION, **fields)
+        known = {name: value for name, value in fields.items() if value is not None or name not in OPTIONAL}
+        content = dict(version=VERSION, **known)
         return dict(content, digest=digest(content))
 
 
@@ -148,7 +151,7 @@ def _form(version: int) -> Entry:
                        gradients=Named(_Gradient())))
     position = Fields(dict(epoch=Whole(), iter=Whole(), seed=Maybe(Whole())))
     return Fields(dict(common, position=position, validated=Truth(), ranks=Listing(rank), digest=Words(),
-                       runtime=Named(CHOICE)), optional=['runtime'])
+                       runtime=Named(CHOICE), settings=Named(Named(Words()))), optional=OPTIONAL)
 
 
 class _Gradient(Entry):
