@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from ..utils.errors import DistillationError
-from .stages import CIFARBackbone, InitConfig, conv3x3, projection
+from .stages import InitConfig, StagedBackbone, conv3x3, projection
 
 
 @MODELS.register_module()
-class CIFARResNet(CIFARBackbone):
+class CIFARResNet(StagedBackbone):
     """ResNet of depth 6n + 2: a 3x3 stem and three stages of n basic blocks at 32x32, 16x16 and 8x8.
 
     The outputs have 16 w, 32 w and 64 w channels; the stem 16, or 32 where w > 1 (the "x4" networks: ResNet8x4, ResNet32x4).
@@ -19,7 +19,7 @@ class CIFARResNet(CIFARBackbone):
         depth: 8, 14, 20, 32, 44, 56, 110, ...
         widen_factor: w.
         out_indices: stages whose output is returned.
-        init_cfg: see :class:`~mmkd_plugin.backbones.stages.CIFARBackbone`.
+        init_cfg: see :class:`~mmkd_plugin.backbones.stages.StagedBackbone`.
 
     Raises:
         DistillationError: for a depth that is not 6n + 2.

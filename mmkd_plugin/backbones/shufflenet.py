@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from ..utils.errors import DistillationError
-from .stages import CIFARBackbone, InitConfig
+from .stages import InitConfig, StagedBackbone
 
 STEM_WIDTH = 24
 # Of the stages and the last convolution, by width (table 5 of the paper).
 V2_CHANNELS = {0.5: (48, 96, 192, 1024), 1.0: (116, 232, 464, 1024), 1.5: (176, 352, 704, 1024), 2.0: (244, 488, 976, 2048)}
 
 
-class ShuffleBackbone(CIFARBackbone):
+class ShuffleBackbone(StagedBackbone):
     """What both have: a stem of a 1x1 convolution to 24 channels, at full resolution."""
 
     def __init__(self, out_indices: Sequence[int], num_stages: int, init_cfg: InitConfig = None):
@@ -35,7 +35,7 @@ class CIFARShuffleNetV1(ShuffleBackbone):
 
     Args:
         out_indices: stages whose output is returned.
-        init_cfg: see :class:`~mmkd_plugin.backbones.stages.CIFARBackbone`.
+        init_cfg: see :class:`~mmkd_plugin.backbones.stages.StagedBackbone`.
     """
 
     def __init__(self, out_indices: Sequence[int] = (-1,), init_cfg: InitConfig = None):
@@ -87,7 +87,7 @@ class CIFARShuffleNetV2(ShuffleBackbone):
     Args:
         widen_factor: 0.5, 1.0, 1.5 or 2.0, as published.
         out_indices: stages whose output is returned, counted from 0; 3, or -1, is the convolution.
-        init_cfg: see :class:`~mmkd_plugin.backbones.stages.CIFARBackbone`.
+        init_cfg: see :class:`~mmkd_plugin.backbones.stages.StagedBackbone`.
 
     Raises:
         DistillationError: for another width.

@@ -1,4 +1,4 @@
-"""What the CIFAR backbones share: initialisation, the choice of outputs, and the layers of residual blocks."""
+"""What the backbones share: initialisation, the choice of outputs, and the layers of residual blocks."""
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmengine.model import BaseModule
@@ -11,8 +11,8 @@ InitConfig = Union[Dict[str, Any], List[Dict[str, Any]], None]
 INIT = [dict(type='Kaiming', layer='Conv2d'), dict(type='Constant', layer='_BatchNorm', val=1)]
 
 
-class CIFARBackbone(BaseModule):
-    """A stem and stages ``layer1``, ``layer2``, ... for 32x32 images.
+class StagedBackbone(BaseModule):
+    """A stem and stages ``layer1``, ``layer2``, ...
 
     Args:
         out_indices: which stages' outputs :meth:`forward` returns, counted from 0; -1 is the last.

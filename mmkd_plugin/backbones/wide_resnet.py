@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from ..utils.errors import DistillationError
-from .stages import CIFARBackbone, InitConfig, conv3x3, projection
+from .stages import InitConfig, StagedBackbone, conv3x3, projection
 
 
 @MODELS.register_module()
-class WideResNet(CIFARBackbone):
+class WideResNet(StagedBackbone):
     """WRN of depth 6n + 4: a 3x3 stem and three stages of n pre-activation blocks, of 16 k, 32 k and 64 k channels.
 
     A stage ends with the norm and the ReLU that the literature counts as the next stage's first: the same function and the
@@ -20,7 +20,7 @@ class WideResNet(CIFARBackbone):
         depth: 16, 22, 28, 40, ...
         widen_factor: k.
         out_indices: stages whose output is returned.
-        init_cfg: see :class:`~mmkd_plugin.backbones.stages.CIFARBackbone`.
+        init_cfg: see :class:`~mmkd_plugin.backbones.stages.StagedBackbone`.
 
     Raises:
         DistillationError: for a depth that is not 6n + 4.
