@@ -5,13 +5,16 @@ usage: python -m mmkd_plugin.report.losses > docs/losses.md
 import inspect
 import re
 import textwrap
+from importlib import import_module
 from pathlib import Path
-from typing import Iterator, List, Type
+from typing import Any, Iterator, List, Type
 
 from ..losses import FeatureLoss, LogitsLoss, Loss, loss_names
 from ..registry import MODELS
 from ..utils.options import reference_table
 
+WITHOUT_A_CLASS = ('cross_head', 'distances', 'divergences', 'margins', 'review')
+"""Modules of the losses whose functions are used by losses and distillers elsewhere."""
 EXAMPLE = Path(__file__).resolve().parents[2] / 'docs' / 'examples' / 'huber_loss.py'
 INTRODUCTION = """# Losses
 
@@ -31,8 +34,10 @@ The fusion of ReviewKD is a distiller of its own, `mmkd.ReviewKDDistiller`.
 
 CrossKD (Wang et al., CVPR 2024) is there as functions only (`losses/cross_head.py`, with the same tests), not as a
 distiller: it sends a feature from inside the student's head through the rest of the teacher's. The heads of one-stage
-detectors run once for each level of the pyramid, and a tap is one feature of one forward; and the rest of a head, its
-decoding and its weights of boxes are each detector's own, so it would be written anew for every head.
+detectors run once for each level of the pyramid, and a tap is one feature of one forward; a teacher stops at its deepest
+tap, and its `runtime` may hold it in other weights (folded, in half precision) than those that the student's feature would
+go through; and the rest of a head, its decoding, its weights of boxes and the number of positives that they are divided by
+are each detector's own, so it would be written anew for every head.
 
 Time and memory of each beside plain L2: `python benchmarks/losses.py`.
 
@@ -57,6 +62,11 @@ hint = dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4'], loss='mmkd.
 A misspelt name is an error with the nearest one:
 `model.distillers.hint.loss: 'mmkd.HubrLoss' is not known. Did you mean 'mmkd.HuberLoss' or 'mmkd.ABLoss'? ...`"""
 
+FUNCTIONS = """Each loss is a class around functions of tensors, in `mmkd_plugin.losses.<module>`. They take any float type
+(the references are compared in float64), maps of any size, and batches of one. `valid` is (B, 1, H, W) of bool, the cells
+that count, None for all. What begins with a capital letter is a module, whose layers are trained with the student. Shapes
+and formula stand in each docstring. A loss that is standardised gets its scores from `base.standardise(logits)`."""
+
 
 def page() -> str:
     """The page as markdown."""
@@ -66,6 +76,7 @@ def page() -> str:
     parts += ['## Between class scores: `mmkd.LogitsDistiller`', 'Each of them has:', reference_table(LogitsLoss.Options),
               _table(LogitsLoss, 'needs labels')]
     parts += [part for kind in _kinds(LogitsLoss) for part in _section(kind, ['standardise'])]
+    parts += ['## The formulas as functions', FUNCTIONS, _functions()]
     return '\n\n'.join(parts) + '\n'
 
 
@@ -79,6 +90,30 @@ def _kinds(family: Type[Loss]) -> Iterator[Type[Loss]]:
         kind = MODELS.get(name)
         if kind.__module__.startswith('mmkd_plugin.'):
             yield kind
+
+
+def _functions() -> str:
+    """The public functions and modules of all losses, with their arguments and what they say first."""
+    names = {kind.__module__.rpartition('.')[2] for family in (FeatureLoss, LogitsLoss) for kind in _kinds(family)}
+    rows = ['| function | |', '|---|---|']
+    for name in sorted({*names, *WITHOUT_A_CLASS}):
+        module = import_module(f'mmkd_plugin.losses.{name}')
+        found = [entry for entry in vars(module).values() if getattr(entry, '__module__', '') == module.__name__
+                 and not (isinstance(entry, type) and issubclass(entry, Loss))
+                 and not entry.__name__.startswith('_') and 'batch' not in inspect.signature(entry).parameters]
+        rows += [f'| `{name}.{entry.__name__}({_arguments(entry)})` | {_first_sentence(entry)} |' for entry in found]
+    return '\n'.join(rows)
+
+
+def _arguments(entry: Any) -> str:
+    parameters = inspect.signature(entry).parameters.values()
+    return ', '.join(each.name if each.default is each.empty or callable(each.default) else f'{each.name}={each.default!r}'
+                     for each in parameters)
+
+
+def _first_sentence(entry: Any) -> str:
+    text = _as_markdown((inspect.getdoc(entry) or '').split('\n\n')[0])
+    return text.replace('|', '\\|')
 
 
 def _ability(kind: Type[Loss]) -> str:
@@ -107,9 +142,13 @@ def _what(kind: Type[Loss]) -> List[str]:
             break
         if paragraph.startswith('Raises:'):
             continue
-        text = ' '.join(paragraph.split())
-        found.append(re.sub(r':\w+:`[.~]*([^`]*)`', lambda match: f'`{match[1].split(".")[-1]}`', text).replace('``', '`'))
+        found.append(_as_markdown(paragraph))
     return found
+
+
+def _as_markdown(paragraph: str) -> str:
+    text = ' '.join(paragraph.split())
+    return re.sub(r':\w+:`[.~]*([^`]*)`', lambda match: f'`{match[1].split(".")[-1]}`', text).replace('``', '`')
 
 
 def _block(kind: Type[Loss]) -> str:

@@ -79,8 +79,8 @@ def load(module, weights, training=True, **names):
 def _(x, w, p, source):
     value = divergences.kl_divergence(x['student'], x['teacher'], p['T'])
     # mmrazor adds up over the pixels, or divides by the classes too: a loss_weight of H * W, or of 1 / K.
-    if p.get('reduction') == 'batchmean':
-        return value.sum() / len(value)
+    if p.get('reduction') in ('sum', 'batchmean'):
+        return value.sum() / (1 if p['reduction'] == 'sum' else len(value))
     return value.mean() / (x['student'].shape[1] if p.get('reduction') == 'mean' else 1)
 
 

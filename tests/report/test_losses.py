@@ -1,4 +1,5 @@
 """docs/losses.md is what the losses say of themselves."""
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,3 +19,14 @@ def test_every_loss_of_the_package_is_on_it():
     text = PAGE.read_text()
     assert all(f'### `{short}`: `mmkd.{name}`' in text for family in (FeatureLoss, LogitsLoss)
                for short, name in loss_names(family).items())
+
+
+def test_every_function_that_is_compared_with_a_reference_is_on_it_with_its_arguments():
+    source = (Path(__file__).parents[1] / 'losses/test_oracles.py').read_text()
+    modules = re.search(r'from mmkd_plugin.losses import \((.*?)\)', source, re.DOTALL)[1].replace(',', ' ').split()
+    called = set(re.findall(rf'\b({"|".join(modules)})\.([a-z_]\w*)\(', source))
+    listed = set(re.findall(r'^\| `(\w+)\.(\w+)\(.*\)` \| \S', PAGE.read_text(), re.MULTILINE))
+    assert len(called) > 30
+    assert called <= listed | {('cells', 'to_smaller_size')}
+    arguments = 'student, teacher, temperature=1.0, valid=None'
+    assert f'| `channels.channel_divergence({arguments})` | CWD (Shu et al.' in PAGE.read_text()
