@@ -128,6 +128,8 @@ MMKD = {
     'runtime-of-another': ('mmkd.runtime', lambda _: dict(other=dict(fold_bn=True, channels_last=True)), 'runtime.other'),
     'runtime-number': ('mmkd.runtime', lambda _: dict(teacher=dict(fold_bn=1, channels_last=True)), 'teacher.fold_bn: 1'),
     'runtime-less': ('mmkd.runtime', lambda _: dict(teacher=dict(fold_bn=True)), 'teacher.channels_last: is missing'),
+    'settings-list': ('mmkd.settings', [], 'mmkd.settings: a list of 0'),
+    'settings-number': ('mmkd.settings.model\\.teacher.runtime', 1, 'settings.model.teacher.runtime: 1'),
     'validated-text': ('mmkd.validated', 'False', "mmkd.validated: 'False'"),
     'ranks-none': ('mmkd.ranks', None, 'mmkd.ranks: None'), 'ranks-empty': ('mmkd.ranks', [], 'mmkd.ranks: a list of 0'),
     'rank-number': ('mmkd.ranks[0]', 1, r'mmkd.ranks\[0\]: 1'),
@@ -155,6 +157,7 @@ UNNOTICED = {
     'adapter-other': ('mmkd.distillers.l2.adapters\\.0\\.weight', lambda tensor: tensor * 2),
     'rng-other': (f'{RNG}numpy[2]', 3), 'rng-word': (f'{RNG}python[1][3]', 12345), 'validated': ('mmkd.validated', True),
     'runtime': ('mmkd.runtime', lambda _: dict(teacher=dict(fold_bn=True, channels_last=False))),
+    'settings': ('mmkd.settings.model\\.teacher.runtime', "'auto'"),
     'teacher-place': ('mmkd.teacher.checkpoint', 'elsewhere'), 'digest-other': ('mmkd.digest', '0' * 64)}
 """Changes to values that could be: only the digest tells."""
 
@@ -315,7 +318,7 @@ def test_a_section_of_version_2_is_gone_on_from(saved, tmp_path):
     _, checkpoint, _ = saved
     content = copy.deepcopy(checkpoint)
     section = content['mmkd']
-    for name in ('position', 'validated', 'digest'):
+    for name in ('position', 'validated', 'settings', 'digest'):
         del section[name]
     section.update(version=2, rng=section.pop('ranks')[0]['rng'])
     torch.save(content, tmp_path / 'epoch_1.pth')

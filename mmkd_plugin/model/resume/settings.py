@@ -37,8 +37,8 @@ def changed_settings(before: Optional[Mapping[str, Mapping[str, str]]], now: Map
     An option that one side does not know has come or gone with a version of this package: that is no change.
 
     Args:
-        before: of the checkpoint; None where it says nothing about them.
-        now: of the run.
+        before: the settings that the checkpoint has; None where it has none.
+        now: the settings that the run has.
     """
     if before is None:
         return []
