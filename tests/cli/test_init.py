@@ -16,9 +16,8 @@ from mmkd_plugin.search.derive import derive_search
 from mmkd_plugin.utils.config import load_config
 from mmkd_plugin.utils.errors import DistillationError
 
-METHODS = dict(mmseg=['mgd', 'distpro', 'dfa', 'kd', 'cwd', 'pkd', 'dist', 'reviewkd', 'l2', 'mgd,kd'],
-               mmdet=['mgd', 'distpro', 'dfa', 'cwd', 'pkd', 'reviewkd', 'l2'],
-               mmpretrain=['mgd', 'distpro', 'dfa', 'kd', 'cwd', 'pkd', 'dist', 'reviewkd', 'l2', 'kd,mgd'])
+METHODS = dict(mmseg=['mgd', 'distpro', 'dfa', 'cwd', 'mgd,kd'], mmdet=['mgd', 'dfa', 'pkd', 'reviewkd'],
+               mmpretrain=['mgd', 'distpro', 'dist', 'l2'])
 
 
 @MMENGINE_HOOKS.register_module(force=True)
