@@ -32,9 +32,6 @@ class Decision:
     value: Any
     reason: str
 
-    def __str__(self) -> str:
-        return f'{self.key} = {self.value!r}: {self.reason}'
-
 
 @dataclass(frozen=True)
 class Situation:
@@ -136,6 +133,8 @@ def _mgd(plan: Plan, name: str, situation: Situation) -> None:
         plan.put(name, 'norm', norm, reason)
     else:
         plan.decisions.append(Decision(f'{name}.norm', norm, f'{reason} (the default)'))
+    plan.decisions.append(Decision('MatchingUpdateHook', dict(interval='auto', num_images=1000), 'added when training '
+                                   'begins: a matching at the start and after each fifth of the run'))
     _scaled(plan, name)
 
 

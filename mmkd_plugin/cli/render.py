@@ -41,9 +41,9 @@ def rendered(header: Sequence[str], base: str, imports: Sequence[str], teacher: 
 
 
 def _dict(content: Dict[str, Any], indent: int) -> str:
-    inline = f'dict({", ".join(f"{key}={_inline(value)}" for key, value in content.items())})'
-    if indent + len(inline) < WIDTH - 10:
-        return inline
+    line = inline(content)
+    if indent + len(line) < WIDTH - 10:
+        return line
     inside = ' ' * (indent + 4)
     rows = ''.join(f'{inside}{key}={_value(value, indent + 4)},\n' for key, value in content.items())
     return f'dict(\n{rows}{" " * indent})'
@@ -52,23 +52,19 @@ def _dict(content: Dict[str, Any], indent: int) -> str:
 def _value(value: Any, indent: int) -> str:
     if isinstance(value, dict):
         return _dict(value, indent)
-    inline = _inline(value)
-    if isinstance(value, list) and indent + len(inline) > WIDTH - 20:
+    line = inline(value)
+    if isinstance(value, list) and indent + len(line) > WIDTH - 20:
         inside = ' ' * (indent + 4)
         return '[\n' + ''.join(f'{inside}{_value(item, indent + 4)},\n' for item in value) + ' ' * indent + ']'
-    return inline
+    return line
 
 
-def _inline(value: Any) -> str:
+def inline(value: Any) -> str:
+    """A value as a config has it, in one line; a pair of equal addresses is one address."""
     if isinstance(value, dict):
-        return f'dict({", ".join(f"{key}={_inline(item)}" for key, item in value.items())})'
+        return f'dict({", ".join(f"{key}={inline(item)}" for key, item in value.items())})'
     if isinstance(value, list):
-        return f'[{", ".join(map(_inline, value))}]'
+        return f'[{", ".join(map(inline, value))}]'
     if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1] and isinstance(value[0], str):
-        return repr(value[0])  # one address for both
+        return repr(value[0])
     return repr(value)
-
-
-def pairs_text(pairs: Sequence[Any]) -> str:
-    """Pairs of addresses as a config has them, one address where both are the same."""
-    return _inline(list(pairs))

@@ -5,7 +5,7 @@ from rich.table import Table
 
 from ..taps.places import Place
 from ..taps.suggestions import PlacePair, addresses, suggest_levels, suggest_logits, suggest_pairs
-from .render import pairs_text
+from .render import inline
 from .subject import DEFAULT_SHAPE, look_at
 from .terminal import console
 
@@ -62,7 +62,7 @@ def suggestions(student: Sequence[Place], teacher: Sequence[Place], name: str = 
     """
     def line(what: str, pairs: Sequence[PlacePair], before_activation: bool = False) -> str:
         found = [(ours, f'{name}:{theirs}' if name else theirs) for ours, theirs in addresses(pairs, before_activation)]
-        return f'{what + ":":<9}pairs={pairs_text(found)}'
+        return f'{what + ":":<9}pairs={inline(found)}'
 
     stages, levels = suggest_pairs(student, teacher), suggest_levels(student, teacher)
     logits = suggest_logits(student, teacher)

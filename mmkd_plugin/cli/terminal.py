@@ -1,8 +1,11 @@
 """What the commands print."""
 import sys
-from typing import Any, Sequence
+from typing import Sequence
 
 from rich.console import Console
+
+from .methods import Decision
+from .render import inline
 
 WIDE = 160
 """Columns where the output goes to a file or a pipe, which has no width of its own."""
@@ -13,7 +16,8 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDE, file=sys.stdout)
 
 
-def print_decisions(decisions: Sequence[Any]) -> None:
+def print_decisions(decisions: Sequence[Decision]) -> None:
     """One line for each decision, with its reason."""
     for decision in decisions:
-        console().print(f'  {decision}', markup=False, highlight=False, soft_wrap=True)
+        text = f'  {decision.key} = {inline(decision.value)}: {decision.reason}'
+        console().print(text, markup=False, highlight=False, soft_wrap=True)

@@ -69,8 +69,8 @@ class MatchingUpdateHook(Hook):
             Either(Interval(), (AUTO,)), 1, "a number n: every n epochs (or iterations); a list: after these; 'auto': after "
             "each fifth of the run. The authors' is 1 on ImageNet, 2 elsewhere. An interval that ends with "
             'training is not used')
-        by_epoch: bool = option(Flag(), True, 'whether `interval` counts epochs. In an iteration-based loop an epoch is one '
-                                'pass over the training set')
+        by_epoch: bool = option(Flag(), True, 'whether `interval` counts epochs; not looked at with "auto". In an iteration-'
+                                'based loop an epoch is one pass over the training set')
         dataloader: Optional[Dict[str, Any]] = option(
             Either(Block("a loader's config"), (None,)), None, 'config of the loader with the images. By default the '
             "training set with the evaluation transforms, shuffled: `train_dataloader`'s data set with the pipeline, batch "
