@@ -195,7 +195,7 @@ def _place(address: str, kind: str, feature: Any, image: Tensor, type_: str) -> 
 
 
 def _scoring(model: nn.Module, modules: Dict[str, nn.Module], seen: Dict[str, _Seen], heads: Sequence[str]) -> List[str]:
-    """Name of the last layer that has as many outputs as there are classes; nothing where it runs several times, or none."""
+    """Name of the last layer that has as many outputs as there are classes; nothing where there are several, or none."""
     found = []
     for head in heads:
         classes = {getattr(modules[head], key, None) for key in ('num_classes', 'out_channels', 'cls_out_channels')}
@@ -206,7 +206,11 @@ def _scoring(model: nn.Module, modules: Dict[str, nn.Module], seen: Dict[str, _S
             if inside and layer and name in seen and (width in classes or not head):
                 found.append(name)
     last = max(found, key=lambda name: seen[name].order, default=None)
-    return [last] if last is not None and seen[last].calls == 1 else []
+    if last is None or seen[last].calls > 1:
+        return []
+    # Of a detector each level may have its own.
+    siblings = [name for name in found if name.rpartition('.')[0] == last.rpartition('.')[0]]
+    return [last] if len(siblings) == 1 or '' in heads else []
 
 
 def _with_activation(model: nn.Module, places: Sequence[Place], run: Any) -> List[str]:

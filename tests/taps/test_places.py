@@ -42,6 +42,22 @@ def test_the_places_of_a_detector_whose_head_is_shared_by_its_levels():
         f'neck[{level}]': ('neck', 16, 8 * 2 ** level) for level in range(4)} | {'neck[4]': ('neck', 16, 64)}
 
 
+def test_scores_of_which_each_level_has_its_own_are_no_logits():
+    cfg = dict(
+        type='RTMDet', _scope_='mmdet', data_preprocessor=dict(type='DetDataPreprocessor', mean=[0.] * 3, std=[1.] * 3),
+        backbone=dict(type='CSPNeXt', arch='P5', deepen_factor=0.167, widen_factor=0.125, norm_cfg=dict(type='BN')),
+        neck=dict(type='CSPNeXtPAFPN', in_channels=[32, 64, 128], out_channels=16, num_csp_blocks=1),
+        bbox_head=dict(
+            type='RTMDetSepBNHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1, share_conv=True,
+            anchor_generator=dict(type='MlvlPointGenerator', offset=0, strides=[8, 16, 32]),
+            bbox_coder=dict(type='DistancePointBBoxCoder'), loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True),
+            loss_bbox=dict(type='GIoULoss'), norm_cfg=dict(type='BN')))
+    found = seen(cfg)
+    assert not [address for address in found if 'head' in address]
+    assert [found[f'backbone.stage{stage}'][2] for stage in (1, 2, 3, 4)] == [4, 8, 16, 32]
+    assert [found[f'neck[{level}]'][2] for level in range(3)] == [8, 16, 32]
+
+
 def test_the_places_of_a_classifier():
     found = places(classifier())
     assert [(place.address, place.size, place.stride) for place in found[-3:]] == [
