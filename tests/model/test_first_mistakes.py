@@ -50,10 +50,10 @@ def test_a_forgotten_name_of_a_distiller_is_named():
         built({**distilled(classifier()), 'distillers': dict(L2)})
 
 
-def test_a_student_without_a_type_is_one_error():
+def test_a_student_without_a_type_is_one_error(tmp_path):
     student = {key: value for key, value in classifier().items() if key != 'type'}
     with pytest.raises(DistillationError, match='model.student: .* Accepted: a dict with a type'):
-        Runner.from_cfg(run_cfg({**distilled(classifier(), l2=L2), 'student': student}, 'unused'))
+        Runner.from_cfg(run_cfg({**distilled(classifier(), l2=L2), 'student': student}, tmp_path))
 
 
 @pytest.mark.parametrize(('kind', 'meant'), [
