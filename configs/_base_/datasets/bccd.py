@@ -1,5 +1,5 @@
-# BCCD: red and white blood cells and platelets, at half resolution (240x320). In data/bccd: images/{train,val,test}/*.jpg and
-# coco/{train,val,test}.json. The validation images choose, the test images are reported.
+# BCCD: red and white blood cells and platelets, at half resolution (240x320). In data/bccd: images/{train,val,test}/*.jpg
+# and coco/{train,val,test}.json. The validation images choose, the test images are reported.
 dataset_type = 'CocoDataset'
 data_root = 'data/bccd/'
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))

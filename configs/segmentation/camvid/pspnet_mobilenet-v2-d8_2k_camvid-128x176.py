@@ -1,4 +1,4 @@
-# A teacher that has seen ImageNet: PSPNet MobileNetV2-d8; tools/model_converters/mobilenet_v2.py writes its backbone's weights.
+# A teacher that has seen ImageNet: PSPNet MobileNetV2-d8. Its backbone's weights: tools/model_converters/mobilenet_v2.py.
 _base_ = [
     'mmseg::_base_/models/pspnet_r50-d8.py', '../../_base_/datasets/camvid.py', 'mmseg::_base_/default_runtime.py',
     '../../_base_/schedules/camvid_1k.py'
