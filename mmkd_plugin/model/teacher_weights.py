@@ -1,6 +1,6 @@
 """The teacher's weights: all of them, from a checkpoint that is read without executing anything."""
 import hashlib
-from typing import Any, Container, Dict, Mapping, Sequence
+from typing import Any, Container, Dict, List, Mapping, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -36,13 +36,14 @@ def load_teacher_weights(model: nn.Module, checkpoint: str, of: str = 'model.tea
         result = model.load_state_dict(dict(state), strict=False)
     except RuntimeError as error:
         wrong = [line.strip() for line in str(error).splitlines()[1:]]
-        raise _not_covered(checkpoint, model, 'Of another shape', wrong, len(wanted), of) from None
+        missing = _missing_beside(model, state, wrong)
+        raise _not_covered(checkpoint, model, {'Of another shape': wrong, 'Missing': missing}, len(wanted), of) from None
     except Exception as error:  # a hook of a module that looks at weights before their shapes have been compared
         raise DistillationError(f'cannot be loaded into the teacher ({type(error).__name__}: {str(error)[:200]})', path=KEY,
                                 given=str(checkpoint), hint=f'Is it the checkpoint of {of}?') from None
-    missing = [name for name in result.missing_keys if not name.endswith('num_batches_tracked')]
+    missing = _that_count(result.missing_keys)
     if missing:
-        raise _not_covered(checkpoint, model, 'Missing', missing, len(wanted), of)
+        raise _not_covered(checkpoint, model, {'Missing': missing}, len(wanted), of)
     used = {name: value for name, value in state.items() if name not in result.unexpected_keys}
     check_kinds(used, kinds, KEY, checkpoint)
     check_finite(model, infinite, KEY, checkpoint)
@@ -118,12 +119,33 @@ def _listed(names: Sequence[str]) -> str:
     return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
 
 
-def _not_covered(checkpoint: str, model: nn.Module, label: str, names: Sequence[str], wanted: int,
+def _that_count(missing: Sequence[str]) -> List[str]:
+    return [name for name in missing if not name.endswith('num_batches_tracked')]
+
+
+def _missing_beside(model: nn.Module, state: Mapping[str, Tensor], wrong: Sequence[str]) -> List[str]:
+    """What a checkpoint lacks beside what it has in another shape, which is all that torch tells then.
+
+    Args:
+        model: the teacher.
+        state: the weights of the checkpoint, by name.
+        wrong: torch's lines about weights of another shape.
+    """
+    shapes = {line.partition('size mismatch for ')[2].partition(':')[0] for line in wrong}
+    try:
+        result = model.load_state_dict({name: value for name, value in state.items() if name not in shapes}, strict=False)
+    except RuntimeError:  # a hook renames them: what is of another shape is told alone
+        return []
+    return [name for name in _that_count(result.missing_keys) if name not in shapes]
+
+
+def _not_covered(checkpoint: str, model: nn.Module, names: Mapping[str, Sequence[str]], wanted: int,
                  of: str) -> DistillationError:
+    count = sum(map(len, names.values()))
+    listed = '. '.join(f'{label}: {_listed(each)}' for label, each in names.items() if each)
     return DistillationError(
-        f'covers {wanted - len(names)} of the {wanted} weights of the teacher ({type(model).__name__}); all are needed. '
-        f'{label}: {_listed(names)}', path=KEY, given=str(checkpoint),
-        hint=f'Is it the checkpoint of {of}?')
+        f'covers {wanted - count} of the {wanted} weights of the teacher ({type(model).__name__}); all are needed. {listed}',
+        path=KEY, given=str(checkpoint), hint=f'Is it the checkpoint of {of}?')
 
 
 def hash_weights(model: nn.Module) -> str:

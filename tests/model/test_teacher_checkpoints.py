@@ -111,3 +111,12 @@ def test_an_error_inside_a_modules_own_hook_is_one_error(tmp_path, value):
 def test_a_path_that_is_none_is_one_error(path):
     with pytest.raises(DistillationError, match=r'^model\.teacher\.checkpoint: '):
         build(distilled(classifier(), classifier(), dict(checkpoint=path)))
+
+
+def test_what_is_missing_is_counted_beside_what_has_another_shape(tmp_path):
+    weights = state()
+    gone = [name for name in weights if name.startswith('backbone.layer4.') and not name.endswith('num_batches_tracked')]
+    found = {name: value for name, value in weights.items() if name not in gone}
+    refused(tmp_path, {**found, WEIGHT: torch.ones(1, 1, 1, 1)},
+            rf'covers {len(weights) - len(gone)} of the {len(weights)} weights .*Of another shape: .*{WEIGHT}.*Missing: '
+            rf'{gone[0]}')
