@@ -19,6 +19,8 @@ CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')
 MOST_VALUES = 10 ** 6
 ACCEPTED = 'a path, "package::path", or a dict'
 OWN = 'mmkd_plugin'
+_SAFE_LOADER = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+"""The one in C where PyYAML has it: to find ``mmseg::x.py`` mmengine reads all metafiles of a package."""
 
 
 def package_of(reference: Any) -> Optional[str]:
@@ -68,7 +70,7 @@ class _SafeYaml(YamlHandler):
     """mmengine's reader of YAML, without the tags that call Python, and without aliases of aliases that fill the memory."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        content = yaml.load(file, **{**kwargs, 'Loader': yaml.SafeLoader})
+        content = yaml.load(file, **{**kwargs, 'Loader': _SAFE_LOADER})
         count = _count(content, {})
         if count > MOST_VALUES:
             raise ValueError(f'with its aliases it has {count} values, more than {MOST_VALUES}')
