@@ -21,6 +21,7 @@ from ..distiller import (
     WrapsForward,
 )
 from ..distiller.gradients import GradientComparison, compare_gradients, feature_gradients
+from ..distiller.pairs import key_of_tap
 from ..taps import Recording, laid_out
 from ..utils.errors import DistillationError, shown, under
 from ..utils.isolation import get_rng_state
@@ -142,7 +143,7 @@ class Step:
     def _distilled(self, task: Losses, batch: Batch) -> Dict[str, Tensor]:
         assert self._recording is not None
         student = self._recording.features(batch.inputs)
-        _check_gradients(student)
+        self._check_gradients(student)
         self._show_task_loss(task)
         teacher = laid_out(self._teacher_later(), student) if self._teacher is None else self._teacher
         if self._rng is not None:
@@ -162,6 +163,21 @@ class Step:
         self._distillation.non_finite.look_at_losses(weighted, batch.iteration)
         losses = {f'{name}.{key}': value for name, found in weighted.items() for key, value in found.items()}
         return {**losses, **logged}
+
+    def _check_gradients(self, student: Dict[str, Tensor]) -> None:
+        if not torch.is_grad_enabled():
+            return
+        for address, feature in student.items():
+            if not feature.requires_grad:
+                raise DistillationError(f'tap {address!r} of the student carries no gradient: everything before it is '
+                                        "frozen, or it lies inside an activation checkpoint (with_cp; tap the block's "
+                                        "output then)", path=self._key_of_student_tap(address),
+                                        hint='Distilling it would have no effect.')
+
+    def _key_of_student_tap(self, address: str) -> str:
+        distiller = next(self._all[name] for name in self.weights if address in self._all[name].student_taps)
+        key = key_of_tap(distiller.options, 'student', address)
+        return f'{distiller.path}.{key}'.rstrip('.')
 
     def _show_task_loss(self, task: Losses) -> None:
         for name in self.weights:
@@ -257,16 +273,6 @@ def check_losses(found: Any, may_be_none: bool = False) -> None:
 def _may_have_none(distiller: Distiller) -> bool:
     """Whether a distiller may act without a loss of its own."""
     return isinstance(distiller, WeighsOthers) or (isinstance(distiller, WrapsForward) and distiller.wraps)
-
-
-def _check_gradients(student: Dict[str, Tensor]) -> None:
-    if not torch.is_grad_enabled():
-        return
-    for address, feature in student.items():
-        if not feature.requires_grad:
-            raise DistillationError(f'tap {address!r} of the student carries no gradient: everything before it is frozen, '
-                                    "or it lies inside an activation checkpoint (with_cp; tap the block's output then)",
-                                    hint='Distilling it would have no effect.')
 
 
 def uses_float16(device: str) -> bool:

@@ -1,10 +1,12 @@
 """The teacher: built from its own config, complete weights, always in eval mode, never part of the student."""
 import inspect
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Union
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.model.utils import revert_sync_batchnorm
@@ -12,9 +14,10 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from ..runtime import RUNTIME, Call, Runtime, Wanted
+from ..runtime.trial import RUN_ERRORS
 from ..taps import FeatureSum, FeatureTaps, dry_run
 from ..utils.config import load_config, package_of
-from ..utils.errors import DistillationError, building, under, unknown_name
+from ..utils.errors import DistillationError, building, shortened, under, unknown_name
 from ..utils.launch import override
 from ..utils.options import Block, Either, Flag, Kind, Number, Options, Text, Typed, option
 from .default_checkpoint import default_checkpoint
@@ -53,7 +56,7 @@ class Teacher:
         self.taps = FeatureTaps(self.model, 'teacher')
         self.runtime = Runtime(self.model, self.taps, self.forward, runtime, f'{path}.runtime')
         self.path, self.size_multiple = path, size_multiple
-        self._normalisation = normalisation
+        self.normalisation = normalisation
         self._renormalise: Optional[Renormalise] = None
         weight = next(self.model.parameters(), None)
         self._dtype = None if weight is None else weight.dtype
@@ -66,11 +69,11 @@ class Teacher:
 
     def settle(self, student: nn.Module, image: Tensor) -> None:
         """Settles the taps by a dry run on ``image`` (1, C, H, W) and sets up the input for this student."""
-        if self._normalisation is not None:
+        if self.normalisation is not None:
             with under(f'{self.path}.{self.normalisation_key}'.rstrip('.')):
-                self._normalisation.check()
+                self.normalisation.check()
             self._renormalise = renormalisation(normalisation_of(getattr(student, 'data_preprocessor', None)),
-                                                self._normalisation)
+                                                self.normalisation)
             if self._renormalise is not None and self._renormalise.channels not in (1, image.shape[1]):
                 raise DistillationError(f'is for images with {self._renormalise.channels} channels',
                                         path=f'{self.path}.{self.normalisation_key}'.rstrip('.'),
@@ -89,19 +92,45 @@ class Teacher:
             addresses: which taps; all by default.
             sums: weighted sums to make while the teacher runs.
         """
-        return self.runtime.features(self._call(inputs, data_samples, addresses, sums))
+        with self._naming_the_batch(inputs):
+            return self.runtime.features(self._call(inputs, data_samples, addresses, sums))
 
     def start(self, inputs: Tensor, data_samples: Any = None, addresses: Optional[Sequence[str]] = None,
               sums: Sequence[FeatureSum] = ()) -> Callable[[], Dict[str, Tensor]]:
         """Before the student's forward: begins what can run beside it. Returns what gives the :meth:`features`."""
-        return self.runtime.start(lambda: self._call(inputs, data_samples, addresses, sums), inputs.device)
+        with self._naming_the_batch(inputs):
+            features = self.runtime.start(lambda: self._call(inputs, data_samples, addresses, sums), inputs.device)
 
-    def _call(self, inputs: Tensor, data_samples: Any, addresses: Optional[Sequence[str]],
-              sums: Sequence[FeatureSum]) -> Call:
+        def finish() -> Dict[str, Tensor]:
+            with self._naming_the_batch(inputs):
+                return features()
+
+        return finish
+
+    def shown(self, inputs: Tensor) -> Tensor:
+        """The student's batch (B, C, H, W) as the teacher sees it, on the teacher's device."""
         self._move_to(inputs)
         if self._renormalise is not None:
             inputs = self._renormalise(inputs)
-        return Call(to_multiple(inputs, self.size_multiple), data_samples, addresses, sums)
+        return to_multiple(inputs, self.size_multiple)
+
+    @contextmanager
+    def _naming_the_batch(self, images: Tensor) -> Iterator[None]:
+        """A network that has taken the image of the dry run need not take a batch: that is one error with its size."""
+        try:
+            yield
+        except RUN_ERRORS as error:
+            if isinstance(error, (DistillationError, torch.cuda.OutOfMemoryError)):
+                raise
+            raise DistillationError(
+                f'the teacher ({type(self.model).__name__}) does not run on a batch of {tuple(images.shape)}: '
+                f'{shortened(f"{type(error).__name__}: {error}")}', path=self.path,
+                accepted='images of a size that it takes', hint='The dry run had another: set model.image_shape to the size '
+                'of the batches, which tells it before training; size_multiple enlarges the images.') from error
+
+    def _call(self, inputs: Tensor, data_samples: Any, addresses: Optional[Sequence[str]],
+              sums: Sequence[FeatureSum]) -> Call:
+        return Call(self.shown(inputs), data_samples, addresses, sums)
 
     def forward(self, inputs: Tensor, data_samples: Any = None) -> None:
         """Runs the model on images as it has them, (B, C, H, W)."""

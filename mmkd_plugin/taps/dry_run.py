@@ -14,6 +14,13 @@ Forward = Callable[[Tensor, Any], Any]
 """Runs a model on images and data samples."""
 
 
+def dry_sample(image: Tensor) -> BaseDataElement:
+    """The data sample of an image (1, C, H, W) that fills its batch: what is asked by networks that want one (DETR)."""
+    size = tuple(image.shape[2:])
+    return BaseDataElement(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size,
+                                         scale_factor=(1.0, 1.0)))
+
+
 def dry_run(model: nn.Module, taps: FeatureTaps, image: Tensor, forward: Optional[Forward] = None) -> None:
     """Settles ``taps``; leaves modes, buffers and random numbers of the model as they were.
 
@@ -26,12 +33,9 @@ def dry_run(model: nn.Module, taps: FeatureTaps, image: Tensor, forward: Optiona
     Raises:
         DistillationError: for a tap that cannot be used, or an image that the model does not take.
     """
-    size = tuple(image.shape[2:])
-    sample = BaseDataElement(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size,
-                                           scale_factor=(1.0, 1.0)))
     with preserved_rng(), evaluation_mode(model), torch.no_grad():
         try:
-            taps.settle(partial(forward or partial(model, mode='tensor'), image, [sample]), image)
+            taps.settle(partial(forward or partial(model, mode='tensor'), image, [dry_sample(image)]), image)
         except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
             if isinstance(error, DistillationError):
                 raise
