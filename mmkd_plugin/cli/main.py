@@ -4,7 +4,8 @@ A command imports what it needs when it runs: ``--help`` waits for nothing. For 
 file alone (``mmkd_command.py``), and nothing here is imported from the package before a command runs.
 """
 import argparse
-from contextlib import AbstractContextManager
+import sys
+from contextlib import AbstractContextManager, redirect_stdout
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, List, Optional, Tuple
@@ -131,6 +132,32 @@ def init(config: str, teacher: str, checkpoint: Optional[str], method: str, out:
         decisions = init(request)
         print(f'{request.file}: written. What was decided:')
         print_decisions(decisions)
+
+
+@mmkd.command(cls=WithOverrides)
+@CONFIG
+@click.option('--iters', type=click.IntRange(0), default=20, show_default=True, help='Iterations to run, at most.')
+@click.option('--teacher-samples', type=click.IntRange(0), default=100, show_default=True,
+              help='Validation images for each teacher, at most.')
+@click.option('--seconds', type=click.FloatRange(0), default=60, show_default=True,
+              help='For iterations and images together; one iteration and one batch of images come first.')
+@click.option('--json', 'as_json', is_flag=True, help='The report as JSON.')
+@click.option('--work-dir', help='Of the training, where results of searches are looked for.')
+@click.option('--cfg-options', multiple=True, metavar='KEY=VALUE', help='Overrides, e.g. train_cfg.max_iters=100.')
+def check(config: str, iters: int, teacher_samples: int, seconds: float, as_json: bool, work_dir: Optional[str],
+          cfg_options: Tuple[str, ...]) -> None:
+    """Look for what will go wrong, before training: models, a few iterations, the teacher on validation images.
+
+    Ends with code 2 where there are errors, 1 with warnings, 0 otherwise.
+    """
+    with running():
+        from mmkd_plugin.preflight import run_check
+        from mmkd_plugin.utils.overrides import parsed_options
+        with redirect_stdout(sys.stderr):  # data sets print what they like
+            overrides = parsed_options('--cfg-options', cfg_options)
+            report = run_check(config, iters, teacher_samples, seconds, overrides, work_dir)
+        print(report.json() if as_json else report.text())
+        raise SystemExit(report.exit_code)
 
 
 @mmkd.command(cls=WithOverrides)

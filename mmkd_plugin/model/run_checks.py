@@ -4,7 +4,7 @@ import inspect
 import traceback
 from collections.abc import Sized
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional, Set
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
 from mmengine.dataset import DefaultSampler
 from mmengine.model import is_model_wrapper
@@ -24,6 +24,8 @@ TYPES = ('mmkd.DistilledModel', 'DistilledModel', build_distilled_model)  # the 
 BUILT = dict(build_model='model', build_optim_wrapper='optim_wrapper', build_param_scheduler='param_scheduler',
              build_visualizer='visualizer', build_log_processor='log_processor')
 """By a method of the Runner, the key of what it builds."""
+AT_START: List[Callable[[Runner], None]] = []
+"""What is called with the runner of a distilled training that is about to begin, after it has been checked."""
 LOOPS = dict(build_train_loop='train', build_val_loop='val', build_test_loop='test')
 
 
@@ -201,6 +203,8 @@ def check_run(runner: Runner) -> None:
     for distiller in model.distillation.distillers.values():
         with under(distiller.path):
             distiller.check_run(runner.max_iters)
+    for say in AT_START:
+        say(runner)
 
 
 def _check_batches(runner: Runner) -> None:

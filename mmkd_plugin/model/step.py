@@ -175,9 +175,11 @@ class Step:
                                         hint='Distilling it would have no effect.')
 
     def _key_of_student_tap(self, address: str) -> str:
-        distiller = next(self._all[name] for name in self.weights if address in self._all[name].student_taps)
-        key = key_of_tap(distiller.options, 'student', address)
-        return f'{distiller.path}.{key}'.rstrip('.')
+        for distiller in map(self._all.__getitem__, self.weights):
+            key = key_of_tap(distiller.options, 'student', address)
+            if key:
+                return f'{distiller.path}.{key}'
+        return 'model.distillers'
 
     def _show_task_loss(self, task: Losses) -> None:
         for name in self.weights:
