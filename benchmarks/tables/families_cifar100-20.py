@@ -24,8 +24,10 @@ rows = [
         rkd_angle=pooled, skd_pairwise=last).items()),
     dict(name='cirkd_pixel', config=feature, overrides={
         **taught, **last, hint + 'loss.type': 'cirkd_pixel', hint + 'loss.pool': True}),
+    # Its memory changes with every step: gradients of both formats are never those of one state.
     dict(name='crd', config=feature, overrides={
-        **taught, **pooled, hint + 'loss.type': 'crd', hint + 'loss.images': 10000, hint + 'loss.negatives': 4096}),
+        **taught, **pooled, hint + 'loss.type': 'crd', hint + 'loss.images': 10000, hint + 'loss.negatives': 4096,
+        'default_hooks.format.mode': 'off'}),
     dict(name='ReviewKD', config=feature, overrides={**taught, hint + 'type': 'mmkd.ReviewKDDistiller'}),
     *(dict(name=name, config=score, overrides={**scored, kd + 'loss.type': name, **more}) for name, more in dict(
         kl={kd + 'loss.temperature': 4}, dkd={}, nkd={}, dist={}, mlkd={}, wsld={}).items()),
