@@ -134,7 +134,8 @@ def _mgd(plan: Plan, name: str, situation: Situation) -> None:
     else:
         plan.decisions.append(Decision(f'{name}.norm', norm, f'{reason} (the default)'))
     plan.decisions.append(Decision('MatchingUpdateHook', dict(interval='auto', num_images=1000), 'added when training '
-                                   'begins: a matching at the start and after each fifth of the run'))
+                                   'begins: a matching at the start and after each fifth of the run, with fewer images '
+                                   'where fewer are trained on in a fifth'))
     _scaled(plan, name)
 
 

@@ -67,8 +67,8 @@ class MatchingUpdateHook(Hook):
         """The options of the hook."""
         interval: Union[int, str, List[int]] = option(
             Either(Interval(), (AUTO,)), 1, "a number n: every n epochs (or iterations); a list: after these; 'auto': after "
-            "each fifth of the run. The authors' is 1 on ImageNet, 2 elsewhere. An interval that ends with "
-            'training is not used')
+            "each fifth of the run, with no more images than are trained on in a fifth. The authors' is 1 on ImageNet, 2 "
+            'elsewhere. An interval that ends with training is not used')
         by_epoch: bool = option(Flag(), True, 'whether `interval` counts epochs; not looked at with "auto". In an iteration-'
                                 'based loop an epoch is one pass over the training set')
         dataloader: Optional[Dict[str, Any]] = option(
@@ -87,7 +87,7 @@ class MatchingUpdateHook(Hook):
             self.options = self.Options.read(given)
         # As given; with 'auto' it follows from the length of the run.
         self._interval: Union[int, List[int]] = 1 if isinstance(self.options.interval, str) else self.options.interval
-        self._by_epoch = self.options.by_epoch
+        self._by_epoch, self._num_images = self.options.by_epoch, self.options.num_images
         self._built: Optional[DataLoader[Any]] = None  # the data set is read once; workers do not outlive an update
 
     def serves(self, name: str) -> bool:
@@ -121,7 +121,10 @@ class MatchingUpdateHook(Hook):
         points = [round(length * part / UPDATES) for part in range(1, UPDATES)]
         self._interval = sorted({point for point in points if 0 < point < length})
         shown = ', '.join(map(str, self._interval)) or 'nothing else'
-        print_log(f'{KEY}.interval: a matching at the start and after {shown} of {length} {unit}', logger=runner.logger)
+        # An update is not to cost more than the training up to the next.
+        self._num_images = min(self._num_images, max(1, runner.max_iters // UPDATES) * images_per_iteration(runner))
+        print_log(f'{KEY}.interval: a matching at the start and after {shown} of {length} {unit}, with {self._num_images} '
+                  'images each', logger=runner.logger)
 
     def _warn_of_what_never_comes(self, runner: Runner) -> None:
         interval = self._interval
@@ -181,7 +184,7 @@ class MatchingUpdateHook(Hook):
 
     def _accumulate(self, runner: Runner, model: DistilledMixin, chosen: Dict[str, MatchingGuidedDistiller],
                     statistics: Dict[str, List[StageStatistics]]) -> int:
-        wanted = -(-self.options.num_images // get_world_size())
+        wanted = -(-self._num_images // get_world_size())
         images = 0
         for data in self._loader(runner):
             batch = Batch(*model.forward_arguments(model.data_preprocessor(data, False)), runner.iter)
@@ -223,7 +226,12 @@ class MatchingUpdateHook(Hook):
 
 def iterations_per_epoch(runner: Runner) -> int:
     """Iterations for one pass over the training set, over all ranks."""
-    loader = runner.train_dataloader
-    batch_size = loader.batch_size or loader.batch_sampler.batch_size  # None where a batch sampler was given
-    batches: int = len(loader.dataset) // (batch_size * get_world_size())
+    batches: int = len(runner.train_dataloader.dataset) // images_per_iteration(runner)
     return max(1, batches)
+
+
+def images_per_iteration(runner: Runner) -> int:
+    """Images of a training batch, over all ranks."""
+    loader = runner.train_dataloader
+    batch_size: int = loader.batch_size or loader.batch_sampler.batch_size  # None where a batch sampler was given
+    return batch_size * get_world_size()

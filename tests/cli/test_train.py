@@ -47,7 +47,7 @@ def test_one_command_distils_and_the_student_is_exported(workplace):
              '--cfg-options', *SHORT]
     done = mmkd(workplace, *asked)
     assert 'mgd.pairs = ' in done.stdout
-    assert 'MatchingUpdateHook.interval: a matching at the start and after 1, 2, 3 of 4 iterations' in done.stdout
+    assert 'interval: a matching at the start and after 1, 2, 3 of 4 iterations, with 2 images each' in done.stdout
     assert 'mIoU' in done.stdout
     assert 'train_pipeline' not in done.stdout  # the text of the config
     assert 'train_pipeline' in next((workplace / 'run').glob('*/*.log')).read_text()

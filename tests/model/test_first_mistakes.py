@@ -109,6 +109,7 @@ def test_a_distiller_without_its_hook_gets_it(tmp_path, monkeypatch):
     hook, = (hook for hook in runner.hooks if isinstance(hook, MatchingUpdateHook))
     assert hook.options.interval == 'auto'
     assert [done for done in range(1, 4) if hook.due(done)] == [1, 2, 3]  # four iterations
+    assert hook._num_images == 2  # a batch: an update is not to cost more than the training up to the next
     assert all('mgd.loss_layer4' in each for each in losses)
     assert 'model.distillers.mgd: custom_hooks has no mmkd.MatchingUpdateHook for it; added: ' in '\n'.join(said)
 
