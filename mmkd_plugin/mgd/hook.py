@@ -233,5 +233,5 @@ def iterations_per_epoch(runner: Runner) -> int:
 def images_per_iteration(runner: Runner) -> int:
     """Images of a training batch, over all ranks."""
     loader = runner.train_dataloader
-    batch_size: int = loader.batch_size or loader.batch_sampler.batch_size  # None where a batch sampler was given
-    return batch_size * get_world_size()
+    batch_size = loader.batch_size or loader.batch_sampler.batch_size  # None where a batch sampler was given
+    return int(batch_size) * int(get_world_size())
