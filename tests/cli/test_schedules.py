@@ -1,6 +1,5 @@
 """The length and the schedule of a search that follow from those of its training."""
 import pytest
-from mmengine.config import Config
 
 from mmkd_plugin.cli.methods import METHODS
 from mmkd_plugin.cli.schedules import length_of, shortened_length, shortened_schedule
@@ -47,8 +46,9 @@ def test_a_distpro_without_a_process_reads_none_and_a_search_without_a_distiller
     cfg = load_config('mmkd_plugin::demo/distpro_pspnet_r18w32-r18w8-d8_demo-64x128.py', 'config')
     cfg.model.distillers.distpro.mode = 'equal'
     assert not reads_result(cfg)
+    cfg.model.distillers.distpro = dict(type='mmkd.LogitsDistiller', pairs=['decode_head.conv_seg'])
     with pytest.raises(DistillationError, match='model.distillers: has none that can be searched'):
-        reads_result(Config(dict(search=dict(), model=dict(distillers=dict()))))
+        reads_result(cfg)
 
 
 def test_every_method_has_a_name_of_the_help():
