@@ -20,7 +20,7 @@ def distpro(mode='search', **options):
 
 def search_hook(scope, **options):
     held_out = {} if options.get('validation') == 'next_batch' else dict(dataloader=loader(scope, 5))
-    return dict(type='mmkd.ProcessSearchHook', **{**held_out, **options})
+    return dict(type='mmkd.ProcessSearchHook', **{'lr': .05, **held_out, **options})
 
 
 def search_cfg(work_dir, scope='mmpretrain', student=None, hook=None, distiller=None, teacher=None, **options):

@@ -1,9 +1,10 @@
 """``mmkd.ProcessSearchHook``: searches a process during an ordinary training run and writes it to a file."""
 import functools
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Union
 
 import torch
 from mmengine.hooks import CheckpointHook
@@ -19,12 +20,15 @@ from ..utils.options import Choice, Either, ListOf, Number, option
 from ..utils.records import Entry, Fields, Named, Plain, Whole, Words
 from .artefact import write_process
 from .distiller import DistProDistiller
+from .moves import step_size
 from .process import UNITS, Process, choose_every, record_positions
 from .search import HYPERGRADIENTS, ProcessSearch, Snapshot
+from .significance import doubts, relative_entropy
 
 KEY = 'ProcessSearchHook'
 VALIDATIONS = ('held_out', 'next_batch')
-IMPORTANCE = 'importance'
+IMPORTANCE, AUTO = 'importance', 'auto'
+DIGITS = 4
 SHARE_OF_SCALES = 10
 """Of a search, the tenth in which scales are found at most."""
 
@@ -55,7 +59,9 @@ class ProcessSearchHook(StatefulHook):
     class Options(SearchOptions):
         """The options of the hook."""
         also_only = dict(dataloader=dict(validation=('held_out',)))
-        lr: float = option(Number(above=0, below=1e6), 0.05, "of Adam on the importance; the paper's")
+        lr: Union[float, str] = option(
+            Either(Number(above=0, below=1e6), (AUTO,)), AUTO, "of Adam on the importance; 'auto': the paper's 0.05 in a "
+            'search of 12480 steps, as long as its own, or more, and less in proportion in a shorter one')
         betas: List[float] = option(ListOf(Number(least=0, below=1), 'numbers in [0, 1)', length=2), (0.5, 0.999),
                                     "of Adam on the importance; the authors'")
         hypergradient: str = option(
@@ -65,6 +71,9 @@ class ProcessSearchHook(StatefulHook):
         validation: str = option(
             Choice(VALIDATIONS), 'held_out', "what judges a training step: 'held_out', images that training does not see; "
             "'next_batch', the training batch after it, before it trains, which costs no forward; training sees all images")
+        window: int = option(Number(above=0, most=10 ** 6, whole=True), 1, 'gradients that are averaged for one move')
+        rest: float = option(Number(least=0, below=1), 0.0, 'the part of the search at whose start the importance stays as '
+                             'it is, while its gradients are looked at')
         interval: int = option(Number(above=0, whole=True), 1, 'a search step every so many iterations')
         until: float = option(Number(above=0, most=1), 1.0, 'the part of the run that is a search; for the rest of it the '
                               'same student is trained on, with the process that was found, stretched over the rest')
@@ -81,14 +90,12 @@ class ProcessSearchHook(StatefulHook):
         self.search: Optional[ProcessSearch] = None
         self._before: Optional[Snapshot] = None
         self._clipping: Optional[Clipping] = None
-        self._length = self._every = self._steps = self._end = 0
+        self._length = self._every = self._steps = self._end = self._windows = 0
+        self._lr = 0.0
 
     def before_train(self, runner: Runner) -> None:
         distiller = self.run.begin(runner, DistProDistiller)
         options = self.options
-        self.search = ProcessSearch(distilled(runner), distiller, options.lr, options.betas, options.hypergradient,
-                                    options.radius, options.seed)
-        distiller.search = self.search
         if options.unit == 'epoch' and not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise DistillationError('does not go with a run that counts iterations', path=f'{KEY}.unit', given='epoch',
                                     accepted="'iter'")
@@ -102,15 +109,16 @@ class ProcessSearchHook(StatefulHook):
             distiller.scales.shorten(max(1, self._end // SHARE_OF_SCALES))
         first = 0 if distiller.scales is None else distiller.options.begin + distiller.scales.iterations
         steps = [step for step in range(options.interval - 1, self._end, options.interval) if step >= first]
-        if not any(map(self._is_judged, steps)):
+        if not any(self._is_judged(distiller, iteration) for iteration in steps):
             raise DistillationError(
                 f'is too large: in {self._end} iterations no search step falls where {distiller.path} acts '
                 '(loss_weight, begin, end)', path=f'{KEY}.interval', given=options.interval,
                 accepted='a number of iterations after which it acts')
-        if self._waits and all(map(self._is_dropped, filter(self._is_judged, steps))):
+        if self._waits and all(self._is_dropped(iteration) for iteration in steps if self._is_judged(distiller, iteration)):
             raise DistillationError(
                 'has every search step just before a checkpoint, where it is not judged', path=f'{KEY}.interval',
                 given=options.interval, accepted='a number that is no multiple of the interval of default_hooks.checkpoint')
+        self.search = self._make_search(distiller, first)
         saved = self.run.resume(self._settings())
         if saved is not None:
             with under(f'mmkd.hooks.{self.state_key}'):
@@ -125,10 +133,28 @@ class ProcessSearchHook(StatefulHook):
         if scaler is not None:
             self.search.loss_scale = scaler.get_scale
 
-    def _is_judged(self, iteration: int) -> bool:
+    def _make_search(self, distiller: DistProDistiller, first: int) -> ProcessSearch:
+        options, runner = self.options, self.run.runner
+        end = min(distiller.options.end or self._end, self._end - self._waits)
+        together = math.lcm(options.interval, getattr(runner.optim_wrapper, '_accumulative_counts', 1))
+        before = max(first, distiller.options.begin) // together
+        steps = max(1, end // together - before)
+        if options.window > steps:
+            raise DistillationError('is larger than the search is long: the importance would never move',
+                                    path=f'{KEY}.window', given=options.window,
+                                    accepted=f'a whole number up to {steps}, the steps of this search')
+        last_move = (before + steps // options.window * options.window) * together - 1
+        if last_move < options.rest * self._end:
+            raise DistillationError('takes up the whole search: the importance would never move', path=f'{KEY}.rest',
+                                    given=options.rest, accepted=f'a number up to {last_move / self._end:.3g}')
+        self._lr = step_size(steps) if options.lr == AUTO else float(options.lr)
+        distiller.search = ProcessSearch(distilled(runner), distiller, self._lr, options.betas, options.hypergradient,
+                                         options.radius, options.seed, options.window)
+        return distiller.search
+
+    def _is_judged(self, distiller: DistProDistiller, iteration: int) -> bool:
         """Whether a search step for an iteration is possible."""
-        assert self.search is not None
-        weight_at = self.search.distiller.weight_at
+        weight_at = distiller.weight_at
         after = not self._waits or (iteration + 1 < self._end and weight_at(iteration + 1) > 0)
         return weight_at(iteration) > 0 and after
 
@@ -157,6 +183,7 @@ class ProcessSearchHook(StatefulHook):
         distiller.keeps_step = due
         distiller.keeps_gradients = due and self.search.hypergradient == 'exact'
         distiller.see_task_loss = self.search.judge if self.search.waits else None
+        self.search.rests = runner.iter < self.options.rest * self._end
         self._steps = self.search.steps
         self._before = self.search.snapshot(runner.optim_wrapper.optimizer, self._clipping) if due else None
 
@@ -195,9 +222,15 @@ class ProcessSearchHook(StatefulHook):
 
     def _log(self, runner: Runner) -> None:
         assert self.search is not None
-        distiller = self.search.distiller
-        self.run.log({distiller.member_names[index]: weight
-                      for index, weight in distiller.importance.weights(runner.iter).items()})
+        distiller, evidence = self.search.distiller, self.search.moves.evidence
+        weights = distiller.importance.weights(runner.iter)
+        self.run.log({distiller.member_names[index]: weight for index, weight in weights.items()})
+        self.run.log(dict(entropy=relative_entropy(list(weights.values()))))
+        if evidence.windows > self._windows:
+            self._windows = evidence.windows
+            self.run.log({f'{name}.significance': value for name, value in zip(distiller.member_names, evidence.overall)})
+            if evidence.recent_agreement is not None:
+                self.run.log(dict(agreement=evidence.recent_agreement))
         if self.search.skipped:
             self.run.log(dict(skipped=self.search.skipped))
 
@@ -214,6 +247,8 @@ class ProcessSearchHook(StatefulHook):
                       'validation loss was 0 or not finite', 'current', level=logging.WARNING)
         elif self.search.skipped:
             print_log(f'search: {self.search.skipped} of {self.search.steps} steps were skipped', 'current')
+        for doubt in doubts(self.search.moves.evidence.agreement, self._entropy()):
+            print_log(f'search: {doubt}', 'current', level=logging.WARNING)
 
     def process(self) -> Process:
         """The recorded process."""
@@ -222,7 +257,21 @@ class ProcessSearchHook(StatefulHook):
         importance, records = distiller.importance, self.run.course.values(IMPORTANCE)
         return Process(distiller.members, importance.normalisation, importance.bias, importance.tau,
                        torch.tensor(records, dtype=torch.float64), self._length, self._every, self.options.unit,
-                       self.run.meta, distiller.total, distiller.member_scales())
+                       self.run.meta, distiller.total, distiller.member_scales(), stability=self._stability())
+
+    def _stability(self) -> Dict[str, Any]:
+        """How sure the process is, for its file; of each member where it is a list."""
+        assert self.search is not None
+        evidence = self.search.moves.evidence
+        agreement = evidence.agreement
+        return dict(lr=self._lr, window=self.options.window, rest=self.options.rest, steps=self.search.steps,
+                    entropy=round(self._entropy(), DIGITS),
+                    agreement=None if agreement is None else round(agreement, DIGITS),
+                    significance=[round(value, DIGITS) for value in evidence.overall])
+
+    def _entropy(self) -> float:
+        assert self.search is not None
+        return relative_entropy(list(self.search.distiller.importance.weights(self.run.runner.iter).values()))
 
     def state_dict(self) -> Dict[str, Any]:
         assert self.search is not None
@@ -232,8 +281,8 @@ class ProcessSearchHook(StatefulHook):
         self.run.load(state)
 
     def state_entry(self) -> Entry:
-        return self.run.state_entry(Fields(dict(optimiser=Named(Plain()), steps=Whole(), skipped=Whole(),
-                                                hypergradient=Words(HYPERGRADIENTS))))
+        return self.run.state_entry(Fields(dict(optimiser=Named(Plain()), evidence=Named(Plain()), steps=Whole(),
+                                                skipped=Whole(), hypergradient=Words(HYPERGRADIENTS))))
 
     def _write(self, path: Path) -> None:
         write_process(path, self.process())
@@ -242,8 +291,8 @@ class ProcessSearchHook(StatefulHook):
         """What must be the same when the search is resumed; without it the file's records would not belong together."""
         options = self.options
         return dict(lr=options.lr, betas=list(options.betas), hypergradient=options.hypergradient, radius=options.radius,
-                    seed=options.seed, interval=options.interval, validation=options.validation, unit=options.unit,
-                    length=self._length, every=self._every)
+                    seed=options.seed, window=options.window, rest=options.rest, interval=options.interval,
+                    validation=options.validation, unit=options.unit, length=self._length, every=self._every)
 
     def _record_iteration(self, runner: Runner) -> None:
         if self.options.unit == 'iter':

@@ -21,10 +21,9 @@ from ..distiller import KeptStep, reentrant_checkpoints_refused
 from ..model import DistilledMixin
 from ..search import Clipping, StepWatch, naming_samples, seed_generators
 from ..taps.shapes import widened
-from ..utils.errors import DistillationError, under
+from ..utils.errors import under
 from ..utils.isolation import preserved_rng, set_rng_state
-from ..utils.optimizer_states import SteadyOptimizerState
-from ..utils.records import Shown, Whole
+from ..utils.records import Whole
 from .distiller import DistProDistiller
 from .forward_tape import ForwardTape, TapeReplay
 from .hypergradient import (
@@ -36,6 +35,7 @@ from .hypergradient import (
     tangents,
 )
 from .member_gradients import MemberGradients
+from .moves import Moves
 from .weights import importance_gradient
 
 Autocast = Callable[[], ContextManager[Any]]
@@ -67,23 +67,26 @@ class ProcessSearch:
             student has an operation without forward-mode derivative.
         radius: how far from theta_t the finite difference is taken.
         seed: decides what the validation pass draws (dropout).
+        window: how many hypergradients are averaged for one move of the importance.
 
     Attributes:
+        moves: how the importance moves, and what its gradients have shown.
+        rests: whether the importance stays as it is, while its gradients are looked at.
         loss_scale: the factor on a loss while its gradient is taken, for half precision.
         steps: how many search steps were made, skipped ones included.
-        skipped: how many did not move the importance, because v was 0, or v or a d_p not finite.
+        skipped: how many have no hypergradient, because v was 0, or v or a d_p not finite.
     """
 
     def __init__(self, model: DistilledMixin, distiller: DistProDistiller, lr: float, betas: Sequence[float],
-                 hypergradient: str = 'exact', radius: float = 0.01, seed: int = 0):
+                 hypergradient: str = 'exact', radius: float = 0.01, seed: int = 0, window: int = 1):
         self.model, self.distiller = model, distiller
         self.hypergradient, self.radius, self.seed = hypergradient, radius, seed
         self.steps = self.skipped = 0
-        self._passed = self._told = False
+        self._passed = self._told = self.rests = False
         self.loss_scale: Callable[[], float] = lambda: 1.0
         self._waiting: Optional[TrainingStep] = None
         self._features, self._losses = _StudentFeatures(model, distiller), _MemberLosses(model, distiller)
-        self._optimiser = torch.optim.Adam([distiller.importance.value], lr=lr, betas=(betas[0], betas[1]))
+        self.moves = Moves(distiller.importance.value, lr, betas, window)
 
     def snapshot(self, optimiser: torch.optim.Optimizer, clipping: Optional[Clipping] = None) -> Snapshot:
         """theta_t, before the training step.
@@ -173,11 +176,9 @@ class ProcessSearch:
         if gradient is None:
             self.skipped += 1
             return False
-        self.distiller.importance.value.grad = gradient
-        self._optimiser.step()
-        self.distiller.importance.value.grad = None
+        moved = self.moves.take(gradient, self.rests)
         self.distiller.importance.forget()
-        return True
+        return moved
 
     def _wanted(self, step: TrainingStep) -> Optional[Set[int]]:
         """The weights that v is needed of, by identity; None for all."""
@@ -266,23 +267,17 @@ class ProcessSearch:
 
     def state(self) -> Dict[str, Any]:
         """What the distiller's own state (the importance) does not have."""
-        return dict(optimiser=self._optimiser.state_dict(), steps=self.steps, skipped=self.skipped,
-                    hypergradient=self.hypergradient)
+        return dict(self.moves.state(), steps=self.steps, skipped=self.skipped, hypergradient=self.hypergradient)
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes back what :meth:`state` returned.
 
         Raises:
-            DistillationError: for a state of the optimiser that does not fit, or other numbers of steps; takes nothing then.
+            DistillationError: for a state of the moves that does not fit, or other numbers of steps; takes nothing then.
         """
-        with under('optimiser'):
-            SteadyOptimizerState(self._optimiser).check(state['optimiser'])
         with under('skipped'):
             Whole(most=state['steps']).check(state['skipped'])
-        if (state['skipped'] < state['steps']) != bool(state['optimiser']['state']):
-            raise DistillationError(path='optimiser.state', given=Shown(state['optimiser']['state']), accepted=(
-                f"what {state['steps'] - state['skipped']} steps have left"))
-        self._optimiser.load_state_dict(state['optimiser'])
+        self.moves.load(state, state['steps'] - state['skipped'])
         self.steps, self.skipped, self.hypergradient = state['steps'], state['skipped'], state['hypergradient']
 
 

@@ -162,7 +162,8 @@ def test_T9_the_pathway_that_carries_the_labels_wins(tmp_path):
     model = dict(distilled(dict(type='ScoringStudent', _scope_='mmengine'), dict(type='LabellingTeacher'), distpro=distpro(
         levels=[('scores', tap) for tap in ('label', 'noise1', 'noise2')], connections='all', transforms='as_it_is')))
     model['image_shape'] = (3, 8, 8)
-    cfg = run_cfg(model, tmp_path, hooks=[dict(type='mmkd.ProcessSearchHook', dataloader=planted(160, 1000))], epochs=2)
+    cfg = run_cfg(model, tmp_path, hooks=[dict(type='mmkd.ProcessSearchHook', lr=.05,
+                                               dataloader=planted(160, 1000))], epochs=2)
     cfg.train_dataloader = planted(320, 0)
     runner, _ = run(cfg)
     label, *noise = runner.model.distillation.distpro.importance.value.tolist()

@@ -232,7 +232,8 @@ HOOKS: Dict[str, Dict[str, Documented]] = {
             dict(type='Adam', lr='x'), dict(type='Adam', betas=5), dict(type='Adam', lr=math.inf)]),
         regularisation=number(least=0, below=1e6), weights_first=number(least=0, below=1), unrolled=FLAG),
     'mmkd.ProcessSearchHook': dict(
-        SEARCH_HOOK, lr=number(above=0, below=1e6), betas=listed(number(least=0, below=1), 2),
+        SEARCH_HOOK, lr=optional(number(above=0, below=1e6), 'auto'), window=number(above=0, most=1e6, whole=True),
+        rest=number(least=0, below=1), betas=listed(number(least=0, below=1), 2),
         hypergradient=choice('exact', 'finite_difference'), validation=choice('held_out', 'next_batch'),
         radius=number(above=0), interval=number(above=0, whole=True), unit=choice('iter', 'epoch'),
         every=optional(number(above=0, whole=True)), until=number(above=0, most=1)),

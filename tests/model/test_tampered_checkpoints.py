@@ -220,6 +220,10 @@ OF_OPTIMISER = {
 OF_SEARCHES = {
     'process': {'state-gone': ('.optimiser.state', {}, 'optimiser.state: a dict of 0'),
                 'skipped': ('.skipped', 10 ** 6, 'search.skipped: 1000000'),
+                'windows': ('.evidence.windows', 9, 'search.evidence.windows: 9'),
+                'samples': ('.evidence.samples', [], 'search.evidence.samples: a list of 0'),
+                'sample-nan': ('.evidence.samples[0]', filled(math.nan), r'evidence.samples\[0\]: .*NaN'),
+                'half-short': ('.evidence.halves[0]', [0.], r'evidence.halves\[0\]: a list of 1'),
                 'point-empty': ('/course.importance[1]', [], r'course.importance\[1\]: a list of 0'),
                 'point-longer': ('/course.importance[1]', lambda point: [*point, 1.], r'importance\[1\]: a list of 5'),
                 'point-before': ('/course.importance[1][0]', -3, r'course.importance\[1\]\[0\]: -3'),

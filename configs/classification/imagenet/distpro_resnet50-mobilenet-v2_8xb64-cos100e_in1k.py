@@ -19,6 +19,7 @@ model = dict(
                 ('backbone.layer7', 'backbone.layer4@preact'),
             ])))
 search = dict(
+    hook=dict(lr=0.05),  # the paper's, which the default would lower: the search is shorter than on CIFAR-100
     config=dict(
         train_dataloader=dict(
             dataset=dict(

@@ -18,6 +18,7 @@ model = dict(
                 ('backbone.layer7', 'backbone.layer4@preact'),
             ])))
 search = dict(
+    hook=dict(lr=0.05),  # the paper's, which the default would lower: the search is shorter than on CIFAR-100
     config=dict(
         train_cfg=dict(max_iters=8000),
         param_scheduler=[dict(type='PolyLR', eta_min=0, power=0.9, begin=0, end=8000, by_epoch=False)]))
