@@ -1,7 +1,7 @@
 """Runs the search that a config describes: `mmkd search`.
 
 usage: python tools/search.py CONFIG [--then-train] [--work-dir W] [--cfg-options KEY=VALUE ...]
-           [--search-options KEY=VALUE ...] [--gpus N]
+           [--search-options KEY=VALUE ...] [--gpus N] [--seeds N]
        python tools/search.py CONFIG --dump FILE [...]
 """
 from pathlib import Path

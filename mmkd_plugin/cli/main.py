@@ -252,6 +252,8 @@ def flags_of_search(program: Optional[str] = None) -> argparse.ArgumentParser:
     parser.add_argument('--search-options', nargs='+', default=[], metavar='KEY=VALUE',
                         help="overrides in the search's derived config")
     parser.add_argument('--gpus', type=positive, default=1, help='processes on this machine, by torchrun where it is not 1')
+    parser.add_argument('--seeds', type=positive, default=1, help='how many searches, each with seeds of its own, are '
+                        'averaged into one result')
     return parser
 
 
@@ -259,7 +261,9 @@ SEARCH = """Runs the search that a config describes under `search`, and, with --
 finds.
 
 The search works in W/search (W is the work dir) and writes its result there, where the training in W looks for it.
-Call it again after an interruption: what is finished is not run again, what was begun goes on from its last checkpoint."""
+Call it again after an interruption: what is finished is not run again, what was begun goes on from its last checkpoint.
+With --seeds N (DistPro) N searches that differ in their seeds alone work in W/search/seed0, seed1, ..., and what they
+find is averaged."""
 
 
 def positive(text: str) -> int:

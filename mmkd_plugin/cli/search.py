@@ -1,5 +1,6 @@
 """A search, and the training that uses what it finds, one after the other: ``mmkd search`` and ``tools/search.py``."""
 import argparse
+import copy
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any, List, Optional, Sequence
 from mmengine.config import Config
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 
+from ..distpro.averaging import average_files
+from ..distpro.distiller import DistProDistiller
 from ..search.derive import check_search, derive_search, work_dir_of
 from ..utils.config import find_config, load_config
 from ..utils.errors import DistillationError, under
@@ -34,6 +37,8 @@ class Experiment:
         cfg_options: overrides (``key=value``) in the config, and so in the search that is derived from it.
         search_options: overrides in the derived config.
         gpus: how many processes are started on this machine; by torchrun where it is not 1.
+        seeds: how many searches are averaged, each with seeds of its own, in the folders ``seed0``, ``seed1``, ... of the
+            search; DistPro's only.
 
     Raises:
         DistillationError: if the config is not found.
@@ -44,6 +49,7 @@ class Experiment:
     cfg_options: Sequence[str] = ()
     search_options: Sequence[str] = ()
     gpus: int = 1
+    seeds: int = 1
 
     @property
     def path(self) -> Path:
@@ -83,7 +89,9 @@ class Experiment:
             DistillationError: see :meth:`search_config`; or for a file that cannot be written, is no .py, or is the config
                 of the training itself.
         """
-        cfg = self.search_config()
+        self._dump(self.search_config(), file)
+
+    def _dump(self, cfg: Config, file: Path) -> None:
         if file.suffix != '.py':
             raise DistillationError(path='--dump', given=str(file), accepted='the name of a .py file')
         check_file_place(file, '--dump')
@@ -100,24 +108,44 @@ class Experiment:
         return _result(self.search_config())
 
     def run_search(self) -> None:
-        """Runs the search, or goes on with it, unless it is finished.
+        """Runs the search, or the searches that are averaged, or goes on with them, unless they are finished.
 
         Raises:
-            DistillationError: see :meth:`search_config`.
+            DistillationError: see :meth:`search_config`; or for several searches whose results have no average.
             SystemExit: if it fails, is ended, or another config was finished in its folder.
         """
         cfg = self.search_config()
+        if self.seeds == 1:
+            self._search(cfg)
+            return
+        hook = cfg.custom_hooks[0]
+        if hook.type != DistProDistiller.search_hook:
+            raise DistillationError(f'has no meaning for what {hook.type} finds, which has no average', path='--seeds',
+                                    given=self.seeds, accepted="1, or a search of 'mmkd.DistProDistiller'")
+        result = _result(cfg)
+        whole = copy.deepcopy(cfg)
+        whole.averaged_seeds = self.seeds
+        if result.is_file() and _is_finished(result.parent, whole):
+            return
+        files = [self._search(_with_seed(cfg, number)) for number in range(self.seeds)]
+        for line in average_files(files, result):
+            print(line, flush=True)
+        (result.parent / FINISHED).write_text(whole.pretty_text)
+
+    def _search(self, cfg: Config) -> Path:
+        """Runs one search, or goes on with it, unless it is finished; returns the file it has written."""
         folder = Path(cfg.work_dir)
         result = _result(cfg)
         if result.is_file() and _is_finished(folder, cfg):
-            return
+            return result
         file = folder / f'{self.path.stem}.py'
         make_work_dir(folder)
-        self.dump(file)
+        self._dump(cfg, file)
         self._train(file, folder)
         if not result.is_file():
             raise SystemExit(f'error: {file} ended without writing {result}')
         (folder / FINISHED).write_text(cfg.pretty_text)
+        return result
 
     def run_training(self) -> None:
         """Runs the training, or goes on with it, unless it is finished. Raises what :meth:`run_search` does."""
@@ -181,6 +209,16 @@ def call(command: Sequence[str]) -> int:
     return code or (-signals[0] if signals else 0)
 
 
+def _with_seed(cfg: Config, number: int) -> Config:
+    """The config of a search with other seeds, of the training and of its hook, in a folder of its own."""
+    cfg = copy.deepcopy(cfg)
+    randomness = cfg.get('randomness') or {}
+    cfg.randomness = dict(randomness, seed=(randomness.get('seed') or 0) + number)
+    cfg.custom_hooks[0].seed = cfg.custom_hooks[0].get('seed', 0) + number
+    cfg.work_dir = str(Path(cfg.work_dir) / f'seed{number}')
+    return cfg
+
+
 def _is_finished(folder: Path, cfg: Config) -> bool:
     """Whether a config was trained to its end in a folder. Raises ``SystemExit`` if that was another config."""
     marker = folder / FINISHED
@@ -210,7 +248,9 @@ def search(args: argparse.Namespace, train: Optional[Path] = None) -> None:
     """
     if args.dump is not None and args.then_train:
         raise SystemExit('error: --dump runs nothing: leave --then-train out')
-    experiment = Experiment(args.config, train, args.work_dir, args.cfg_options, args.search_options, args.gpus)
+    if args.dump is not None and args.seeds != 1:
+        raise SystemExit('error: --dump writes the config of one search: leave --seeds out')
+    experiment = Experiment(args.config, train, args.work_dir, args.cfg_options, args.search_options, args.gpus, args.seeds)
     if args.dump is not None:
         experiment.dump(args.dump)
         print(f'wrote {args.dump}')

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmkd_plugin.cli.search import Experiment, call
+from mmkd_plugin.cli.main import flags_of_search
+from mmkd_plugin.cli.search import Experiment, call, search
+from mmkd_plugin.distpro import read_process
 from mmkd_plugin.utils.errors import DistillationError
 from mmkd_plugin.utils.overrides import parsed_options
 
@@ -26,6 +28,28 @@ with open('calls', 'a') as calls:
 if folder.name == 'search':
     (folder / 'process.json').write_text(re.search(r'tau=([\\d.]+)', config.read_text())[1])
 sys.exit(3 if 'model.distillers.distpro.process=none.json' in sys.argv else 0)
+'''
+
+# The same, and a process that tells the seeds of its config.
+SEEDED = r'''
+import json
+import re
+import sys
+from pathlib import Path
+
+config, folder = Path(sys.argv[1]), Path(sys.argv[sys.argv.index('--work-dir') + 1])
+with open('calls', 'a') as calls:
+    print(folder, file=calls)
+text = config.read_text()
+seed, hooks = (int(re.search(pattern, text)[1]) for pattern in (
+    r'randomness = dict\(.*?seed=(\d+)', r'(?s)custom_hooks.*?seed=(\d+)'))
+if Path('stop').exists() and seed == 1:
+    sys.exit(3)
+pathways = [dict(teacher=name, student=name, transform='conv1') for name in ('a', 'b')]
+(folder / 'process.json').write_text(json.dumps(dict(
+    format='mmkd.process', version=1, pathways=pathways, normalisation='softmax', bias=1.0, tau=None, unit='iter',
+    length=2 + Path('longer').exists(), every=1, meta=dict(seed=10 * seed + hooks),
+    importance=[[1.0, 1.0], [1.0 + seed, 1.0], *([[2.0, 2.0]] if Path('longer').exists() else [])])))
 '''
 
 
@@ -169,3 +193,67 @@ def test_what_is_wrong_is_said_before_anything_runs(train, options, text):
     with pytest.raises(DistillationError, match=text):
         one.run_search()
     assert not Path('calls').exists()
+
+
+@pytest.fixture
+def seeding(train):
+    train.write_text(SEEDED)
+    return train
+
+
+def folders():
+    return Path('calls').read_text().split()
+
+
+def test_several_seeds_are_searched_each_in_its_folder_and_averaged(seeding, capsys):
+    one = experiment(work_dir=Path('one'), seeds=3)
+    one.run_search()
+    assert folders() == ['one/search/seed0', 'one/search/seed1', 'one/search/seed2']
+    found = read_process('one/search/process.json')
+    assert found.importance.tolist() == [[1, 1], [2, 1]]
+    assert found.seeds == [0, 11, 22]
+    assert 'process.json: the mean of 3 searches' in capsys.readouterr().out
+    one.run_search()
+    assert len(folders()) == 3
+    assert 'one/search: finished before' in capsys.readouterr().out
+
+
+def test_seeds_that_are_finished_are_not_searched_again(seeding):
+    Path('stop').touch()
+    with pytest.raises(SystemExit, match='ended with code 3'):
+        experiment(work_dir=Path('one'), seeds=3).run_search()
+    assert not Path('one/search/process.json').exists()
+    Path('stop').unlink()
+    experiment(work_dir=Path('one'), seeds=3).run_search()
+    assert folders() == [f'one/search/seed{number}' for number in (0, 1, 1, 2)]
+
+
+def test_an_average_is_not_taken_for_one_search(seeding):
+    experiment(work_dir=Path('one'), seeds=2).run_search()
+    for seeds in (1, 3):
+        with pytest.raises(SystemExit, match='(?s)another config was finished in one/search.*averaged_seeds = 2'):
+            experiment(work_dir=Path('one'), seeds=seeds).run_search()
+    assert len(folders()) == 2
+
+
+def test_results_that_do_not_belong_together_are_not_averaged(seeding):
+    Path('stop').touch()
+    with pytest.raises(SystemExit):
+        experiment(work_dir=Path('one'), seeds=2).run_search()
+    Path('stop').unlink()
+    Path('longer').touch()
+    with pytest.raises(DistillationError, match=r'seed1/process.json.*length is 3.*2, as in one/search/seed0'):
+        experiment(work_dir=Path('one'), seeds=2).run_search()
+
+
+def test_what_has_no_average_is_refused_before_it_runs(seeding):
+    with pytest.raises(DistillationError, match="--seeds: 2 has no meaning for what mmkd.AggregationSearchHook finds"):
+        Experiment(DEMO.format('dfa'), seeding, seeds=2).run_search()
+    assert not Path('calls').exists()
+
+
+def test_the_config_of_several_searches_is_not_dumped(seeding):
+    flags = flags_of_search().parse_args([DEMO.format('distpro'), '--seeds', '2', '--dump', 'x.py'])
+    with pytest.raises(SystemExit, match='--dump writes the config of one search: leave --seeds out'):
+        search(flags, seeding)
+    assert not Path('x.py').exists()
