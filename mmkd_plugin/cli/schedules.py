@@ -4,8 +4,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 PART = 4
 """A search is this many times shorter than its training."""
-LENGTHS = ('begin', 'end', 'T_max', 'total_iters', 'step_size')
-"""Keys of a parameter scheduler that count epochs or iterations."""
+LENGTHS, POINTS = ('begin', 'end', 'T_max', 'total_steps', 'step_size'), ('milestones', 'periods')
+"""Keys of a parameter scheduler that count epochs or iterations, and those of lists of such."""
 
 
 def length_of(cfg: Mapping[str, Any]) -> Tuple[str, int]:
@@ -37,8 +37,9 @@ def _shortened(scheduler: Mapping[str, Any]) -> Dict[str, Any]:
     for key in LENGTHS:
         if isinstance(found.get(key), int) and found[key] > 0:
             found[key] = max(1, found[key] // PART)
-    if isinstance(found.get('milestones'), (list, tuple)):
-        found['milestones'] = [max(1, milestone // PART) for milestone in found['milestones']]
+    for key in POINTS:
+        if isinstance(found.get(key), (list, tuple)):
+            found[key] = [max(1, point // PART) for point in found[key]]
     if 'end' in found and found.get('begin', 0) >= found['end']:
         found['end'] = found['begin'] + 1
     return found

@@ -1,5 +1,7 @@
 """The length and the schedule of a search that follow from those of its training."""
 import pytest
+import torch
+from mmengine.registry import PARAM_SCHEDULERS
 
 from mmkd_plugin.cli.methods import METHODS
 from mmkd_plugin.cli.schedules import length_of, shortened_length, shortened_schedule
@@ -30,6 +32,28 @@ def test_the_schedule_keeps_its_course():
     assert shortened_schedule(dict(param_scheduler=None)) is None
     after = dict(type='CosineAnnealingLR', begin=1, end=2, T_max=1)
     assert shortened_schedule(dict(param_scheduler=[after])) == [after]
+
+
+def course(scheduler, length):
+    """The learning rate at each step."""
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=.1, momentum=.9)
+    built = PARAM_SCHEDULERS.build(dict(scheduler, _scope_='mmengine'), default_args=dict(optimizer=optimiser))
+    found = []
+    for number in range(length):
+        if number:
+            optimiser.step()
+            built.step()
+        found.append(optimiser.param_groups[0]['lr'])
+    return found
+
+
+@pytest.mark.parametrize('scheduler', [
+    dict(type='MultiStepLR', milestones=[40, 60]), dict(type='CosineAnnealingLR', T_max=80, begin=0, end=80),
+    dict(type='CosineRestartLR', periods=[40, 40], restart_weights=[1., .5], eta_min=0.),
+    dict(type='OneCycleLR', eta_max=.1, total_steps=80)], ids=lambda scheduler: scheduler['type'])
+def test_the_rate_at_a_quarter_of_the_steps_is_that_of_the_training(scheduler):
+    shortened, = shortened_schedule(dict(param_scheduler=[scheduler]))
+    assert course(shortened, 20) == pytest.approx(course(scheduler, 80)[::4], abs=.02)
 
 
 @pytest.mark.parametrize(('name', 'reads'), [('distpro', True), ('dfa', True), ('mgd-amp', False)])
