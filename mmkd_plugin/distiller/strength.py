@@ -190,14 +190,15 @@ class ScaleCalibration(nn.Module):
         iterations: the window is the first so many iterations. None: it holds 200 and moves on until the ratio has
             settled, for 2000 at most.
         key: the option it is for, for messages.
+        key_of_length: the option that says how long it takes, likewise.
     """
     log_scales: Tensor
     counted: Tensor
     frozen: Tensor
 
-    def __init__(self, iterations: Optional[int] = None, key: str = 'loss_scale'):
+    def __init__(self, iterations: Optional[int] = None, key: str = 'loss_scale', key_of_length: str = 'calibration_iters'):
         super().__init__()
-        self.iterations, self.key = iterations, key
+        self.iterations, self.key, self.key_of_length = iterations, key, key_of_length
         self.limit = iterations or SETTLING_LIMIT
         self.register_buffer('log_scales', torch.zeros(iterations or SETTLING_WINDOW))
         self.register_buffer('counted', torch.zeros((), dtype=torch.long))
@@ -219,7 +220,7 @@ class ScaleCalibration(nn.Module):
     @property
     def settled(self) -> bool:
         """Whether the window is full and its quarters agree."""
-        length = len(self.log_scales)
+        length = min(len(self.log_scales), self.limit)  # a short search has a shorter window than its option says
         if len(self._window) < length:
             return False
         step = max(1, length // 4)
@@ -262,7 +263,7 @@ class ScaleCalibration(nn.Module):
                   f"({low:.3g} to {high:.3g}): with it the gradient at the taps is loss_weight times the task's", 'current')
         if not self.settled or high > SUSPICIOUS_SPREAD * low:
             print_log(f'{path}: the scale had not settled then. Look at log_gradients, and at the task '
-                      'loss (has it vanished?); give another calibration_iters or a number.', 'current',
+                      f'loss (has it vanished?); give another {self.key_of_length} or a number.', 'current',
                       level=logging.WARNING)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:

@@ -21,7 +21,7 @@ class MemberScales(nn.Module):
     def __init__(self, names: Sequence[str], iterations: int):
         super().__init__()
         self.names, self.iterations = list(names), iterations
-        self.calibrations = nn.ModuleList(ScaleCalibration(iterations, key='scales') for _ in names)
+        self.calibrations = nn.ModuleList(ScaleCalibration(iterations, 'scales', 'scale_iters') for _ in names)
         self._losses: Dict[int, Tuple[Tensor, Sequence[str]]] = {}
 
     @property

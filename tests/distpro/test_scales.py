@@ -9,6 +9,8 @@ from distpro_truth import batch, smooth_model
 from mmengine.logging import MessageHub
 from zoo import build, classifier, distilled, run
 
+from mmkd_plugin.distiller import GradientComparison
+from mmkd_plugin.distpro.scales import MemberScales
 from mmkd_plugin.distpro.weights import NORMALISATIONS
 from mmkd_plugin.utils.errors import DistillationError
 
@@ -54,6 +56,18 @@ def test_scales_are_found_before_the_importance_moves_are_in_the_file_and_are_re
     replayed, _ = run(pool_cfg(tmp_path / 'replay', replay, length=2))
     assert replayed.model.distillation.distpro.scales is None
     assert replayed.model.distillation.distpro.constants == pytest.approx(content['scales'])
+
+
+@pytest.mark.parametrize(('ratios', 'settled'), [([2., 2., 2., 2.], True), ([2., 2., 4., 9.], False)],
+                         ids=['steady', 'moving'])
+def test_whether_a_scale_has_settled_is_asked_of_the_window_of_a_short_search(ratios, settled):
+    scales = MemberScales(['kd'], 100)
+    scales.shorten(4)
+    for ratio in ratios:
+        scales.observe(dict(kd=GradientComparison(1., ratio ** 2, 0.)), 'model.distillers.distpro')
+    assert scales.finished
+    assert scales.calibrations[0].settled == settled
+    assert scales.values() == [pytest.approx(1 / math.sqrt(ratios[2] * ratios[3]))]
 
 
 @pytest.mark.slow
