@@ -9,7 +9,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from ..model.plain import plain_config, student_of
+from ..model.plain import needs_package, plain_config, student_of
 from ..utils.checkpoint_files import open_checkpoint
 from ..utils.config import load_config
 from ..utils.errors import DistillationError, building
@@ -61,7 +61,7 @@ def export(work_dir: Path, checkpoint: Optional[str] = None, out: Optional[Path]
     weights, config = folder / f'{config_of(work_dir).stem}.pth', folder / config_of(work_dir).name
     torch.save(content, weights)
     plain.dump(config)
-    return Exported(config, weights, source, 'mmkd.' in plain.pretty_text)
+    return Exported(config, weights, source, needs_package(plain))
 
 
 def config_of(work_dir: Path) -> Path:

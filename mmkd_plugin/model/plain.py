@@ -64,6 +64,11 @@ def plain_config(config: Union[str, Path, Config]) -> Config:
     return Config(content, filename=cfg.filename)
 
 
+def needs_package(cfg: Config) -> bool:
+    """Whether a config has types of this package: a network, a data set, a hook."""
+    return any(_ours(cfg.to_dict()))
+
+
 def _is_ours(block: Any) -> bool:
     kind = block.get('type') if isinstance(block, dict) else None
     return str(kind).startswith(OURS) or str(getattr(kind, '__module__', '')).startswith(f'{PACKAGE}.')

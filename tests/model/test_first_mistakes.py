@@ -9,6 +9,7 @@ from zoo import classifier, distilled, loader, mgd, pspnet, retinanet, run, run_
 
 import mmkd_plugin
 from mmkd_plugin.mgd import MatchingUpdateHook
+from mmkd_plugin.model.plain import needs_package
 from mmkd_plugin.utils.errors import DistillationError
 from mmkd_plugin.utils.launch import check_types
 
@@ -97,6 +98,13 @@ def test_mmdets_inference_takes_the_plain_config(tmp_path):
     detector = init_detector(plain, str(tmp_path / 'x.pth'), palette='random', device='cpu')
     assert type(detector).__name__ == 'RetinaNet'
     assert all(torch.equal(value, state[name]) for name, value in detector.state_dict().items())
+
+
+def test_a_config_needs_this_package_for_its_types_and_not_for_its_paths():
+    cfg = Config(dict(model=dict(type='ResNet'), data_root='/data/mmkd.1'))
+    assert not needs_package(cfg)
+    cfg.train_dataloader = dict(dataset=dict(type='RepeatDataset', dataset=dict(type='mmkd.SplitDataset')))
+    assert needs_package(cfg)
 
 
 def test_a_distiller_without_its_hook_gets_it(tmp_path, monkeypatch):
