@@ -94,8 +94,13 @@ def init(request: Request) -> List[Decision]:
     base, imports = base_of(request.config, file), _imports(subject.cfg)
     text = rendered(_header(request), base, imports, _teacher(request, checkpoint), shape, plan)
     file.parent.mkdir(parents=True, exist_ok=True)
+    before = file.read_bytes() if file.exists() else None
     file.write_text(text)
-    _verify(file)
+    try:
+        _verify(file)
+    except BaseException:  # left there it would be taken for one that works, by `mmkd distill` for one
+        file.unlink() if before is None else file.write_bytes(before)
+        raise
     return plan.decisions
 
 
@@ -149,7 +154,7 @@ def latest_checkpoint(folder: Path) -> Optional[Path]:
     """The newest checkpoint of a work dir: the one that ``last_checkpoint`` names, or that with the largest number."""
     note = folder / 'last_checkpoint'
     if note.is_file():
-        named = Path(note.read_text().strip())
+        named = Path(note.read_text(errors='replace').strip())
         for path in (named, folder / named.name):
             if is_file(path):
                 return path

@@ -115,6 +115,17 @@ def test_a_file_is_not_replaced_by_accident(workplace):
 
 
 @pytest.mark.parametrize('scope', ['mmpretrain'], indirect=True)
+@pytest.mark.parametrize('before', [None, 'x = 1'], ids=['new', 'replaced'])
+def test_a_config_that_does_not_build_is_not_left_there(workplace, before):
+    Path('mine.py').write_text("_base_ = './student.py'\nsearch = dict(split=2.)\n")
+    if before is not None:
+        Path('made.py').write_text(before)
+    with pytest.raises(DistillationError, match='search.split: 2'):
+        init(Request('mine.py', 'teacher.py', 'teacher.pth', ['distpro'], Path('made.py'), force=True))
+    assert (Path('made.py').read_text() if Path('made.py').exists() else None) == before
+
+
+@pytest.mark.parametrize('scope', ['mmpretrain'], indirect=True)
 def test_the_latest_checkpoint_of_the_teachers_training_is_taken(workplace):
     folder = Path('work_dirs/teacher')
     with pytest.raises(DistillationError, match='--checkpoint: is missing, and there is no'):
