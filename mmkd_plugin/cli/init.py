@@ -99,7 +99,10 @@ def init(request: Request) -> List[Decision]:
     try:
         _verify(file)
     except BaseException:  # left there it would be taken for one that works, by `mmkd distill` for one
-        file.unlink() if before is None else file.write_bytes(before)
+        if before is None:
+            file.unlink()
+        else:
+            file.write_bytes(before)
         raise
     return plan.decisions
 

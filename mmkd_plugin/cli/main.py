@@ -40,13 +40,15 @@ class WithOverrides(click.Command):
     def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
         """Reads the command line."""
         given: List[str] = []
-        takes = False
+        takes = is_first = False
         for argument in args:
             if argument.startswith('-'):
-                takes = argument == '--cfg-options'
-                given += [] if takes else [argument]
-            else:
-                given += ['--cfg-options', argument] if takes else [argument]
+                takes = is_first = argument == '--cfg-options'
+            elif is_first:
+                is_first = False
+            elif takes:
+                given.append('--cfg-options')
+            given.append(argument)
         return super().parse_args(ctx, given)
 
 

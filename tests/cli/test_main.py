@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -64,6 +65,12 @@ def test_overrides_are_given_as_upstream_has_them():
     given = mmkd.commands['distill'].make_context('distill', words).params
     assert given['cfg_options'] == ('x=1', 'y.z=2', 'v=3')
     assert (given['config'], given['teacher'], given['method']) == ('a.py', 'b.py', 'kd,mgd')
+
+
+@pytest.mark.parametrize('words', [['--cfg-options'], ['--cfg-options', '--method', 'kd']], ids=' '.join)
+def test_overrides_of_nothing_are_an_error(words):
+    with pytest.raises(click.UsageError):
+        mmkd.commands['distill'].make_context('distill', ['a.py', '--teacher', 'b.py', *words])
 
 
 def test_what_is_installed_is_listed():
