@@ -155,8 +155,18 @@ class Experiment:
         if _is_finished(folder, cfg):
             return
         make_work_dir(folder)
-        self._train(self.path, folder, *(['--cfg-options', *self.cfg_options] if self.cfg_options else []))
+        options = self.options_of_training()
+        self._train(self.path, folder, *(['--cfg-options', *options] if options else []))
         (folder / FINISHED).write_text(cfg.pretty_text)
+
+    def options_of_training(self) -> List[str]:
+        """The overrides with which the training is called.
+
+        ``mmkd train`` would look for the search itself, and not know :attr:`search_options`: it sees a config without one.
+        """
+        if self.train is not None:
+            return [*self.cfg_options]
+        return [*(option for option in self.cfg_options if not option.startswith(('search.', 'search='))), 'search=None']
 
     def _train(self, config: Path, folder: Path, *more: str) -> None:
         """Trains a config in a process of its own; goes on from the last checkpoint in the folder, if there is one."""

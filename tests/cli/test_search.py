@@ -10,7 +10,10 @@ from mmengine.config import Config
 from mmkd_plugin.cli.main import flags_of_search
 from mmkd_plugin.cli.search import Experiment, call, search
 from mmkd_plugin.distpro import read_process
+from mmkd_plugin.search.derive import reads_result
+from mmkd_plugin.utils.config import load_config
 from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.launch import override
 from mmkd_plugin.utils.overrides import parsed_options
 
 DEMO = 'mmkd_plugin::demo/{}_pspnet_r18w32-r18w8-d8_demo-64x128.py'
@@ -88,6 +91,16 @@ def test_overrides_reach_the_training_and_its_search_and_more_of_them_the_search
 def test_overrides_are_read_as_the_training_tool_reads_them():
     assert parsed_options('--cfg-options', ['a.b=1,2', 'c=None', 'd=x=y', 'e=[(1,true)]']) == {
         'a.b': [1, 2], 'c': None, 'd': 'x=y', 'e': [(1, True)]}
+
+
+def test_the_training_after_a_search_does_not_look_for_that_search_again():
+    one = Experiment(DEMO.format('distpro'), cfg_options=['search.config.train_cfg.max_iters=5', 'train_cfg.max_iters=7'],
+                     search_options=['custom_hooks.0.lr=0.125'])
+    cfg = load_config(one.config, 'config')
+    assert reads_result(cfg)
+    override(cfg, parsed_options('--cfg-options', one.options_of_training()), '--cfg-options')
+    assert not reads_result(cfg)
+    assert cfg.train_cfg.max_iters == 7
 
 
 @pytest.mark.parametrize(('given', 'folder'), [(None, Path('work_dirs', NAME)), (Path('runs/one'), Path('runs/one'))])
