@@ -77,7 +77,7 @@ def hooks_lost(setup: Setup) -> Iterator[Finding]:
 def update_interval(setup: Setup) -> Iterator[Finding]:
     """Matching updates that never come; the hook itself says so when training begins."""
     for part in setup.hooks:
-        if not part.is_a('MatchingUpdateHook') or setup.iterations is None:
+        if not part.is_a('MatchingUpdateHook') or setup.iterations is None or part.options.interval == 'auto':
             continue
         length, unit = setup.iterations, 'iterations'
         if part.options.by_epoch:

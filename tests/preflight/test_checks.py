@@ -49,6 +49,12 @@ def test_a_right_setup_has_no_findings_and_its_report_has_all_it_measured(tmp_pa
     assert all(word in report.text() for word in ('backbone.layer4@preact', '64x4x4 /8', 'an iteration:', 'found: 0 of'))
 
 
+def test_updates_at_fifths_of_the_run_are_no_finding(tmp_path):
+    cfg = config(tmp_path, distillers=dict(mgd=mgd('backbone.layer3@preact')),
+                 custom_hooks=[dict(UPDATE, by_epoch=False, interval='auto')])
+    assert list(CHECKS['update-interval'].look(Setup.of_config(cfg))) == []
+
+
 @pytest.mark.parametrize('kind', ['AggregationSearchHook', 'ProcessSearchHook'])
 def test_a_search_is_run_with_its_hook(kind, tmp_path):
     hook = dict(optimizer=dict(type='Adam', lr=.1)) if kind == 'AggregationSearchHook' else {}
