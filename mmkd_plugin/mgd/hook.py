@@ -98,6 +98,10 @@ class MatchingUpdateHook(Hook):
         """Whether an update is due after ``done`` epochs (iterations) have been finished."""
         return done in self._interval if isinstance(self._interval, list) else done % self._interval == 0
 
+    def limit_images(self, images: int) -> None:
+        """Lets an update use so many images at most, over all ranks, whatever ``num_images`` says."""
+        self._num_images = min(self._num_images, images)
+
     def before_run(self, runner: Runner) -> None:
         """Looks at the training that is about to begin, before a checkpoint is loaded."""
         if isinstance(runner._train_loop, BaseLoop) and distilled(runner).distillation is not None:
@@ -122,7 +126,7 @@ class MatchingUpdateHook(Hook):
         self._interval = sorted({point for point in points if 0 < point < length})
         shown = ', '.join(map(str, self._interval)) or 'nothing else'
         # An update is not to cost more than the training up to the next.
-        self._num_images = min(self._num_images, max(1, runner.max_iters // UPDATES) * images_per_iteration(runner))
+        self.limit_images(max(1, runner.max_iters // UPDATES) * images_per_iteration(runner))
         print_log(f'{KEY}.interval: a matching at the start and after {shown} of {length} {unit}, with {self._num_images} '
                   'images each', logger=runner.logger)
 

@@ -123,7 +123,7 @@ class ShortRun:
         size = (cfg.get('train_dataloader') or {}).get('batch_size')
         for hook in self.runner.hooks:
             if isinstance(hook, MatchingUpdateHook):
-                hook.options = replace(hook.options, num_images=UPDATE_BATCHES * (size or 1))
+                hook.limit_images(UPDATE_BATCHES * (size or 1))
         self._end = self._begun = 0.0
         self._peak: Optional[Peak] = None
         self._say('train_dataloader', 'the training is set up')

@@ -4,17 +4,20 @@ import json
 from pathlib import Path
 
 import pytest
-from check_setups import UPDATE, config, l2, searching
+from check_setups import IMAGE, UPDATE, config, l2, searching
 from click.testing import CliRunner
 from fuzz.shipped import names, small
+from fuzz.toy import loader
 from mmengine.config import Config
 from mmengine.config import utils as mmengine_utils
 from mmengine.runner import Runner
 from zoo import classifier, distilled, mgd, run_cfg
 
 from mmkd_plugin.cli.main import mmkd
+from mmkd_plugin.mgd import MatchingUpdateHook
 from mmkd_plugin.preflight import CHECKS, Finding, Report, check_config, run_check
 from mmkd_plugin.preflight.findings import Check, finding_of, look
+from mmkd_plugin.preflight.measure import ShortRun, short_config
 from mmkd_plugin.preflight.measured import Measured, TeacherScore
 from mmkd_plugin.preflight.run_checks import chance_of
 from mmkd_plugin.preflight.setup import Setup
@@ -47,6 +50,17 @@ def test_a_right_setup_has_no_findings_and_its_report_has_all_it_measured(tmp_pa
         ('backbone.layer3', [32, 8, 8], 4)]
     assert all(row['ratio'] > 0 and -1 <= row['cosine'] <= 1 for row in said['taps'])
     assert all(word in report.text() for word in ('backbone.layer4@preact', '64x4x4 /8', 'an iteration:', 'found: 0 of'))
+
+
+def test_a_matching_is_found_on_two_batches(tmp_path):
+    update = dict(UPDATE, dataloader=loader('classification', IMAGE, 12, 2, shuffle=False))
+    run = ShortRun(short_config(config(tmp_path, distillers=dict(mgd=mgd('backbone.layer3@preact')), custom_hooks=[update]),
+                                tmp_path / 'short'))
+    seen = []
+    run.model.distillation.teacher.model.backbone.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
+    hook, = (hook for hook in run.runner.hooks if isinstance(hook, MatchingUpdateHook))
+    hook.update(run.runner)
+    assert seen == [2, 2]
 
 
 def test_updates_at_fifths_of_the_run_are_no_finding(tmp_path):
