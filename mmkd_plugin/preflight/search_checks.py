@@ -46,7 +46,7 @@ def dfa_search_length(setup: Setup) -> Iterator[Finding]:
 def distpro_rate(setup: Setup) -> Iterator[Finding]:
     """DistPro: the rate of the importance beside the number of steps."""
     for hook in setup.hooks:
-        if not hook.is_a('ProcessSearchHook'):
+        if not hook.is_a('ProcessSearchHook') or hook.options.lr == 'auto':  # which follows from the length
             continue
         rate, key = hook.options.lr, f'{hook.key}.lr'
         if rate > LARGE_STEP:

@@ -69,6 +69,11 @@ def test_updates_at_fifths_of_the_run_are_no_finding(tmp_path):
     assert list(CHECKS['update-interval'].look(Setup.of_config(cfg))) == []
 
 
+def test_a_rate_that_follows_from_the_length_is_no_finding(tmp_path):
+    setup = Setup.of_config(searching(tmp_path, 'ProcessSearchHook', dict(lr='auto'), iterations=10))
+    assert list(CHECKS['distpro-rate'].look(setup)) == []
+
+
 @pytest.mark.parametrize('kind', ['AggregationSearchHook', 'ProcessSearchHook'])
 def test_a_search_is_run_with_its_hook(kind, tmp_path):
     hook = dict(optimizer=dict(type='Adam', lr=.1)) if kind == 'AggregationSearchHook' else {}
