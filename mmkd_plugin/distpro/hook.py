@@ -126,6 +126,7 @@ class ProcessSearchHook(StatefulHook):
                     self.run.course.check({IMPORTANCE: len(distiller.members)})
                 with under('search'):
                     self.search.load(saved)
+            self._windows = self.search.moves.evidence.windows  # which the run that is resumed has logged
         if not self._waits:
             self.run.open(start=self.search.steps)
         self._clipping = clipping_of(runner.optim_wrapper)

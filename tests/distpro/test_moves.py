@@ -132,6 +132,9 @@ def test_a_search_that_is_interrupted_in_a_window_is_an_uninterrupted_one(tmp_pa
     assert same_weights(whole, resumed)
     assert (tmp_path / 'whole/process.json').read_bytes() == (tmp_path / 'half/process.json').read_bytes()
     assert read_process(tmp_path / 'half/process.json').importance[-1].ne(1).any()
+    logged = [{name: values.data[0].tolist() for name, values in runner.message_hub.log_scalars.items()
+               if 'significance' in name or 'agreement' in name} for runner in (whole, resumed)]
+    assert logged[0] == logged[1] != {}
 
 
 @pytest.mark.parametrize(('options', 'steps'), [(dict(), 4), (dict(interval=2), 2), (dict(validation='next_batch'), 3)],
