@@ -61,7 +61,7 @@ class ProcessSearchHook(StatefulHook):
         also_only = dict(dataloader=dict(validation=('held_out',)))
         lr: Union[float, str] = option(
             Either(Number(above=0, below=1e6), (AUTO,)), AUTO, "of Adam on the importance; 'auto': the paper's 0.05 in a "
-            'search of 12480 steps, as long as its own, or more, and less in proportion in a shorter one')
+            'search of 12480 steps, as long as its own, or more, and less in a shorter one (docs/distpro.md)')
         betas: List[float] = option(ListOf(Number(least=0, below=1), 'numbers in [0, 1)', length=2), (0.5, 0.999),
                                     "of Adam on the importance; the authors'")
         hypergradient: str = option(

@@ -33,6 +33,8 @@ def by_adam(gradients, lr=.1):
 def test_the_step_size_is_the_papers_as_a_share_of_its_length():
     assert step_size(12480) == step_size(10 ** 6) == .05
     assert step_size(1000) == pytest.approx(.004006, rel=1e-3)
+    assert [step_size(steps) * steps for steps in (100, 500)] == pytest.approx([2, 2])
+    assert step_size(4) == .05
 
 
 def test_without_a_window_it_is_adam():
