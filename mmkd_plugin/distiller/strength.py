@@ -189,16 +189,15 @@ class ScaleCalibration(nn.Module):
     Args:
         iterations: the window is the first so many iterations. None: it holds 200 and moves on until the ratio has
             settled, for 2000 at most.
-        key: the option it is for, for messages.
-        key_of_length: the option that says how long it takes, likewise.
+        key, window: the option it is for, and the one that says how many iterations; for messages.
     """
     log_scales: Tensor
     counted: Tensor
     frozen: Tensor
 
-    def __init__(self, iterations: Optional[int] = None, key: str = 'loss_scale', key_of_length: str = 'calibration_iters'):
+    def __init__(self, iterations: Optional[int] = None, key: str = 'loss_scale', window: str = 'calibration_iters'):
         super().__init__()
-        self.iterations, self.key, self.key_of_length = iterations, key, key_of_length
+        self.iterations, self.key, self.window = iterations, key, window
         self.limit = iterations or SETTLING_LIMIT
         self.register_buffer('log_scales', torch.zeros(iterations or SETTLING_WINDOW))
         self.register_buffer('counted', torch.zeros((), dtype=torch.long))
@@ -263,7 +262,7 @@ class ScaleCalibration(nn.Module):
                   f"({low:.3g} to {high:.3g}): with it the gradient at the taps is loss_weight times the task's", 'current')
         if not self.settled or high > SUSPICIOUS_SPREAD * low:
             print_log(f'{path}: the scale had not settled then. Look at log_gradients, and at the task '
-                      f'loss (has it vanished?); give another {self.key_of_length} or a number.', 'current',
+                      f'loss (has it vanished?); give another {self.window} or a number.', 'current',
                       level=logging.WARNING)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
