@@ -231,9 +231,7 @@ def _auto(plan: Plan, name: str, situation: Situation) -> None:
     if registered('mmkd.AutoDistiller') is None:
         raise DistillationError('is not there in this version', path='--method', given=name,
                                 accepted=', '.join(known for known in METHODS if known != name))
-    stages = situation.stages(name)
-    plan.put(name, 'type', 'mmkd.AutoDistiller', '')
-    plan.put(name, 'pairs', addresses(stages, before_activation=True), _said(stages, 'before their last activation'))
+    plan.put(name, 'type', 'mmkd.AutoDistiller', 'it finds its taps itself, and how much each of its losses weighs')
 
 
 def _scaled(plan: Plan, name: str) -> None:
