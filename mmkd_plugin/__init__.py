@@ -19,7 +19,7 @@ def _check_environment() -> None:
 _check_environment()
 
 # Only now: what they import has just been checked.
-from . import backbones, baselines, datasets, dfa, distpro, losses, mgd, preflight  # noqa: E402
+from . import auto, backbones, baselines, datasets, dfa, distpro, losses, mgd, preflight  # noqa: E402
 from .distiller import Batch, Distiller, Pairs, ParsedPair  # noqa: E402
 from .model import extend_runner  # noqa: E402
 from .model.plain import plain_config  # noqa: E402
@@ -33,5 +33,5 @@ extend_runner()
 extend_builders()
 extend_bases()
 
-__all__ = ['Batch', 'DistillationError', 'Distiller', 'Pairs', 'ParsedPair', '__version__', 'backbones',
+__all__ = ['Batch', 'DistillationError', 'Distiller', 'Pairs', 'ParsedPair', '__version__', 'auto', 'backbones',
            'baselines', 'datasets', 'dfa', 'distpro', 'losses', 'mgd', 'plain_config', 'preflight']

@@ -13,6 +13,7 @@ from .capabilities import (
     Losses,
     SeesTaskLoss,
     SeparateLosses,
+    StandsForSeveral,
     SumsTeacherFeatures,
     TapNames,
     WeighsOthers,
@@ -28,6 +29,7 @@ from .surroundings import FollowedModel, Identity, Surroundings, named_teacher, 
 
 __all__ = ['Batch', 'BringsHook', 'ChecksState', 'ComparesLosses', 'Distiller', 'Features', 'FollowedModel', 'ForwardWrap',
            'GradientComparison', 'Identity', 'IdleInPart', 'KeepsStep', 'KeptStep', 'Losses', 'PairedDistiller', 'Pairs',
-           'ParsedPair', 'ScaleCalibration', 'SeesTaskLoss', 'SeparateLosses', 'SeparatePairs', 'SumsTeacherFeatures',
-           'Surroundings', 'TapNames', 'WeighsOthers', 'Wrapped', 'WrapsForward', 'build_distiller', 'describe_pairs',
-           'named_teacher', 'nothing_left_out', 'one_teacher', 'pair_names', 'reentrant_checkpoints_refused', 'short_names']
+           'ParsedPair', 'ScaleCalibration', 'SeesTaskLoss', 'SeparateLosses', 'SeparatePairs', 'StandsForSeveral',
+           'SumsTeacherFeatures', 'Surroundings', 'TapNames', 'WeighsOthers', 'Wrapped', 'WrapsForward', 'build_distiller',
+           'describe_pairs', 'named_teacher', 'nothing_left_out', 'one_teacher', 'pair_names',
+           'reentrant_checkpoints_refused', 'short_names']

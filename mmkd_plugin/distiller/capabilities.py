@@ -25,6 +25,7 @@ from ..taps import FeatureSum, FeatureTaps, Replacements
 from ..utils.records import Entry
 from .gradients import GradientComparison
 from .strength import StrengthOptions
+from .surroundings import Surroundings
 
 if TYPE_CHECKING:
     from .base import Distiller
@@ -124,6 +125,30 @@ class WeighsOthers(ABC):
         Args:
             name: the distiller.
             student, teacher, batch: what it looks at.
+        """
+
+
+class StandsForSeveral(ABC):
+    """It stands for several distillers, which take its place when training starts and the networks are known."""
+
+    @abstractmethod
+    def stands_for(self, surroundings: Surroundings, image: Tensor) -> Dict[str, Dict[str, Any]]:
+        """Their configs by name; its own name is one of them.
+
+        Args:
+            surroundings: the networks, and what runs them.
+            image: (1, C, H, W), to run them on.
+
+        Raises:
+            DistillationError: for networks that do not fit.
+        """
+
+    @abstractmethod
+    def hooks(self, distillers: Dict[str, Dict[str, Any]]) -> List[Dict[str, Any]]:
+        """Configs of the hooks that they need; a run that has one of such a type keeps its own.
+
+        Args:
+            distillers: what :meth:`stands_for` returned.
         """
 
 

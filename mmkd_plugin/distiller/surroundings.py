@@ -1,9 +1,9 @@
 """What a distiller finds around it when it is attached: the student, the teachers, the run's work dir."""
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Collection, Iterable, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Collection, Iterable, Mapping, NamedTuple, Optional
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..taps import TapAddress, without_teacher
 from ..utils.errors import DistillationError, unknown_name
@@ -13,9 +13,16 @@ Identity = Mapping[str, str]
 
 
 class FollowedModel(NamedTuple):
-    """A teacher as a distiller sees it."""
+    """A teacher as a distiller sees it.
+
+    Attributes:
+        model: the teacher.
+        identity: what is recorded about it.
+        run: runs it on an image (1, C, H, W) of the student's.
+    """
     model: nn.Module
     identity: Identity
+    run: Callable[[Tensor], object]
 
 
 @dataclass(frozen=True)
@@ -26,10 +33,12 @@ class Surroundings:
         student: the model that is trained.
         teachers: the models that are followed, by name; ``''`` is the name of one that stands alone under ``teacher``.
         work_dir: the run's work dir, where searches leave their results; None outside of a Runner.
+        run_student: runs the student on an image (1, C, H, W); where a look is taken at the networks.
     """
     student: nn.Module
     teachers: Mapping[str, FollowedModel]
     work_dir: Optional[Path] = None
+    run_student: Optional[Callable[[Tensor], object]] = None
 
     def teacher_of(self, addresses: Iterable[str]) -> FollowedModel:
         """The one teacher that all these taps are of.

@@ -50,6 +50,7 @@ class Distillation(nn.Module):
         idle: what DDP has to be told about.
         non_finite: notices features that are NaN or infinite.
         weighing: what each distiller weighs in a step.
+        needed_hooks: configs of hooks that distillers need which no config names; the run gets those that it has not.
         is_suspended: whether ``mode='loss'`` is the plain student's at present; see :meth:`suspended`.
 
     Raises:
@@ -63,6 +64,7 @@ class Distillation(nn.Module):
         self.student_taps = FeatureTaps(student, 'student')
         self.idle, self.non_finite = IdleParameters(), NonFiniteWatch(lambda: self.distillers)
         self.is_suspended = False
+        self.needed_hooks: List[Dict[str, Any]] = []
         for name, distiller in distillers.items():
             if hasattr(self, name) or name.startswith('_'):
                 raise DistillationError('is taken', path=f'model.distillers.{name}', given=name,

@@ -21,6 +21,7 @@ from ..utils.isolation import preserved_rng
 from ..utils.mmrazor import OF_MODELS
 from ..utils.options import Block, Either, ListOf, Number, Options, Typed, option
 from .distillation import Distillation
+from .stand_ins import replaced
 from .teachers import build_teachers
 
 MOST_NUMBERS = 3 * 4096 * 4096
@@ -158,8 +159,10 @@ class DistilledMixin(Base):
             with preserved_rng():
                 # First, so that a mistake in their options is told before the teacher's weights are fetched.
                 distillers = {name: build_distiller(name, options) for name, options in cfg['distillers'].items()}
-                self.distillation = Distillation(self, build_teachers(cfg['teachers']), distillers, cfg['image_shape'],
-                                                 work_dir)
+                teachers = build_teachers(cfg['teachers'])
+                distillers, hooks = replaced(distillers, self, teachers, cfg['image_shape'], work_dir)
+                self.distillation = Distillation(self, teachers, distillers, cfg['image_shape'], work_dir)
+                self.distillation.needed_hooks = hooks
             self._register_state_dict_hook(_drop_distillation)
             self.register_load_state_dict_post_hook(_expect_no_distillation)
         return self.distillation

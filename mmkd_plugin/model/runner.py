@@ -3,7 +3,7 @@ import functools
 import gc
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Container, Iterator
+from typing import Any, Container, Dict, Iterator, Sequence
 
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -48,6 +48,7 @@ def attach_to_runner(runner: Runner) -> None:
         gc.collect()
         runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), model)
     _add_hooks_of_distillers(runner, distillation)
+    _add_needed_hooks(runner, distillation.needed_hooks)
     _add_hooks(runner)
     names = ', '.join(f'{name} ({type(distiller).__name__})' for name, distiller in distillation.distillers.items())
     print_log(f'distillation: {names}', logger=runner.logger)
@@ -63,6 +64,15 @@ def _add_hooks_of_distillers(runner: Runner, distillation: Distillation) -> None
         if not any(isinstance(hook, kind) and hook.serves(name) for hook in runner.hooks):
             runner.register_hook(HOOKS.build(cfg))
             print_log(f'{distiller.path}: custom_hooks has no {cfg["type"]} for it; added: {cfg}', logger=runner.logger)
+
+
+def _add_needed_hooks(runner: Runner, needed: Sequence[Dict[str, Any]]) -> None:
+    """Adds hooks that no config names, unless there is one of such a type."""
+    for cfg in needed:
+        kind: Any = HOOKS.get(cfg['type'])
+        if not any(isinstance(hook, kind) for hook in runner.hooks):
+            runner.register_hook(HOOKS.build(cfg))
+            print_log(f'custom_hooks has no {cfg["type"]}; added: {cfg}', logger=runner.logger)
 
 
 def _add_hooks(runner: Runner) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..runtime import RUNTIME, Call, Runtime, Wanted
 from ..runtime.trial import RUN_ERRORS
-from ..taps import FeatureSum, FeatureTaps, dry_run
+from ..taps import FeatureSum, FeatureTaps, dry_run, dry_sample
 from ..utils.config import load_config, package_of
 from ..utils.errors import DistillationError, building, shortened, under, unknown_name
 from ..utils.launch import override
@@ -81,6 +81,12 @@ class Teacher:
         image = to_multiple(image, self.size_multiple)
         self._move_to(image)
         dry_run(self.model, self.taps, image, self.forward)
+
+    def try_out(self, image: Tensor) -> None:
+        """Runs the model on an image (1, C, H, W) of the student's, for a look at what it computes."""
+        image = to_multiple(image, self.size_multiple)
+        self._move_to(image)
+        self.forward(image, [dry_sample(image)])
 
     def features(self, inputs: Tensor, data_samples: Any = None, addresses: Optional[Sequence[str]] = None,
                  sums: Sequence[FeatureSum] = ()) -> Dict[str, Tensor]:

@@ -35,7 +35,8 @@ class Teachers:
     @property
     def followed(self) -> Dict[str, FollowedModel]:
         """What distillers see of them."""
-        return {name: FollowedModel(teacher.model, teacher.identity) for name, teacher in self.by_name.items()}
+        return {name: FollowedModel(teacher.model, teacher.identity, teacher.try_out)
+                for name, teacher in self.by_name.items()}
 
     @property
     def identity(self) -> Dict[str, str]:

@@ -149,6 +149,13 @@ def match(model):
             stage.matched = True
 
 
+def search_in_the_run(model):
+    """What the hook does that a distiller brings along, which weighs others in the run itself."""
+    for distiller in model.distillation.distillers.values():
+        if isinstance(distiller, DistProDistiller) and distiller.options.mode == 'search':
+            distiller.search = ProcessSearch(model, distiller, .05, (.5, .999))
+
+
 def training_step(model, batch):
     """Forward and backward, the same random numbers each time; the log of the losses."""
     torch.manual_seed(0)
@@ -179,6 +186,7 @@ def test_a_shipped_config_builds_and_does_a_training_step(name):
     distilled = getattr(model, 'distillation', None) is not None
     if distilled:
         match(model)
+        search_in_the_run(model)
         plain = build(cfg.model.student).train()
         plain.load_state_dict(model.state_dict())
     log = training_step(model, batch)

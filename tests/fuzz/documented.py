@@ -188,6 +188,13 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
         tau=optional(number(), None, 'auto'), scale_by_pathways=FLAG,
         pathway_map=optional(Documented(BLOCK.fits, [dict(teacher={}), dict(student={'x': 'y'}), dict(x={})])),
         length=optional(number(above=0, most=1e9, whole=True)), mask_padding=PADDING),
+    'mmkd.AutoDistiller': dict(
+        {key: STRENGTH[key] for key in ('loss_weight', 'begin', 'end', 'warmup')},
+        task=choice('auto', 'classification', 'segmentation', 'detection'),
+        pool=optional(Documented(listed(TEXT, different=True).fits,
+                                 [['kd'], ['mgd', 'hcl'], ['kd', 'kd'], ['x'], [], 'kd'])),
+        mode=choice('train', 'search'), process=optional(TEXT), searched=number(above=0, below=1), online=FLAG,
+        total=number(above=0), transforms=_ONE_TRANSFORM),
     'mmkd.FeatureAggregationDistiller': dict(
         STRENGTH, pairs=pairs(several=True, more=('every',), required=True), mode=choice('search', 'distill'),
         every_block=number(above=0, whole=True), resize=FLAG, normalise_layers=FLAG,
@@ -241,5 +248,5 @@ HOOKS: Dict[str, Dict[str, Documented]] = {
 SEARCH = dict(split=optional(number(above=0, below=1)), hook=optional(BLOCK), distiller=optional(BLOCK),
               config=optional(BLOCK))
 STUDENTS_KEYS = ('type', 'pretrained', 'train_cfg', 'test_cfg', '_scope_')
-SEARCH_HOOK_OF = {'mmkd.DistProDistiller': 'mmkd.ProcessSearchHook',
+SEARCH_HOOK_OF = {'mmkd.DistProDistiller': 'mmkd.ProcessSearchHook', 'mmkd.AutoDistiller': 'mmkd.ProcessSearchHook',
                   'mmkd.FeatureAggregationDistiller': 'mmkd.AggregationSearchHook'}

@@ -19,13 +19,14 @@ ONLY = {
         process=('mode', REPLAYS), values=('mode', ('constant',)), normalisation=('mode', MAKES_WEIGHTS),
         bias=('mode', MAKES_WEIGHTS), tau=('mode', MAKES_WEIGHTS), pathway_map=('mode', REPLAYS),
         length=('mode', ('process',)), **dict.fromkeys(('every', 'scale_by_every', 'fraction'), ('mode', NOT_SEARCHED))),
+    'mmkd.AutoDistiller': dict.fromkeys(('process', 'searched', 'online'), ('mode', ('train',))),
     'mmkd.FeatureAggregationDistiller': {
         **dict.fromkeys(SEARCHED, ('mode', ('search',))),
         **dict.fromkeys((*DISTILLED, *documented.STRENGTH), ('mode', ('distill',)))},
     'mmkd.MatchingGuidedDistiller': dict(
         divisor=('reduction', ('sum',)), seed=('reducer', ('random_drop', 'random_drop_channel')))}
 """By class and option: beside which values of another option it has a meaning."""
-DEFAULTS: Dict[str, Any] = dict(mode={'mmkd.DistProDistiller': 'process',
+DEFAULTS: Dict[str, Any] = dict(mode={'mmkd.DistProDistiller': 'process', 'mmkd.AutoDistiller': 'train',
                                            'mmkd.FeatureAggregationDistiller': 'distill'}, reduction='sum',
                                 reducer='absolute_max')
 LOSSLESS = ('loss_weight', 'variation_weight')
@@ -244,7 +245,9 @@ def _acts(name: str, kind: str, options: Dict[str, Any], facts: Dict[str, Any]) 
     """Whether losses were logged where they should have been."""
     if options.get('mode') in ('search', 'constant', 'process', 'final') or any(options.get(key) == 0 for key in LOSSLESS):
         return []
-    logged = any(loss.startswith(f'{name}.') for loss in facts['losses'])
+    if kind == 'mmkd.DistProDistiller' and options.get('levels') is None:
+        return []  # its members' losses stand under their own names
+    logged = any(loss.startswith((f'{name}.', f'{name}_')) for loss in facts['losses'])
     return [] if logged else ['no loss of it was logged']
 
 

@@ -1,0 +1,36 @@
+# CamVid: a process over CWD, KD, MGD, L2 and 10 pathways (not run; builds, trains and searches a step in the tests).
+_base_ = './pspnet_r18w16-d8_1k_camvid-128x176.py'
+custom_imports = dict(imports='mmkd_plugin')
+model = dict(
+    _delete_=True,
+    type='mmkd.DistilledModel',
+    student={{_base_.model}},
+    teacher=dict(config='mmkd_plugin::segmentation/camvid/pspnet_r18-d8_1k_camvid-128x176.py'),
+    distillers=dict(
+        cwd=dict(
+            type='mmkd.FeatureDistiller', pairs=['decode_head.conv_seg'], loss=dict(type='mmkd.CWDLoss', temperature=4.0)),
+        kd=dict(type='mmkd.LogitsDistiller', pairs=['decode_head.conv_seg'], temperature=2.0),
+        mgd=dict(
+            type='mmkd.MatchingGuidedDistiller',
+            pairs=['backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact', 'backbone.layer4@preact'],
+            reduction='mean'),
+        l2=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer4@preact']),
+        pool=dict(
+            type='mmkd.DistProDistiller',
+            members=['cwd', 'kd', 'mgd', 'l2'],
+            levels=[
+                'backbone.layer1@preact',
+                'backbone.layer2@preact',
+                'backbone.layer3@preact',
+                'backbone.layer4@preact',
+            ],
+            transforms='conv1',
+            total=1.0)))
+custom_hooks = [dict(type='mmkd.MatchingUpdateHook', interval=2, num_images=100)]
+search = dict(
+    config=dict(
+        train_cfg=dict(max_iters=500),
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=0.1, begin=0, end=50, by_epoch=False),
+            dict(type='PolyLR', eta_min=1e-6, power=0.9, begin=50, end=500, by_epoch=False)
+        ]))

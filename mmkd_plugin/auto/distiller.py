@@ -1,0 +1,127 @@
+"""``mmkd.AutoDistiller``: a pool of losses for the task at hand, and a process that weighs them."""
+from dataclasses import dataclass
+from typing import Any, ClassVar, Dict, List, Optional, Sequence
+
+from mmengine.logging import print_log
+from torch import Tensor
+
+from ..distiller import Distiller, StandsForSeveral, Surroundings
+from ..registry import MODELS
+from ..utils.errors import DistillationError, unknown_name
+from ..utils.options import Choice, Either, Flag, ListOf, Number, Text, option
+from .networks import TASKS, look_at, task_of
+from .pools import PATHWAYS, POOLS, levels
+
+ARTEFACT = 'search/process.json'
+SEARCH_HOOK = 'mmkd.ProcessSearchHook'
+HANDED_ON = ('loss_weight', 'begin', 'end', 'warmup')
+"""Of the options that every distiller has, those that become the process's."""
+OF_THE_MEMBERS = ('every', 'scale_by_every', 'fraction', 'loss_scale', 'calibration_iters', 'log_gradients')
+
+
+@MODELS.register_module()
+class AutoDistiller(Distiller, StandsForSeveral):
+    """Stands for a pool of distillers, and for the process that weighs them; where they compare what, it finds itself.
+
+    The pool follows from the task: classification: KL with standardised class scores, DIST, MGD on the stages, and
+    DistPro's pathways; segmentation: CWD and KL of the class scores, MGD, pathways; detection: PKD on the neck, MGD,
+    pathways. Each is calibrated to the task loss first. Stages, class scores and the levels of the neck are found by running
+    both networks once.
+
+    Without the file of a search (``process``, or ``search/process.json`` in the work dir) the first part of the run is the
+    search, judged by the next batch, and the process that it finds is replayed for the rest. The hooks that this needs are
+    added to the run.
+
+    Losses: those of the distillers, as ``<name>_<distiller>.loss_*``, and ``<name>.loss_pathways``.
+
+    Raises:
+        DistillationError: for options that do not fit; when training starts, for networks in which there is nothing to
+            compare.
+
+    In a config::
+
+        auto=dict(type='mmkd.AutoDistiller')
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options(Distiller.Options):
+        """The options of the pool."""
+        task: str = option(Choice(('auto', *TASKS)), 'auto',
+                           "what the networks are for; 'auto': what the student's parts say")
+        pool: Optional[List[str]] = option(
+            Either(ListOf(Text('a name'), 'names', different=True), (None,)), None, "which of the task's losses, by name: "
+            "'kd', 'dist', 'mgd', 'cwd', 'pkd', and 'hcl' for the pathways; None: all that there are")
+        mode: str = option(Choice(('train', 'search')), 'train', "'train'; 'search': a run that is a search and nothing "
+                           'else, which is what `tools/search.py` makes of it')
+        process: Optional[str] = option(
+            Either(Text('the path of a process file'), (None,)), None, 'a file to replay; None: `search/process.json` in '
+            'the work dir of the run, and a search in the run itself where there is none', dict(mode=('train',)))
+        searched: float = option(Number(above=0, below=1), 0.15, 'the part of the run that is its search, where there is no '
+                                 'file', dict(mode=('train',), online=(False,)))
+        online: bool = option(Flag(), False, 'whether the weights move through the whole run, instead of a search and a '
+                              'replay', dict(mode=('train',)))
+        total: float = option(Number(above=0), 1.0, 'what all losses weigh together while they are equally important: at 1 '
+                              "about as strong as the task's own loss")
+        transforms: str = option(Text('the name of a transform'), 'conv1', 'of the pathways')
+
+        def check(self, given: Sequence[str]) -> None:
+            super().check(given)
+            for key in OF_THE_MEMBERS:
+                if key in given:
+                    raise DistillationError('has no meaning here: a process says when and how strongly each loss acts',
+                                            path=key, given=getattr(self, key), accepted='nothing; loss_weight and total')
+            if self.online and self.process is not None:
+                raise DistillationError('has no meaning beside online=True', path='process', given=self.process,
+                                        accepted='one of the two')
+
+    options: Options
+    search_hook: ClassVar[str] = SEARCH_HOOK
+
+    def stands_for(self, surroundings: Surroundings, image: Tensor) -> Dict[str, Dict[str, Any]]:
+        if len(surroundings.teachers) > 1:
+            raise DistillationError('takes one teacher', path='type', given='mmkd.AutoDistiller',
+                                    accepted='teacher=dict(...), not teachers')
+        task = task_of(surroundings.student) if self.options.task == 'auto' else self.options.task
+        teacher = next(iter(surroundings.teachers.values()))
+        assert surroundings.run_student is not None, 'the networks are looked at'
+        ours = look_at(surroundings.student, 'student', surroundings.run_student, image, task)
+        theirs = look_at(teacher.model, 'teacher', teacher.run, image, task)
+        members = POOLS[task](ours, theirs)
+        pathways = levels(ours, theirs)
+        known = [*members, *([PATHWAYS] if pathways else [])]
+        wanted = known if self.options.pool is None else self.options.pool
+        for name in wanted:
+            if name not in known:
+                raise unknown_name('pool', name, known, problem=f'is no loss for {task} that these networks have')
+        if not wanted:
+            raise DistillationError(f'finds nothing to compare in these networks (as {task})', path='type',
+                                    given='mmkd.AutoDistiller', accepted='a distiller with taps of its own; or an '
+                                    'image_shape of the model that both networks take')
+        chosen = {f'{self.name}_{name}': members[name] for name in wanted if name in members}
+        print_log(f'{self.path}: a pool for {task}: {", ".join(wanted)}', 'current')
+        return {**chosen, self.name: self._process(list(chosen), pathways if PATHWAYS in wanted else [], surroundings)}
+
+    def _process(self, members: List[str], pathways: List[Any], surroundings: Surroundings) -> Dict[str, Any]:
+        given: Dict[str, Any] = {key: getattr(self.options, key) for key in HANDED_ON}
+        given.update(type='mmkd.DistProDistiller', total=self.options.total, scales='calibrated')
+        if members:
+            given['members'] = members
+        if pathways:
+            given.update(levels=pathways, transforms=self.options.transforms)
+        file = self._file(surroundings)
+        return dict(given, mode='search') if file is None else dict(given, mode='process', process=file, scales='auto')
+
+    def _file(self, surroundings: Surroundings) -> Optional[str]:
+        """The file that is replayed, None where the run searches."""
+        if self.options.mode == 'search' or self.options.online:
+            return None
+        if self.options.process is not None or surroundings.work_dir is None:
+            return self.options.process
+        file = surroundings.work_dir / ARTEFACT
+        return str(file) if file.is_file() else None
+
+    def hooks(self, distillers: Dict[str, Dict[str, Any]]) -> List[Dict[str, Any]]:
+        if distillers[self.name]['mode'] != 'search':
+            return []
+        until = 1.0 if self.options.online or self.options.mode == 'search' else self.options.searched
+        return [dict(type=SEARCH_HOOK, validation='next_batch', until=until)]
