@@ -3,7 +3,7 @@ import copy
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -89,6 +89,18 @@ class MatchingUpdateHook(Hook):
         self._interval: Union[int, List[int]] = 1 if isinstance(self.options.interval, str) else self.options.interval
         self._by_epoch, self._num_images = self.options.by_epoch, self.options.num_images
         self._built: Optional[DataLoader[Any]] = None  # the data set is read once; workers do not outlive an update
+
+    @staticmethod
+    def with_images(hook: Dict[str, Any], cfg: Mapping[str, Any]) -> Dict[str, Any]:
+        """The config of such a hook, for a run without a loader for validation: it says which images it looks at.
+
+        Args:
+            hook: its config.
+            cfg: that of a run that has one; where it has none, the hook's stays as it is.
+        """
+        if hook.get('dataloader') is not None or not (cfg.get('val_dataloader') or cfg.get('test_dataloader')):
+            return hook
+        return dict(hook, dataloader=evaluation_view_of_training_data(cfg))
 
     def serves(self, name: str) -> bool:
         """Whether it updates the distiller of that name."""

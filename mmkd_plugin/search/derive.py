@@ -126,7 +126,8 @@ def derive_search(cfg: Config) -> Config:
         _check_options(kind, distillers[name], search)
         _split(content, search, 'split' in given)
     hooks = (search.config or {}).get('custom_hooks') or []
-    content['custom_hooks'] = [dict(type=kind.search_hook, **(search.hook or {})), *hooks, *_needed(cfg.to_dict(), hooks)]
+    content['custom_hooks'] = [dict(type=kind.search_hook, **(search.hook or {})), *hooks,
+                               *_updates(cfg.to_dict(), content, hooks)]
     content.update(val_cfg=None, val_dataloader=None, val_evaluator=None, work_dir=str(work_dir_of(cfg) / FOLDER))
     if 'checkpoint' not in ((search.config or {}).get('default_hooks') or {}):
         _save_halfway(content)
@@ -254,11 +255,22 @@ def _searched(content: Dict[str, Any]) -> Tuple[str, Any]:
     return next(iter(found.items()))
 
 
-def _needed(content: Dict[str, Any], hooks: Sequence[Any]) -> List[Dict[str, Any]]:
-    """The training's hooks that its distillers cannot do without, but those of which the search has its own."""
-    kinds = {getattr(_class_of(block), 'update_hook', None) for block in content['model']['distillers'].values()}
+def _updates(training: Dict[str, Any], content: Dict[str, Any], hooks: Sequence[Any]) -> List[Dict[str, Any]]:
+    """The hooks that update what distillers of the search have matched, but those of which it has its own.
+
+    They are the training's, or those that the distillers would bring along; and they say which images they look at, since a
+    search has no loader for validation that it could be taken from.
+    """
+    blocks = content['model']['distillers'].values()
     own = [hook.get('type') for hook in hooks]
-    return [hook for hook in content.get('custom_hooks') or () if hook.get('type') in kinds and hook.get('type') not in own]
+    found = []
+    for kind in dict.fromkeys(getattr(_class_of(block), 'update_hook', None) for block in blocks):
+        if kind is None or kind in own:
+            continue
+        given = [hook for hook in training.get('custom_hooks') or () if hook.get('type') == kind]
+        found += [MMENGINE_HOOKS.get(kind).with_images(hook, content)
+                  for hook in given or [dict(type=kind, interval='auto')]]
+    return found
 
 
 def _class_of(block: Any) -> Any:

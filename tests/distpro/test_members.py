@@ -7,12 +7,13 @@ from distpro_runs import OTHERS, distpro, everything, hook_of, pool, pool_cfg
 from distpro_truth import CASES, batch, error, groups, smooth_model, training_step
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
-from zoo import build, classifier, distilled, run
+from zoo import build, classifier, distilled, loader, run
 
 from mmkd_plugin.distpro import Process, read_process
 from mmkd_plugin.distpro.artefact import write_process
 from mmkd_plugin.distpro.members import OtherLoss, name_members
 from mmkd_plugin.distpro.pathways import Pathway
+from mmkd_plugin.search.derive import derive_search
 from mmkd_plugin.utils.errors import DistillationError
 
 SMOOTH = dict(
@@ -220,3 +221,13 @@ def test_a_broken_file_of_version_2_is_one_error(tmp_path, key, value, said):
     path.write_text(json.dumps(dict(content, **{key: value})))
     with pytest.raises(DistillationError, match=said):
         read_process(path)
+
+
+def test_the_search_of_a_pool_updates_its_matching_on_images_of_its_own(tmp_path):
+    cfg = pool_cfg(tmp_path, pool('process', ['mgd', 'dfa']), search=dict(), val_dataloader=loader('mmpretrain', 4))
+    for given in ([dict(type='mmkd.MatchingUpdateHook', interval=3, num_images=2)], []):
+        cfg.custom_hooks = given
+        first, update = derive_search(cfg).custom_hooks
+        assert (first.type, update.type) == ('mmkd.ProcessSearchHook', 'mmkd.MatchingUpdateHook')
+        assert update.interval == (3 if given else 'auto')
+        assert update.dataloader.dataset.type == 'mmkd.SplitDataset'

@@ -54,7 +54,7 @@ def test_a_training_finds_what_its_search_has_written(tmp_path, distiller):
     assert len(losses) == 4
     found = json.loads(file.read_text())
     described = runner.model.distillation.distillers['method'].describe()
-    assert all(name in described for name in ([found['pathways'][0]['teacher']] if 'pathways' in found
+    assert all(name in described for name in ([found['members'][0]['teacher']] if 'members' in found
                                               else found['groups'][0]['teacher']))
     file.unlink()
     with pytest.raises(DistillationError, match=str(file)):
