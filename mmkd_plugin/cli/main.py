@@ -102,7 +102,7 @@ TEACHER = click.option('--teacher', metavar='CONFIG', help="The teacher's config
 CHECKPOINT = click.option('--checkpoint', metavar='FILE', help="The teacher's weights; by default the published ones of its "
                           'package, or the latest in its work dir.')
 METHOD = click.option('--method', default='mgd', show_default=True, metavar='NAME[,NAME]',
-                      help='mgd, distpro, dfa, kd, cwd, pkd, dist, reviewkd, l2; several with commas.')
+                      help='mgd, distpro, dfa, kd, cwd, pkd, dist, reviewkd, l2, auto; several with commas.')
 FORCE = click.option('--force', is_flag=True, help='Replace a file that is there.')
 
 

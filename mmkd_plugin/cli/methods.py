@@ -6,7 +6,6 @@ from mmengine.config import Config
 from torch import nn
 
 from ..dfa.groups import has_blocks
-from ..distiller.build import registered
 from ..taps.places import Place
 from ..taps.suggestions import PlacePair, addresses, suggest_levels, suggest_logits, suggest_pairs
 from ..utils.errors import DistillationError, unknown_name
@@ -228,9 +227,6 @@ def _dfa(plan: Plan, name: str, situation: Situation) -> None:
 
 
 def _auto(plan: Plan, name: str, situation: Situation) -> None:
-    if registered('mmkd.AutoDistiller') is None:
-        raise DistillationError('is not there in this version', path='--method', given=name,
-                                accepted=', '.join(known for known in METHODS if known != name))
     plan.put(name, 'type', 'mmkd.AutoDistiller', 'it finds its taps itself, and how much each of its losses weighs')
 
 

@@ -17,7 +17,7 @@ from mmkd_plugin.utils.config import load_config
 from mmkd_plugin.utils.errors import DistillationError
 
 METHODS = dict(mmseg=['mgd', 'distpro', 'dfa', 'cwd', 'mgd,kd'], mmdet=['mgd', 'dfa', 'pkd', 'reviewkd'],
-               mmpretrain=['mgd', 'distpro', 'dist', 'l2'])
+               mmpretrain=['mgd', 'distpro', 'dist', 'l2', 'auto'])
 
 
 @MMENGINE_HOOKS.register_module(force=True)

@@ -79,4 +79,4 @@ def test_every_method_has_a_name_of_the_help():
     from mmkd_plugin.cli.main import METHOD
     option = METHOD(lambda: None).__click_params__[0]
     named = set(option.help.split(';')[0].split(', '))
-    assert named == set(METHODS) - {'auto'}
+    assert named == set(METHODS)
