@@ -142,7 +142,7 @@ def init(config: str, teacher: str, checkpoint: Optional[str], method: str, out:
 @click.option('--teacher-samples', type=click.IntRange(0), default=100, show_default=True,
               help='Validation images for each teacher, at most.')
 @click.option('--seconds', type=click.FloatRange(0), default=60, show_default=True,
-              help='For iterations and images together; one iteration and one batch of images come first.')
+              help='For all of it; one iteration is always run.')
 @click.option('--json', 'as_json', is_flag=True, help='The report as JSON.')
 @click.option('--work-dir', help='Of the training, where results of searches are looked for.')
 @click.option('--cfg-options', multiple=True, metavar='KEY=VALUE', help='Overrides, e.g. train_cfg.max_iters=100.')

@@ -31,7 +31,8 @@ AT_ONCE = dict(begin=0, end=None, warmup=0, every=1)
 """Of a distiller while it is measured: it acts in each iteration, with its whole weight."""
 TIGHT = 12
 """Where an iteration of the student alone takes more than this part of the time there is, one iteration has to do."""
-UPDATE_BATCHES = 2
+UPDATE_IMAGES = 1
+"""For a matching, rounded up to a batch: in dense prediction they are whole images, which take longest."""
 
 
 class EnoughSeen(Exception):
@@ -51,7 +52,7 @@ def short_config(cfg: Config, folder: Path) -> Config:
     """A run's config as it is measured: without validation and checkpoints, in a folder of its own.
 
     Networks, data, losses, optimiser and hooks stay as they are. Images are loaded in this process; distillers act at once,
-    with ``loss_scale=1`` for ``'auto'``; the teacher runs as it is; a matching is found on two batches.
+    with ``loss_scale=1`` for ``'auto'``; the teacher runs as it is; a matching is found on one batch.
 
     Args:
         cfg: the run's config; it is not changed.
@@ -120,10 +121,9 @@ class ShortRun:
         self.runner = Runner.from_cfg(cfg)
         attach_to_runner(self.runner)
         self.model = distilled(self.runner)
-        size = (cfg.get('train_dataloader') or {}).get('batch_size')
         for hook in self.runner.hooks:
             if isinstance(hook, MatchingUpdateHook):
-                hook.limit_images(UPDATE_BATCHES * (size or 1))
+                hook.limit_images(UPDATE_IMAGES)
         self._end = self._begun = 0.0
         self._peak: Optional[Peak] = None
         self._say('train_dataloader', 'the training is set up')

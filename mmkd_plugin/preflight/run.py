@@ -1,5 +1,6 @@
 """A check of a config before it is trained: ``mmkd check``."""
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Mapping, Optional, Union
 
@@ -37,7 +38,7 @@ def run_check(config: Reference, iters: int = 20, teacher_samples: int = 100, se
         config: a path, ``package::path``, or the config itself.
         iters: how many iterations are run at most; with 0, models are built and nothing is run.
         teacher_samples: on how many validation images each teacher is looked at; with 0, on none.
-        seconds: how long iterations and images may take together; one iteration and one batch of images come first.
+        seconds: how long that may take; one iteration is always run, and no teacher is asked once they are over.
         overrides: changes to the config by dotted keys, as ``--cfg-options`` has them.
         work_dir: the training's work dir, where results of searches are looked for; None: as the config has it.
 
@@ -130,11 +131,13 @@ def _look_at_the_run(report: Report, cfg: Config, training: Config, iters: int, 
     """
     run: Optional[ShortRun] = None
     failure: Optional[Exception] = None
+    end = time.perf_counter() + seconds
     with tempfile.TemporaryDirectory() as folder:
         try:
             run = ShortRun(short_config(cfg, Path(folder)))
             run.go(iters, seconds * (1 - SCORE_SHARE))
-            run.measured.scores += score_teachers(run.runner, training, teacher_samples, seconds * SCORE_SHARE)
+            left = max(0.0, end - time.perf_counter())
+            run.measured.scores += score_teachers(run.runner, training, teacher_samples, left)
         except Exception as raised:  # noqa: BLE001 (data sets and networks of others may raise anything)
             failure = raised
     setup = Setup.of_config(cfg, of_training=cfg is not training)

@@ -21,7 +21,7 @@ def score_teachers(runner: Runner, cfg: Config, images: int, seconds: float) -> 
         runner: a runner with distillation attached.
         cfg: the config whose ``val_dataloader`` and ``val_evaluator`` are taken; a search has none of its own.
         images: on so many images, at most.
-        seconds: a teacher is not asked again once so many are over; it sees one batch at least.
+        seconds: a teacher is not asked again once so many are over; with 0 it is not asked at all.
 
     Yields:
         A score for each, also where it could not be measured, which it says then.
@@ -29,6 +29,8 @@ def score_teachers(runner: Runner, cfg: Config, images: int, seconds: float) -> 
     for teacher in _teachers(runner):
         if images < 1:
             yield TeacherScore(teacher.path, why_not='not asked for')
+        elif seconds <= 0:
+            yield TeacherScore(teacher.path, why_not='no time was left (--seconds)')
         elif isinstance(teacher, ModuleTeacher):
             yield TeacherScore(teacher.path, why_not='it is a module alone, whose predictions are not known')
         elif teacher.size_multiple > 1:
