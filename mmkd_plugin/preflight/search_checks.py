@@ -3,7 +3,6 @@ from typing import Iterator, List, Optional
 
 from ..dfa import FeatureAggregationDistiller
 from ..dfa.phases import phases_of
-from ..distpro.moves import PAPER_STEPS, step_size
 from ..utils.errors import DistillationError
 from .findings import Finding, advice, check, error, warning
 from .setup import Part, Setup
@@ -49,9 +48,8 @@ def distpro_rate(setup: Setup) -> Iterator[Finding]:
     for hook in setup.hooks:
         if not hook.is_a('ProcessSearchHook') or hook.options.lr == 'auto':  # which follows from the length
             continue
-        key = f'{hook.key}.lr'
+        rate, key = float(hook.options.lr), f'{hook.key}.lr'
         steps = None if setup.iterations is None else setup.iterations // hook.options.interval
-        rate = hook.options.lr if hook.options.lr != 'auto' else step_size(steps or PAPER_STEPS)
         if rate > LARGE_STEP:
             yield warning(key, f'{rate:g} lets one batch change the weight of a pathway by a factor of exp({rate:g}): what '
                           'is found is the noise of the last batches', "The paper's is 0.05")
