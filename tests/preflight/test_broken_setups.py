@@ -190,7 +190,7 @@ def test_it_is_found_in_the_models(make, name, grade, key, tmp_path):
 
 @pytest.mark.parametrize(('make', 'name', 'grade', 'key'), RUNS.values(), ids=RUNS)
 def test_it_is_found_in_a_few_iterations(make, name, grade, key, tmp_path):
-    is_found(run_check(make(tmp_path), iters=2, teacher_samples=20), name, grade, key)
+    is_found(run_check(make(tmp_path), iters=2, teacher_samples=20, seconds=600), name, grade, key)
 
 
 def test_there_are_so_many_setups_and_each_check_but_few_has_one():

@@ -95,7 +95,7 @@ def test_where_a_search_is_described_it_is_looked_at_first(tmp_path):
 
 
 def test_the_teacher_is_asked_for_images_spread_over_the_set(tmp_path):
-    report = run_check(config(tmp_path), iters=1, teacher_samples=16)
+    report = run_check(config(tmp_path), iters=1, teacher_samples=16, seconds=600)
     score = report.measured.scores[0]
     assert (score.images, score.classes, score.why_not) == (16, 5, '')
     assert 0 <= score.metrics['accuracy/top1'] <= 100
