@@ -74,8 +74,9 @@ class Pairs(ReadKind):
         if not isinstance(value, (list, tuple)) or not value or (self.length and len(value) != self.length):
             raise DistillationError('is no list of pairs', given=value, accepted=self.accepted, hint=_hint(value))
         if isinstance(value, tuple) and len(value) == 2 and all(isinstance(item, str) for item in value):
-            raise DistillationError('may be one pair or two', given=value, accepted=f'{[value]!r} for one pair, '
-                                    f'{list(value)!r} for two, each the same tap on both sides')
+            raise DistillationError('may be one pair or two', given=value, accepted=self.accepted,
+                                    hint=f'Write {[value]!r} for one pair, {list(value)!r} for two, each the same tap on '
+                                    'both sides.')
         return [self._read(pair, f'[{number}]') for number, pair in enumerate(value)]
 
     def _read(self, pair: Any, path: str) -> ParsedPair:
