@@ -159,7 +159,10 @@ class Either(Kind):
 
     @property
     def accepted(self) -> str:
-        return f'{self.kind.accepted}, or {", ".join(map(repr, self.constants))}'
+        return self._or_constants(self.kind.accepted)
+
+    def _or_constants(self, accepted: str) -> str:
+        return f'{accepted}, or {", ".join(map(repr, self.constants))}'
 
     def is_constant(self, value: Any) -> bool:
         """Whether it is one of the constants (1 is not True)."""
@@ -177,7 +180,7 @@ class Either(Kind):
             if error.path:
                 raise  # a part of it is named
             near = nearest_names(value, [*error.nearest, *map(str, self.constants)])
-            raise DistillationError(error.problem, given=value, accepted=self.accepted, nearest=near,
+            raise DistillationError(error.problem, given=value, accepted=self._or_constants(error.accepted), nearest=near,
                                     hint=error.hint) from None
 
 

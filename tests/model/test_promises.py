@@ -86,7 +86,7 @@ def test_a_checkpoint_opens_with_the_plain_student_and_is_hardly_larger(scope, t
     assert not result.unexpected_keys
     load_checkpoint(plain, str(path), strict=True)
     assert set(checkpoint['mmkd']) == {'version', 'distillers', 'descriptions', 'hooks', 'teacher', 'position', 'validated',
-                                       'ranks', 'digest'}
+                                       'ranks', 'settings', 'digest'}
     assert path.stat().st_size <= 1.05 * (tmp_path / 'plain' / 'epoch_1.pth').stat().st_size
 
 
