@@ -76,6 +76,7 @@ class AutoDistiller(Distiller, StandsForSeveral):
 
     options: Options
     search_hook: ClassVar[str] = SEARCH_HOOK
+    search_result: ClassVar[str] = 'process'
 
     def stands_for(self, surroundings: Surroundings, image: Tensor) -> Dict[str, Dict[str, Any]]:
         if len(surroundings.teachers) > 1:

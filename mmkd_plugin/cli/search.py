@@ -1,10 +1,11 @@
 """A search, and the training that uses what it finds, one after the other: ``mmkd search`` and ``tools/search.py``."""
 import argparse
 import copy
+import re
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any, List, Optional, Sequence
@@ -106,6 +107,13 @@ class Experiment:
     def result(self) -> Path:
         """The file that the search writes, where the training looks for it. Raises what :meth:`search_config` does."""
         return _result(self.search_config())
+
+    def as_searched(self) -> 'Experiment':
+        """The same with as many seeds as the search that is there already, if there is one."""
+        marker = self.result.parent / FINISHED
+        before = marker.read_text(errors='replace') if marker.is_file() else ''
+        found = re.search(r'^averaged_seeds = (\d+)$', before, re.M)
+        return self if found is None else replace(self, seeds=int(found[1]))
 
     def run_search(self) -> None:
         """Runs the search, or the searches that are averaged, or goes on with them, unless they are finished.

@@ -7,7 +7,7 @@ from typing import Any, Mapping, Optional, Union
 from mmengine.config import Config
 
 from ..model.run_checks import is_distilled_config
-from ..search.derive import derive_search, work_dir_of
+from ..search.derive import derive_search, reads_result, work_dir_of
 from ..utils.config import load_config
 from ..utils.errors import DistillationError, shortened
 from ..utils.launch import check_environment, check_load_from, check_text, check_types, override
@@ -114,9 +114,7 @@ def _read(config: Reference, overrides: Optional[Mapping[str, Any]], work_dir: O
 
 def _comes_first(cfg: Config) -> bool:
     """Whether the search that a config describes has still to be run."""
-    blocks = [block for block in cfg.model.get('distillers', {}).values() if isinstance(block, dict)]
-    given = any(block.get(name) is not None for block in blocks for name in ('process', 'aggregation'))
-    return not given and not any((Path(cfg.work_dir) / result).is_file() for result in RESULTS)
+    return reads_result(cfg) and not any((Path(cfg.work_dir) / result).is_file() for result in RESULTS)
 
 
 def _look_at_the_run(report: Report, cfg: Config, training: Config, iters: int, teacher_samples: int,

@@ -39,7 +39,7 @@ tap, and its `runtime` may hold it in other weights (folded, in half precision) 
 go through; and the rest of a head, its decoding, its weights of boxes and the number of positives that they are divided by
 are each detector's own, so it would be written anew for every head.
 
-Time and memory of each beside plain L2: `python benchmarks/losses.py`.
+Time and memory of each beside plain L2: [benchmarks.md](benchmarks.md).
 
 ## One of your own
 

@@ -249,6 +249,14 @@ def test_an_average_is_not_taken_for_one_search(seeding):
     assert len(folders()) == 2
 
 
+def test_a_training_takes_the_average_that_is_there(seeding):
+    one = experiment(work_dir=Path('one'))
+    assert one.as_searched() is one
+    experiment(work_dir=Path('one'), seeds=2).run_search()
+    one.as_searched().run_search()
+    assert len(folders()) == 2
+
+
 def test_results_that_do_not_belong_together_are_not_averaged(seeding):
     Path('stop').touch()
     with pytest.raises(SystemExit):

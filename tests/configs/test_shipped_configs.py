@@ -233,7 +233,8 @@ def test_the_search_of_a_process_does_a_step(name):
     batch = training_batch(cfg, model)
     distiller, optimiser = model.distillation.distpro, torch.optim.SGD(model.parameters(), .01)
     hook = HOOKS.build(cfg.custom_hooks[0])
-    search = distiller.search = ProcessSearch(model, distiller, hook.options.lr, hook.options.betas)
+    lr = .05 if hook.options.lr == 'auto' else hook.options.lr  # which follows from the length of a run
+    search = distiller.search = ProcessSearch(model, distiller, lr, hook.options.betas)
     distiller.keeps_gradients = distiller.keeps_step = True
     before = search.snapshot(optimiser)
     training_step(model, batch)
