@@ -1,5 +1,4 @@
 """Files from anywhere: what docs/security.md says. Nothing executes, little memory is taken, honest files pass."""
-import importlib.util
 import re
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from zoo import build, classifier, distilled, loader, run, run_cfg
 
+from mmkd_plugin.cli.main import flags_of_test
+from mmkd_plugin.cli.test import test as run_test
 from mmkd_plugin.utils.checkpoint_files import open_checkpoint
 from mmkd_plugin.utils.errors import DistillationError
 
@@ -47,17 +48,12 @@ def teacher(path, folder):
 
 
 def test_script(path, folder):
-    """`tools/test.py CONFIG FILE`, in this process."""
+    """`mmkd test CONFIG FILE`, which `tools/test.py` calls too, in this process."""
     cfg = run_cfg(classifier(), folder, test_cfg=dict(), test_dataloader=loader('mmpretrain', 2, shuffle=False),
                   test_evaluator=dict(type='Accuracy', _scope_='mmpretrain'))
     folder.mkdir(parents=True, exist_ok=True)
     cfg.dump(folder / 'config.py')
-    spec = importlib.util.spec_from_file_location('tools_test', ROOT / 'tools/test.py')
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', ['test.py', str(folder / 'config.py'), str(path), '--work-dir', str(folder)])
-        script.main()
+    run_test(flags_of_test().parse_args([str(folder / 'config.py'), str(path), '--work-dir', str(folder)]))
     return True
 
 

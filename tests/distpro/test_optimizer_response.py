@@ -89,7 +89,7 @@ def test_a_run_that_clips_is_searched(tmp_path, clip):
         cfg.optim_wrapper.clip_grad = given
         runner, _ = run(cfg)
         assert hook_of(runner).search.skipped == 0
-        importance.append(hook_of(runner).search._optimiser.state_dict()['state'][0]['exp_avg'])
+        importance.append(hook_of(runner).search.state()['optimiser']['state'][0]['exp_avg'])
     assert not torch.allclose(*importance, rtol=1e-3)
 
 
