@@ -68,8 +68,8 @@ class AutoDistiller(Distiller, StandsForSeveral):
             super().check(given)
             for key in OF_THE_MEMBERS:
                 if key in given:
-                    raise DistillationError('has no meaning here: a process says when and how strongly each loss acts',
-                                            path=key, given=getattr(self, key), accepted='nothing; loss_weight and total')
+                    raise DistillationError('has no use in a pool: a process says when and how strongly each loss acts',
+                                            path=key, accepted='to leave it out; loss_weight and total are for all')
             if self.online and self.process is not None:
                 raise DistillationError('has no meaning beside online=True', path='process', given=self.process,
                                         accepted='one of the two')

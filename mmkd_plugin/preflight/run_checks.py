@@ -86,10 +86,10 @@ def costly_teacher(setup: Setup) -> Iterator[Finding]:
     measured = _measured(setup)
     overhead, seconds = measured.overhead, measured.seconds
     if overhead is not None and seconds is not None and overhead > COSTLY and not setup.searches:
-        part = next(iter(setup.distillers.values()))
-        yield advice(f'{part.key}.every', f'an iteration takes {seconds["distilled"]:.3g} s, {overhead + 1:.1f} times one '
-                     f'of the student alone ({seconds["plain"]:.3g} s)', 'every=2 lets the teacher run in each second '
-                     "iteration, fraction=0.5 on half of each batch; teacher.runtime='auto' measures how it runs fastest")
+        yield advice('model.teacher.runtime', f'an iteration takes {seconds["distilled"]:.3g} s, {overhead + 1:.1f} times '
+                     f'one of the student alone ({seconds["plain"]:.3g} s)', "runtime='auto' measures how the teacher runs "
+                     'fastest; of a distiller that is in no pool, every=2 lets it run in each second iteration, '
+                     'fraction=0.5 on half of each batch')
 
 
 @check('run')
