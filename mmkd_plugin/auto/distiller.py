@@ -1,16 +1,16 @@
 """``mmkd.AutoDistiller``: a pool of losses for the task at hand, and a process that weighs them."""
 from dataclasses import dataclass
-from typing import Any, ClassVar, Dict, List, Optional, Sequence
+from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence
 
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..distiller import Distiller, StandsForSeveral, Surroundings
 from ..registry import MODELS
+from ..taps.places import Place, find_places
 from ..utils.errors import DistillationError, unknown_name
 from ..utils.options import Choice, Either, Flag, ListOf, Number, Text, option
-from .networks import TASKS, look_at, task_of
-from .pools import PATHWAYS, POOLS, levels
+from .pools import PATHWAYS, POOLS, levels, task_of
 
 ARTEFACT = 'search/process.json'
 SEARCH_HOOK = 'mmkd.ProcessSearchHook'
@@ -46,7 +46,7 @@ class AutoDistiller(Distiller, StandsForSeveral):
     @dataclass(frozen=True, kw_only=True)
     class Options(Distiller.Options):
         """The options of the pool."""
-        task: str = option(Choice(('auto', *TASKS)), 'auto',
+        task: str = option(Choice(('auto', *POOLS)), 'auto',
                            "what the networks are for; 'auto': what the student's parts say")
         pool: Optional[List[str]] = option(
             Either(ListOf(Text('a name'), 'names', different=True), (None,)), None, "which of the task's losses, by name: "
@@ -85,8 +85,8 @@ class AutoDistiller(Distiller, StandsForSeveral):
         task = task_of(surroundings.student) if self.options.task == 'auto' else self.options.task
         teacher = next(iter(surroundings.teachers.values()))
         assert surroundings.run_student is not None, 'the networks are looked at'
-        ours = look_at(surroundings.student, 'student', surroundings.run_student, image, task)
-        theirs = look_at(teacher.model, 'teacher', teacher.run, image, task)
+        ours = _places(surroundings.student, image, surroundings.run_student)
+        theirs = _places(teacher.model, image, teacher.run)
         members = POOLS[task](ours, theirs)
         pathways = levels(ours, theirs)
         known = [*members, *([PATHWAYS] if pathways else [])]
@@ -126,3 +126,7 @@ class AutoDistiller(Distiller, StandsForSeveral):
             return []
         until = 1.0 if self.options.online or self.options.mode == 'search' else self.options.searched
         return [dict(type=SEARCH_HOOK, validation='next_batch', until=until)]
+
+
+def _places(model: nn.Module, image: Tensor, run: Callable[[Tensor], object]) -> List[Place]:
+    return find_places(model, image, lambda images, samples: run(images))

@@ -4,8 +4,7 @@ from .dry_run import dry_run, dry_sample
 from .feature_taps import FeatureTaps, Replacements, TapInfo
 from .recording import FeatureSum, Recording
 from .shapes import laid_out, widened
-from .survey import Seen, survey
 from .tap import Tap, TapError
 
-__all__ = ['FeatureSum', 'FeatureTaps', 'Recording', 'Replacements', 'Seen', 'Tap', 'TapAddress', 'TapError', 'TapInfo',
-           'TapText', 'dry_run', 'dry_sample', 'laid_out', 'resolve_module', 'survey', 'widened', 'without_teacher']
+__all__ = ['FeatureSum', 'FeatureTaps', 'Recording', 'Replacements', 'Tap', 'TapAddress', 'TapError', 'TapInfo',
+           'TapText', 'dry_run', 'dry_sample', 'laid_out', 'resolve_module', 'widened', 'without_teacher']

@@ -214,8 +214,8 @@ def _scoring(model: nn.Module, modules: Dict[str, nn.Module], seen: Dict[str, _S
 
 
 def _with_activation(model: nn.Module, places: Sequence[Place], run: Any) -> List[str]:
-    """Addresses of the places at which ``@preact`` is one, too."""
-    searches: Dict[str, ActivationSearch] = {}
+    """Addresses of the places at which ``@preact`` is one, too, of a feature of the same width."""
+    searches: Dict[str, Tuple[ActivationSearch, Place]] = {}
     handles: List[Any] = []
     for place in places:
         if '[' not in place.address:
@@ -224,18 +224,20 @@ def _with_activation(model: nn.Module, places: Sequence[Place], run: Any) -> Lis
                 handles += search.hook()
             except DistillationError:
                 continue
-            searches[place.address] = search
+            searches[place.address] = search, place
     try:
         with suppress(Exception):  # of a head that wants more than an image; it came before, too
             run()
     finally:
         for handle in handles:
             handle.remove()
-    return [address for address, search in searches.items() if _settles(search)]
+    return [address for address, found in searches.items() if _settles(*found)]
 
 
-def _settles(search: ActivationSearch) -> bool:
+def _settles(search: ActivationSearch, place: Place) -> bool:
     try:
-        return search.result() is not None
+        found = search.result()
     except DistillationError:
         return False
+    # In inverted residuals the last activation is inside, where the block is several times as wide.
+    return found is not None and found.shape[-1 if found.channels_last else 1] == place.channels
