@@ -84,8 +84,7 @@ def distilled_step(kind: str, batch_size: int, hypergradient: str, measured: boo
         distiller.search = search = ProcessSearch(model, distiller, .05, (.5, .999), hypergradient)
 
     def formatted(step: Step) -> Step:
-        return step if not measured else choosing_format(
-            step, model, lambda trial: partial(training_step, trial, train, optimiser_of(trial)))
+        return step if not measured else choosing_format(step, model, model.data_preprocessor(train, True))
 
     if kind == 'distillation':
         return formatted(partial(training_step, model, train, optimiser))

@@ -11,10 +11,7 @@ built before; what the choice of formats needs, on copies, is in it. Steps are t
 ``loss_scale='auto'``.
 """
 import argparse
-import copy
-import time
 from contextlib import nullcontext
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Callable, ContextManager, Dict, Mapping
 
@@ -26,7 +23,8 @@ from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 import mmkd_plugin  # noqa: F401 (registers everything)
-from mmkd_plugin.runtime import choose, interleaved
+from mmkd_plugin.model.format_trial import OTHER, PLAIN, FormatTrial
+from mmkd_plugin.runtime import choose
 from mmkd_plugin.runtime.memory_format import set_format, unfit_for_channels_last
 from mmkd_plugin.utils.config import load_config
 from mmkd_plugin.utils.launch import replace_sync_bn
@@ -124,15 +122,17 @@ def make_batch(model: nn.Module, pair: dict) -> dict:
                 data_samples=[data_sample(scope, pair, device) for _ in range(pair['batch'])])
 
 
+def autocast_to(amp: str, model: nn.Module) -> ContextManager:
+    """Autocast to the type ``amp`` names on the model's device; nothing if it names none."""
+    return torch.autocast(next(model.parameters()).device.type, dtype=getattr(torch, amp)) if amp else nullcontext()
+
+
 def training_step(model: nn.Module, data: dict, amp: str = '') -> Step:
     """What the train loop does with a batch; under autocast to the type ``amp`` names, if any."""
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=.9)
-    autocast: Callable[[], ContextManager] = nullcontext
-    if amp:
-        autocast = partial(torch.autocast, next(model.parameters()).device.type, dtype=getattr(torch, amp))
 
     def step() -> None:
-        with autocast():
+        with autocast_to(amp, model):
             losses = model(**data, mode='loss')
         optimiser.zero_grad()
         model.parse_losses(losses)[0].backward()
@@ -140,27 +140,19 @@ def training_step(model: nn.Module, data: dict, amp: str = '') -> Step:
     return step
 
 
-def choosing_format(step: Step, model: nn.Module, make: Callable[[nn.Module], Step]) -> Step:
+def choosing_format(step: Step, model: nn.Module, data: dict, amp: str = '') -> Step:
     """A step of a student, before whose first the memory format is taken in which its steps are faster.
 
-    As ``mmkd.ChannelsLastHook`` does, by steps of a copy of the model, which ``make`` returns.
+    As ``mmkd.ChannelsLastHook`` does, by steps of a copy of the model.
     """
     waiting = [] if unfit_for_channels_last(model) else [model]
 
     def run() -> None:
         if waiting:
-            choose_format(waiting.pop(), make)
+            trial = FormatTrial(waiting.pop(), lambda _: autocast_to(amp, model), data)
+            set_format(model, not trial.problem and choose(trial.time(), PLAIN) == OTHER)
         step()
     return run
-
-
-def choose_format(model: nn.Module, make: Callable[[nn.Module], Step]) -> None:
-    trial = copy.deepcopy(model)
-    step = make(trial)
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    timings = interleaved({'plain': step, 'channels_last': step}, 8, 3, device=next(model.parameters()).device, clock=clock,
-                          prepare=lambda name: set_format(trial, name == 'channels_last'))
-    set_format(model, choose(timings, 'plain') == 'channels_last')
 
 
 def two_steps(step: Step) -> Step:
@@ -194,7 +186,7 @@ def make_step(name: str, pair: dict, amp: str = '') -> Step:
     data = make_batch(model, pair)
     step = training_step(model, data, amp)
     if formats:
-        step = choosing_format(step, model, lambda trial: training_step(trial, data, amp))
+        step = choosing_format(step, model, data, amp)
     return two_steps(step) if calls_of(name) == 2 else step
 
 

@@ -1,43 +1,26 @@
 """The student's memory format, chosen by measuring at the start of a run."""
 import copy
-import math
-import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict
+from typing import Any, Dict
 
-import torch
-from mmengine.dist import broadcast_object_list
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from torch import Tensor, nn
 
-from ..distiller.strength import ScaleCalibration
 from ..registry import HOOKS
-from ..runtime import Timings, choose, interleaved
-from ..runtime.memory_format import (
-    AGREEMENT,
-    HALF_AGREEMENT,
-    differing_gradient,
-    follow_parameters,
-    gradients,
-    in_plain_format,
-    set_format,
-    unfit_for_channels_last,
-)
+from ..runtime import choose
+from ..runtime.memory_format import follow_parameters, in_plain_format, set_format, unfit_for_channels_last
 from ..utils import options
 from ..utils.errors import DistillationError, under
-from ..utils.isolation import get_rng_state, preserved_rng, set_rng_state
+from ..utils.isolation import preserved_rng
 from ..utils.options import Choice, option
+from .format_trial import OTHER, PLAIN, FormatTrial, of_rank_0
 from .student import unwrap
 
 CHOICE = 'mmkd_channels_last'
 """Under which name mmengine's message hub, which every checkpoint holds, has what was chosen."""
-ROUNDS, SECONDS = 8, 6.0
-PLAIN, OTHER = 'plain', 'channels_last'
 
 
 @HOOKS.register_module()
@@ -116,14 +99,14 @@ class ChannelsLastHook(Hook):
         reason = _unfit(runner, asked)
         if not reason:
             with preserved_rng():
-                trial = _Trial(runner, data_batch)
-                reason = _of_rank_0(trial.problem)
+                trial = _trial(runner, data_batch)
+                reason = of_rank_0(trial.problem)
                 if not reason and asked:
                     _say(runner, f'{OTHER}, as the config says; gradients agree to {trial.difference:.0e}')
                     return True
                 if not reason:
                     timings = trial.time()
-                    chosen: str = _of_rank_0(choose(timings, PLAIN))
+                    chosen: str = of_rank_0(choose(timings, PLAIN))
                     _say(runner, f'{chosen}; a training step takes {timings.ratio(OTHER, PLAIN):.2f} of the plain one in '
                          f'{OTHER} (median of {timings.rounds} rounds, {trial.spent:.1f} s; gradients agree to '
                          f'{trial.difference:.0e})')
@@ -134,89 +117,12 @@ class ChannelsLastHook(Hook):
         return False
 
 
-class _Trial:
-    """Training steps of a copy of a runner's model on one batch, in both formats.
-
-    Args:
-        runner: the runner, before its first iteration.
-        data_batch: the batch as the loader gives it; it is not changed.
-
-    Attributes:
-        problem: why the copy could not be trained in channels_last as in the plain format; empty where it could.
-        difference: the largest relative difference of a gradient.
-        spent: seconds since the trial began.
-    """
-
-    def __init__(self, runner: Runner, data_batch: Any):
-        self._started = time.perf_counter()
-        self._context: Callable[[nn.Module], AbstractContextManager[Any]] = runner.optim_wrapper.optim_context
-        self.difference, self._half = math.inf, False
-        self.problem = self._prepare(runner, data_batch) or self._compare()
-
-    @property
-    def spent(self) -> float:
-        return time.perf_counter() - self._started
-
-    def time(self) -> Timings:
-        """Times the steps, in as many rounds as there is time for; as many on every rank, which may wait for each other."""
-        rounds: int = _of_rank_0(min(ROUNDS, max(3, int((SECONDS - self.spent) / self._pair))))
-        device = next(self.model.parameters()).device
-        # One thread's own time does not count what else a shared machine does; several wait for each other, busily.
-        clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-        return interleaved({PLAIN: self._step, OTHER: self._step}, rounds, warmup=0, prepare=self._begin, device=device,
-                           clock=clock)
-
-    def _prepare(self, runner: Runner, data_batch: Any) -> str:
-        model = unwrap(runner.model)
-        try:
-            self.model: BaseModel = copy.deepcopy(model)
-        except (RuntimeError, TypeError, NotImplementedError) as error:
-            return f'the model cannot be copied ({error})'
-        for module in self.model.modules():
-            if isinstance(module, ScaleCalibration):
-                module.finished = True  # most steps of a run are those after it; nor is a scale of the copy's to be logged
-        with self._context(self.model):
-            # A copy: preprocessors of segmentors pad the labels where they are.
-            preprocessor: Any = self.model.data_preprocessor
-            self._data = preprocessor(copy.deepcopy(data_batch), True)
-        self._rng = get_rng_state()
-        return ''
-
-    def _compare(self) -> str:
-        """The first steps, which also warm up."""
-        found: Dict[str, Dict[str, Tensor]] = {}
-        for number, name in enumerate((PLAIN, OTHER, PLAIN)):
-            self._begin(name)
-            started = time.perf_counter()
-            try:
-                self._step()
-            except torch.OutOfMemoryError:
-                return 'there is not enough memory for a copy of the model, to try it'
-            except RuntimeError as error:
-                if name == PLAIN:
-                    raise  # so would the run's own
-                return f'a step in {OTHER} fails ({str(error).splitlines()[0]})'
-            if number == 0:
-                self._started = time.perf_counter()  # teachers with runtime='auto' have measured in the first step
-            self._pair = 2 * (time.perf_counter() - started)
-            found[name] = found.get(name) or gradients(self.model)
-        tolerance = HALF_AGREEMENT if self._half else AGREEMENT
-        worst, self.difference = differing_gradient(found[PLAIN], found[OTHER])
-        if self.difference > tolerance:
-            return (f'the gradient of {worst} differs by {self.difference:.2g} from that in the plain format (an operator '
-                    'reads memory in the plain order)')
-        return ''
-
-    def _begin(self, name: str) -> None:
-        set_format(self.model, name == OTHER)
-        self.model.zero_grad(set_to_none=True)
-        set_rng_state(self._rng)
-
-    def _step(self) -> None:
-        with self._context(self.model):
-            self._half = torch.is_autocast_enabled(next(self.model.parameters()).device.type)
-            losses = self.model._run_forward(self._data, mode='loss')
-        self.model.parse_losses(losses)[0].backward()
+def _trial(runner: Runner, data_batch: Any) -> FormatTrial:
+    model, context = unwrap(runner.model), runner.optim_wrapper.optim_context
+    with context(model):
+        # Copies: preprocessors of segmentors pad the labels where they are, and some count.
+        data = copy.deepcopy(model.data_preprocessor)(copy.deepcopy(data_batch), True)
+    return FormatTrial(model, context, data)
 
 
 def _unfit(runner: Runner, asked: bool) -> str:
@@ -235,12 +141,6 @@ def _follow(runner: Runner) -> None:
     wrapper = runner.optim_wrapper
     for each in wrapper.values() if hasattr(wrapper, 'optim_wrappers') else [wrapper]:
         follow_parameters(each.optimizer)
-
-
-def _of_rank_0(value: Any) -> Any:
-    held = [value]
-    broadcast_object_list(held)
-    return held[0]
 
 
 def _say(runner: Runner, what: str) -> None:

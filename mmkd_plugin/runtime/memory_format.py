@@ -4,7 +4,10 @@ A convolution gives its output in the format of its input or, where that is plai
 (norms, activations, pooling, sums) keeps the format. So the weights of the convolutions are all that is converted.
 """
 import copy
-from typing import Any, Dict, List, Tuple, Union
+import math
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Dict, Iterator, List, Tuple, Union
 
 import torch
 from mmcv.cnn.bricks import wrappers
@@ -82,34 +85,64 @@ def in_plain_format(value: Any) -> Any:
     return value
 
 
-def gradients(model: nn.Module) -> Dict[str, Tensor]:
-    """The gradients of a model's parameters by name, those that there are."""
-    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+class GradientDifferences:
+    """How far gradients are from expected ones, compared as they come.
 
-
-def differing_gradient(plain: Dict[str, Tensor], other: Dict[str, Tensor]) -> Tuple[str, float]:
-    """The parameter whose gradient differs most, and the difference relative to its norm.
-
-    A gradient below a hundredth of the largest is compared with that (a bias before a norm has nothing but rounding).
+    Each gradient is let go once it has been compared, and so is the expected one: there are never two whole sets of them.
 
     Args:
-        plain, other: gradients by name.
-
-    Returns:
-        Name and difference; ``inf`` where a gradient is missing on one side, or not finite on one alone.
+        expected: gradients by name; emptied as those to compare come.
     """
-    if set(plain) != set(other):
-        return sorted(set(plain) ^ set(other))[0], float('inf')
-    names = list(plain)
-    if not names:
-        return '', 0.0
-    norms = torch.stack([plain[name].double().norm() for name in names])
-    apart = torch.stack([(plain[name].double() - other[name].double()).norm() for name in names])
-    relative = apart / norms.clamp(min=norms.nan_to_num(0, 0, 0).max() / 100).clamp(min=torch.finfo(torch.double).tiny)
-    both = [not bool(plain[name].isfinite().all()) and not bool(other[name].isfinite().all()) for name in names]
-    relative = relative.masked_fill(torch.tensor(both, device=relative.device), 0).nan_to_num(float('inf'))
-    worst = int(relative.argmax())
-    return names[worst], float(relative[worst])
+
+    def __init__(self, expected: Dict[str, Tensor]):
+        self._expected = expected
+        self._alone: List[str] = []
+        self._compared: Dict[str, Tensor] = {}
+
+    @contextmanager
+    def of(self, model: nn.Module) -> Iterator[None]:
+        """Compares, and lets go, the gradients of a model's parameters while a backward pass makes them."""
+        def compare(parameter: nn.Parameter, name: str) -> None:
+            if parameter.grad is not None:
+                self.add(name, parameter.grad)
+                parameter.grad = None
+
+        handles = [parameter.register_post_accumulate_grad_hook(partial(compare, name=name))
+                   for name, parameter in model.named_parameters() if parameter.requires_grad]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def add(self, name: str, gradient: Tensor) -> None:
+        """Compares one gradient. One that is not expected, or comes a second time, has nothing to be compared with."""
+        expected = self._expected.pop(name, None)
+        if expected is None:
+            self._alone.append(name)
+            return
+        expected, gradient = expected.float(), gradient.float()
+        both_broken = ~expected.isfinite().all() & ~gradient.isfinite().all()
+        self._compared[name] = torch.stack([expected.norm(), (expected - gradient).norm(), both_broken.float()])
+
+    def worst(self) -> Tuple[str, float]:
+        """The parameter whose gradient differs most, and the difference relative to its norm.
+
+        A gradient below a hundredth of the largest is compared with that (a bias before a norm has nothing but rounding).
+
+        Returns:
+            Name and difference; ``inf`` where a gradient is missing on one side, or not finite on one alone.
+        """
+        if alone := sorted([*self._alone, *self._expected]):
+            return alone[0], math.inf
+        if not self._compared:
+            return '', 0.0
+        norms, apart, both_broken = torch.stack([*self._compared.values()]).double().unbind(1)
+        tiny = torch.finfo(torch.double).tiny
+        relative = apart / norms.clamp(min=norms.nan_to_num(0, 0, 0).max() / 100).clamp(min=tiny)
+        relative = relative.masked_fill(both_broken.bool(), 0).nan_to_num(math.inf)
+        index = int(relative.argmax())
+        return [*self._compared][index], float(relative[index])
 
 
 def _overruns(module: nn.Conv2d) -> bool:

@@ -12,7 +12,7 @@ from zoo import batch, build, classifier, distilled, pspnet, run, run_cfg
 from mmkd_plugin import DistillationError
 from mmkd_plugin.model.channels_last import CHOICE
 from mmkd_plugin.runtime.memory_format import (
-    differing_gradient,
+    GradientDifferences,
     follow_parameters,
     in_plain_format,
     set_format,
@@ -237,14 +237,39 @@ def test_a_checkpoint_is_changed_where_it_has_to_be_and_the_optimiser_not_at_all
     assert optimizer.state[parameter]['momentum_buffer'] is live
 
 
+def worst_difference(expected, found):
+    differences = GradientDifferences(dict(expected))
+    for name, gradient in found.items():
+        differences.add(name, gradient)
+    return differences.worst()
+
+
 def test_gradients_are_compared_with_their_own_norm_or_a_hundredth_of_the_largest():
     plain = dict(large=torch.full((4,), 50.), small=torch.full((4,), 1e-3), same=torch.ones(1))
-    other = dict(plain, small=torch.full((4,), 2e-3))
-    assert differing_gradient(plain, plain)[1] == 0
-    assert differing_gradient(plain, other) == ('small', pytest.approx(2e-3))
-    assert differing_gradient(plain, dict(plain, large=-plain['large'])) == ('large', pytest.approx(2.0))
-    assert differing_gradient(plain, dict(plain, same=torch.tensor([float('nan')]))) == ('same', float('inf'))
-    assert differing_gradient(dict(same=plain['same']), dict()) == ('same', float('inf'))
+    broken = dict(plain, same=torch.tensor([float('nan')]))
+    assert worst_difference(plain, plain)[1] == 0
+    assert worst_difference(plain, dict(plain, small=torch.full((4,), 2e-3))) == ('small', pytest.approx(2e-3))
+    assert worst_difference(plain, dict(plain, large=-plain['large'])) == ('large', pytest.approx(2.0))
+    assert worst_difference(plain, broken) == ('same', float('inf'))
+    assert worst_difference(broken, broken)[1] == 0
+    assert worst_difference(dict(same=plain['same']), {}) == worst_difference({}, dict(same=plain['same'])) == (
+        'same', float('inf'))
+
+
+def test_gradients_are_let_go_as_they_are_compared():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
+    image = torch.randn(2, 3, 8, 8)
+    model(image).sum().backward()
+    expected = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad(set_to_none=True)
+    found = GradientDifferences(expected)
+    with found.of(model):
+        model(image).sum().backward()
+    assert found.worst()[1] == 0
+    assert expected == {}
+    assert all(parameter.grad is None for parameter in model.parameters())
+    model(image).sum().backward()  # nothing is left that would take them
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 class Formats:
