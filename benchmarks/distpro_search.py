@@ -1,6 +1,7 @@
 """What a step, a search and a replay of DistPro cost, as ratios inside one run.
 
 usage: python benchmarks/distpro_search.py [--rounds 15] [--threads 2] [--batch 64] [--hypergradient exact]
+       python benchmarks/distpro_search.py --pool MEMBER [MEMBER ...]
        python benchmarks/distpro_search.py --pruning
 
 WRN-40-2 -> WRN-16-2 on 32x32 images, 4 levels, 10 pathways, ``conv3_relu``. The plain student's step, the plain teacher's
@@ -8,17 +9,17 @@ forward to the deepest tap, a distillation step and search iterations (judged by
 batch), plain and in the formats that measuring chooses, are measured in turn, round by round; peak memory comes from a fresh
 process for each (what the choice of formats needs is in it). With them the search loop of the authors' release *as
 described*, written anew on the same networks: per iteration four forwards of both networks (the step, the unrolled step, two
-for the finite difference), a validation pass, and three backwards. ``--pruning``: a replay with fewer and fewer live
-pathways, instead.
+for the finite difference), a validation pass, and three backwards. ``--pool``: a process over the 10 pathways and losses of other
+distillers (mgd, kd, dist, l2), without the release's loop. ``--pruning``: a replay with fewer and fewer live pathways, instead.
 """
 import argparse
 from functools import partial
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Sequence
 
 import torch
 from measuring import device_name, in_fresh_process, in_turn, peak_memory, print_table, ratios, spread
 from mmengine.registry import MODELS, init_default_scope
-from overhead import choosing_format
+from overhead import choosing_format, match
 from torch import Tensor, nn
 
 import mmkd_plugin  # noqa: F401 (registers everything)
@@ -26,6 +27,11 @@ from mmkd_plugin.distpro.search import ProcessSearch
 
 LEVELS = ['backbone.norm1@preact', *(f'backbone.layer{stage}@preact' for stage in (1, 2, 3))]
 PATHWAYS = 10
+OTHERS = dict(
+    mgd=dict(type='mmkd.MatchingGuidedDistiller', pairs=LEVELS[1:], reduction='mean'),
+    kd=dict(type='mmkd.LogitsDistiller', pairs=['head.fc'], loss=dict(type='kl', standardise=True)),
+    dist=dict(type='mmkd.LogitsDistiller', pairs=['head.fc'], loss='dist'),
+    l2=dict(type='mmkd.FeatureDistiller', pairs=LEVELS[3:]))
 TOGETHER = ('student', 'teacher')
 FORMATS = 'formats by measuring'
 SEARCHES = ('search, held-out images', 'search, next batch')
@@ -43,16 +49,22 @@ def network(depth: int) -> dict:
         neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=100, in_channels=128))
 
 
-def build(live: int = PATHWAYS, searched: bool = True, **teacher: Any) -> nn.Module:
+def build(live: int = PATHWAYS, searched: bool = True, pool: Sequence[str] = (), **teacher: Any) -> nn.Module:
     """The distilled student; ``live`` of its pathways are above tau where it is not searched."""
     init_default_scope('mmpretrain')
-    mode = dict(mode='search') if searched else dict(mode='constant', values=[1.0] * live + [0.0] * (PATHWAYS - live))
+    values = [1.0] * len(pool) + [1.0] * live + [0.0] * (PATHWAYS - live)
+    mode: Dict[str, Any] = dict(mode='search') if searched else dict(mode='constant', values=values)
+    if pool:
+        mode.update(members=list(pool), scales=None)  # steps after the calibration, which are most of a run
     model = MODELS.build(dict(
         type='mmkd.DistilledModel', student=network(16), image_shape=(3, 32, 32),
         teacher=dict(config=dict(model=network(40), default_scope='mmpretrain'), allow_random_weights=True, **teacher),
-        distillers=dict(distpro=dict(type='mmkd.DistProDistiller', levels=LEVELS, **mode))))
+        distillers=dict(**{name: OTHERS[name] for name in pool},
+                        distpro=dict(type='mmkd.DistProDistiller', levels=LEVELS, **mode))))
     model = model.to('cuda' if torch.cuda.is_available() else 'cpu').train()
     model.attach_distillation()
+    if 'mgd' in pool:
+        match(model.distillation.mgd)
     return model
 
 
@@ -75,9 +87,9 @@ def training_step(model: nn.Module, batch: dict, optimiser: torch.optim.Optimize
     optimiser.zero_grad()
 
 
-def distilled_step(kind: str, batch_size: int, hypergradient: str, measured: bool) -> Step:
+def distilled_step(kind: str, batch_size: int, hypergradient: str, pool: Sequence[str], measured: bool) -> Step:
     """A distillation step or a search iteration, on a model of its own."""
-    model = build(searched=kind != 'distillation', **dict(runtime='auto') if measured else {})
+    model = build(searched=kind != 'distillation', pool=pool, **dict(runtime='auto') if measured else {})
     train, val, optimiser = make_batch(batch_size), make_batch(batch_size), optimiser_of(model)
     distiller = model.distillation.distpro
     if kind != 'distillation':
@@ -130,7 +142,7 @@ def release_iteration(batch_size: int) -> Step:
     return iteration
 
 
-def make_step(name: str, batch_size: int, hypergradient: str) -> Step:
+def make_step(name: str, batch_size: int, hypergradient: str, pool: Sequence[str]) -> Step:
     """The callable of a row, on networks of its own."""
     torch.manual_seed(0)
     if name == 'student':
@@ -138,30 +150,31 @@ def make_step(name: str, batch_size: int, hypergradient: str) -> Step:
         batch, optimiser = make_batch(batch_size), optimiser_of(model)
         return lambda: training_step(model, batch, optimiser)
     if name == 'teacher':
-        model = build()
+        model = build(pool=pool)
         images = model.data_preprocessor(make_batch(batch_size), True)['inputs']
         return lambda: model.distillation.teacher.features(images)
     if name == RELEASE:
         return release_iteration(batch_size)
     measured = name.endswith(FORMATS)
-    return distilled_step(name.removesuffix(f', {FORMATS}'), batch_size, hypergradient, measured)
+    return distilled_step(name.removesuffix(f', {FORMATS}'), batch_size, hypergradient, pool, measured)
 
 
-def peak_of_step(name: str, batch_size: int, hypergradient: str, threads: int) -> float:
+def peak_of_step(name: str, batch_size: int, hypergradient: str, pool: Sequence[str], threads: int) -> float:
     """MiB that steps of this row add at most; its networks are built before."""
     torch.set_num_threads(threads)
     init_default_scope('mmpretrain')
-    return peak_memory(make_step(name, batch_size, hypergradient))
+    return peak_memory(make_step(name, batch_size, hypergradient, pool))
 
 
 def report_steps(arguments: argparse.Namespace) -> None:
-    given = (arguments.batch, arguments.hypergradient)
-    measured = in_turn({name: make_step(name, *given) for name in ROWS}, arguments.rounds)
-    memory = {name: in_fresh_process(peak_of_step, name, *given, arguments.threads) for name in ROWS}
+    given = (arguments.batch, arguments.hypergradient, arguments.pool)
+    rows = [name for name in ROWS if not arguments.pool or name != RELEASE]
+    measured = in_turn({name: make_step(name, *given) for name in rows}, arguments.rounds)
+    memory = {name: in_fresh_process(peak_of_step, name, *given, arguments.threads) for name in rows}
     print_table(measured, TOGETHER, '(student + teacher)', memory)
     print('| search iteration | ms / distillation step in the same formats | the same in CPU time | peak memory |')
     print('|---|---|---|---|')
-    for name in ROWS:
+    for name in rows:
         if name.startswith('search'):
             step = f'distillation, {FORMATS}' if name.endswith(FORMATS) else 'distillation'
             shares = [spread(ratios(measured, [name], [step], clock)) for clock in ('wall', 'cpu')]
@@ -185,12 +198,14 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--hypergradient', default='exact', choices=['exact', 'finite_difference'])
+    parser.add_argument('--pool', nargs='+', choices=list(OTHERS), default=[], metavar='MEMBER',
+                        help=f'losses weighed beside the pathways: {", ".join(OTHERS)}')
     parser.add_argument('--pruning', action='store_true', help='a replay with fewer and fewer live pathways, instead')
     arguments = parser.parse_args()
     init_default_scope('mmpretrain')
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    print(f'WRN-40-2 -> WRN-16-2, {PATHWAYS} pathways, batch {arguments.batch}, {arguments.hypergradient}; torch '
+    print(f'WRN-40-2 -> WRN-16-2, {", ".join([*arguments.pool, f"{PATHWAYS} pathways"])}, batch {arguments.batch}, {arguments.hypergradient}; torch '
           f'{torch.__version__}, {device_name(arguments.threads)}\n')
     report = report_pruning if arguments.pruning else report_steps
     report(arguments)
