@@ -26,6 +26,8 @@ pip install setuptools wheel ninja psutil
 step '2/5 torch (up to 3 GB of downloads)'
 pip install torch torchvision numpy
 step '3/5 mmcv with its operators, from source unless pip kept the wheel (about 12 minutes on 2 cores)'
+# Python adds `-g -O3`; debug information of torch's headers and the last optimisations take two thirds of the compiler's time.
+export CFLAGS="${CFLAGS--g0 -O2}"
 if ! "$venv/bin/python" -c 'import mmcv.ops' 2> /dev/null; then
     # A wheel that was built against another torch imports with an error: then it is built anew.
     MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv
