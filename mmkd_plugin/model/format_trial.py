@@ -33,7 +33,6 @@ class FormatTrial:
     Attributes:
         problem: why the copy could not be trained in channels_last as in the plain format; empty where it could.
         difference: the largest relative difference of a gradient.
-        spent: seconds since the trial began.
     """
 
     def __init__(self, model: nn.Module, context: Context, data: Dict[str, Any]):
@@ -44,6 +43,7 @@ class FormatTrial:
 
     @property
     def spent(self) -> float:
+        """Seconds since the trial began."""
         return time.perf_counter() - self._started
 
     def time(self) -> Timings:
