@@ -4,9 +4,10 @@ PYTHON ?= python3
 JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
+DOCS := .venv-docs
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help env test test-fast lint style types layers demo kill fuzz clean
+.PHONY: help env test test-fast lint style types layers demo kill fuzz site clean
 
 help:
 	@echo 'make env         the environment in $(VENV) (mmcv builds from source the first time: about 15 minutes on 2 cores)'
@@ -16,6 +17,7 @@ help:
 	@echo 'make demo        MGD on embedded data: teacher, student alone, student distilled; a table and a picture'
 	@echo 'make kill        kills trainings, resumes and compares them; SEED=, LIMIT=kills of each case, CASE=names or patterns'
 	@echo 'make fuzz        tries mutated configs, artefacts, checkpoints and parts of them; SEED=, NUMBER=of inputs, KIND=one kind'
+	@echo 'make site        the documentation as a site in site/, in an environment of its own ($(DOCS)); warnings are errors'
 	@echo 'make clean       removes $(VENV), what the demo wrote, and caches'
 	@echo 'JOBS=N           test files at once (now $(JOBS))'
 
@@ -50,5 +52,13 @@ fuzz: env
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --seed $(or $(SEED),1) --number $(or $(NUMBER),2000) \
 		$(if $(KIND),--kind $(KIND))
 
+site: $(DOCS)/ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+$(DOCS)/ready: requirements/docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements/docs.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) work_dirs/demo data/demo build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DOCS) site work_dirs/demo data/demo build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
