@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: configs and tools go to ``mmkd_plugin/.mim``, where OpenMMLab's tools look for them."""
+"""What pyproject.toml cannot say: configs, tools and index go to ``mmkd_plugin/.mim``, where OpenMMLab's tools look."""
 import shutil
 from pathlib import Path
 
@@ -20,6 +20,7 @@ class BuildWithConfigs(build_py):
             # What only makes sense in a checkout stays there.
             shutil.copytree(ROOT / folder, target / folder, dirs_exist_ok=True,
                             ignore=shutil.ignore_patterns('__pycache__', 'setup_env.sh', 'run_demo.py'))
+        shutil.copy(ROOT / 'model-index.yml', target)
 
 
 setup(cmdclass={'build_py': BuildWithConfigs})
