@@ -49,8 +49,9 @@ def rooms() -> Dict[str, Tuple[str, List[str]]]:
     """The folders of the package: their first line, and the modules of each."""
     found = {}
     for folder in sorted(path.parent for path in (ROOT / 'mmkd_plugin').glob('*/__init__.py')):
-        modules = ['.'.join(path.relative_to(ROOT).with_suffix('').parts) for path in sorted(folder.rglob('*.py'))
-                   if not path.name.startswith('_')]
+        inner = [path.parent if path.name == '__init__.py' else path.with_suffix('') for path in folder.rglob('*.py')]
+        shown = [path for path in sorted(inner) if path != folder and not path.name.startswith('_')]
+        modules = ['.'.join(path.relative_to(ROOT).parts) for path in shown]
         found[folder.name] = (first_line(folder / '__init__.py'), modules)
     return found
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from pages import ROOT, blocks, commands
 from zoo import build
 
@@ -14,12 +15,12 @@ from mmkd_plugin.cli import main as command_line
 from mmkd_plugin.distiller import build_distiller
 from mmkd_plugin.registry import MODELS
 from mmkd_plugin.utils.config import find_config, load_config
+from mmkd_plugin.utils.launch import replace_sync_bn
 
 PYTHON = blocks('python')
 CONFIGS = [block for block in PYTHON if re.search(r"^_base_ = '", block.text, re.MULTILINE)
            and 'mmkd.DistilledModel' in block.text]
-PARTS = [block for block in PYTHON if block not in CONFIGS
-         and re.match(r'(hint|teacher|teachers|distillers?|distpro|search|default_hooks) ?=', block.text)]
+PARTS = [block for block in PYTHON if block not in CONFIGS and re.match(r'\w+ ?= ?dict\(', block.text)]
 
 
 def place_of(block):
@@ -42,6 +43,8 @@ def test_a_config_builds(block, tmp_path):
     (tmp_path / 'config.py').write_text(block.text)
     cfg = Config.fromfile(tmp_path / 'config.py')
     load_config(cfg.model.teacher.config, 'model.teacher.config')
+    init_default_scope(cfg.default_scope)
+    replace_sync_bn(cfg._cfg_dict)
     cfg.model.teacher.allow_random_weights = True
     for part in (cfg.model.student, cfg.model.student.backbone):
         part.pop('init_cfg', None)
