@@ -12,7 +12,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 help:
 	@echo 'make env         the environment in $(VENV) (mmcv builds from source the first time: about 15 minutes on 2 cores)'
 	@echo 'make test        everything: lint and all tests'
-	@echo 'make test-fast   lint and all tests but those marked slow: within 2 minutes on 2 cores'
+	@echo 'make test-fast   lint and all tests but those marked slow: 2 to 10 minutes on 2 cores'
 	@echo 'make lint        style (ruff), types (mypy) and layers (import-linter); each is a target of its own, too'
 	@echo 'make demo        MGD on embedded data: teacher, student alone, student distilled; a table and a picture'
 	@echo 'make kill        kills trainings, resumes and compares them; SEED=, LIMIT=kills of each case, CASE=names or patterns'

@@ -1,6 +1,7 @@
 """Every shipped config, built from its file at a small size with random weights, does one training step."""
 import re
 from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,15 @@ def is_distilled(path):
     return 'mmkd.DistilledModel' in text or (base is not None and is_distilled(path.parent / base[1]))
 
 
+read = lru_cache(None)(Config.fromfile)  # half a second a time: each is read by several tests
+load = lru_cache(None)(load_config)
+
+
+def shipped(name):
+    """A shipped config, for the caller to change."""
+    return deepcopy(read(ROOT / name))
+
+
 DISTILLED = [name for name in CONFIGS if is_distilled(ROOT / name)]
 SEARCHED = [name for name in DISTILLED if '\nsearch = ' in (ROOT / name).read_text()]  # an ablation has that of its base
 
@@ -52,19 +62,19 @@ def test_every_config_of_cifar100_20_measures_the_format_of_its_student():
     names = [name for name in CONFIGS if '/cifar100-20/' in name]
     assert len(names) >= 20
     for name in names:
-        assert Config.fromfile(ROOT / name).default_hooks.format == dict(type='mmkd.ChannelsLastHook')
+        assert shipped(name).default_hooks.format == dict(type='mmkd.ChannelsLastHook')
 
 
 def test_every_distilled_config_of_cifar100_20_measures_how_its_teacher_runs():
     names = [name for name in DISTILLED if '/cifar100-20/' in name]
     assert len(names) >= 16
     for name in names:
-        assert Config.fromfile(ROOT / name).model.teacher.runtime == 'auto'
+        assert shipped(name).model.teacher.runtime == 'auto'
 
 
 def derived(name):
     """The config of the search of a shipped config."""
-    return derive_search(Config.fromfile(ROOT / name))
+    return derive_search(shipped(name))
 
 
 def without_downloads(cfg):
@@ -179,7 +189,7 @@ def test_there_are_configs_of_every_task():
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_a_shipped_config_builds_and_does_a_training_step(name):
-    cfg = without_downloads(Config.fromfile(ROOT / name))
+    cfg = without_downloads(shipped(name))
     init_default_scope(cfg.default_scope)
     model = build(cfg.model).train()
     batch = training_batch(cfg, model)
@@ -267,9 +277,9 @@ def test_the_config_of_a_search_can_be_written_to_a_file(name, tmp_path):
 @pytest.mark.parametrize('name', DISTILLED)
 def test_the_checkpoint_of_a_shipped_teacher_follows_from_its_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    teacher = Config.fromfile(ROOT / name).model.teacher
+    teacher = shipped(name).model.teacher
     assert 'checkpoint' not in teacher
-    cfg = load_config(teacher.config, 'test')
+    cfg = deepcopy(load(teacher.config, 'test'))
     if not teacher.config.startswith('mmkd_plugin::'):
         assert default_checkpoint(teacher.config, cfg).startswith('https://download.openmmlab.com/')
         return
@@ -279,10 +289,15 @@ def test_the_checkpoint_of_a_shipped_teacher_follows_from_its_name(name, tmp_pat
     assert Path(command[1]).resolve() == (ROOT / teacher.config.partition('::')[2]).resolve()
 
 
+@lru_cache(None)
+def measured_configs():
+    tables = [Table.from_file(path) for path in sorted((REPOSITORY / 'benchmarks/tables').glob('*.py'))]
+    return {row.config.removeprefix('configs/') for table in tables for row in table.rows} | set(MEASURED)
+
+
 @pytest.mark.parametrize('name', CONFIGS)
 def test_a_config_that_nobody_has_run_says_so_in_its_first_line(name):
-    tables = [Table.from_file(path) for path in sorted((REPOSITORY / 'benchmarks/tables').glob('*.py'))]
-    measured = {row.config.removeprefix('configs/') for table in tables for row in table.rows} | set(MEASURED)
+    measured = measured_configs()
     first = (ROOT / name).read_text().splitlines()[0]
     assert first.startswith('# ')
     kind = 'builds, trains and searches' if name in SEARCHED else 'builds and trains'
@@ -294,9 +309,9 @@ def test_a_config_that_nobody_has_run_says_so_in_its_first_line(name):
 def test_a_distilled_config_fits_on_a_screen_and_changes_nothing_of_its_student(name):
     text = (ROOT / name).read_text()
     assert len(text.splitlines()) <= 40
-    cfg = Config.fromfile(ROOT / name)
+    cfg = shipped(name)
     base = re.search(r"_base_ = '(.+)'", text)[1]
-    student = load_config(base if '::' in base else str((ROOT / name).parent / base), 'test')
+    student = load(base if '::' in base else str((ROOT / name).parent / base), 'test')
     model = student.model.get('student', student.model)  # a distilled config may build on another
     assert without_scope(cfg.model.student.to_dict()) == without_scope(model.to_dict())
     for key in ('train_dataloader', 'val_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg'):

@@ -1,4 +1,4 @@
-# A process over MGD, KD, DIST, L2 and 6 pathways (not run; builds, trains and searches a step in the tests).
+# A process over MGD, KD, DIST, L2 and 6 pathways.
 _base_ = './resnet8_8e_cifar100-20.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
