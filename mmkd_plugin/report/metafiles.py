@@ -71,13 +71,13 @@ COLLECTIONS = (
 def metafiles(root: Path = ROOT) -> Dict[str, str]:
     """The files by their path in the checkout: the index, the collections, and one file for each folder of configs."""
     results = dict(measured(root))
-    files = {'configs/metafile.yml': dict(Collections=[each.entry() for each in COLLECTIONS])}
+    files: Dict[str, Any] = {'configs/metafile.yml': dict(Collections=[each.entry() for each in COLLECTIONS])}
     for folder in sorted({path.parent for path in shipped(root)}):
         models = [model(path, root, results) for path in shipped(root) if path.parent == folder]
         files[str(folder.relative_to(root) / 'metafile.yml')] = dict(Models=models)
-    index = dict(Import=list(files))
+    files = {'model-index.yml': dict(Import=list(files)), **files}
     return {path: HEADER + yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True)
-            for path, content in {'model-index.yml': index, **files}.items()}
+            for path, content in files.items()}
 
 
 def shipped(root: Path = ROOT) -> List[Path]:
