@@ -4,7 +4,6 @@ from .base import Distiller, Features
 from .build import build_distiller
 from .capabilities import (
     BringsHook,
-    ChecksState,
     ComparesLosses,
     ForwardWrap,
     IdleInPart,
@@ -27,7 +26,7 @@ from .pairs import Pairs, ParsedPair, describe_pairs, pair_names, short_names
 from .strength import ScaleCalibration
 from .surroundings import FollowedModel, Identity, Surroundings, named_teacher, one_teacher
 
-__all__ = ['Batch', 'BringsHook', 'ChecksState', 'ComparesLosses', 'Distiller', 'Features', 'FollowedModel', 'ForwardWrap',
+__all__ = ['Batch', 'BringsHook', 'ComparesLosses', 'Distiller', 'Features', 'FollowedModel', 'ForwardWrap',
            'GradientComparison', 'Identity', 'IdleInPart', 'KeepsStep', 'KeptStep', 'Losses', 'PairedDistiller', 'Pairs',
            'ParsedPair', 'ScaleCalibration', 'SeesTaskLoss', 'SeparateLosses', 'SeparatePairs', 'StandsForSeveral',
            'SumsTeacherFeatures', 'Surroundings', 'TapNames', 'WeighsOthers', 'Wrapped', 'WrapsForward', 'build_distiller',

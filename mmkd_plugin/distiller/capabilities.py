@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from ..losses.batch import Batch
 from ..taps import FeatureSum, FeatureTaps, Replacements
-from ..utils.records import Entry
 from .gradients import GradientComparison
 from .strength import StrengthOptions
 from .surroundings import Surroundings
@@ -162,14 +161,6 @@ class ComparesLosses(ABC):
     @abstractmethod
     def take_comparisons(self, comparisons: Mapping[str, GradientComparison]) -> None:
         """What has come of it, by the same names."""
-
-
-class ChecksState(ABC):
-    """It knows more of its state than types and shapes, which are checked anyway when a run is resumed."""
-
-    @abstractmethod
-    def state_entries(self) -> Dict[str, Entry]:
-        """What the tensors of its state have to be, by their name in it; those that are not named may be anything finite."""
 
 
 class BringsHook(ABC):

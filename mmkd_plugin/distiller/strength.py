@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from ..utils.errors import DistillationError
 from ..utils.mmrazor import OF_DISTILLERS
 from ..utils.options import Either, Flag, Number, Options, option
+from ..utils.records import Array, ChecksState, Entry
 from .gradients import GradientComparison
 from .pairs import short_names
 
 SETTLING_WINDOW, SETTLING_LIMIT = 200, 2000
 SETTLED = 0.15  # of the logarithm: 15 %
+LARGEST_LOG = 60
+"""Of a scale, its natural logarithm: beyond 1e26 one of the gradients is as good as 0."""
 # Between batches the scale varies by less than 10 in ordinary trainings.
 SUSPICIOUS_SPREAD = 100.0
 
@@ -176,7 +179,7 @@ class Strength(nn.Module):
         return interval > 0 and iteration % interval < self.options.every
 
 
-class ScaleCalibration(nn.Module):
+class ScaleCalibration(nn.Module, ChecksState):
     """``loss_scale='auto'``: the factor that makes a distiller's gradient as strong as the task loss's.
 
     The geometric mean of ``||g_task|| / ||g_distillation||``, both taken at all of the distiller's student taps together,
@@ -227,7 +230,7 @@ class ScaleCalibration(nn.Module):
         return max(means) - min(means) < SETTLED
 
     def observe(self, comparison: GradientComparison, path: str) -> None:
-        """Takes one iteration into account, unless a gradient was 0 or not finite in it.
+        """Takes one iteration into account, unless a gradient was 0 in it, not finite, or as good as 0 beside the other.
 
         Args:
             comparison: the distiller's gradients at all taps together, compared with the task loss's.
@@ -236,17 +239,19 @@ class ScaleCalibration(nn.Module):
         Raises:
             DistillationError: when that has been so in as many iterations as the calibration takes.
         """
-        if comparison.ratio is None:
+        found = None if comparison.ratio is None else -math.log(comparison.ratio)
+        if found is None or abs(found) >= LARGEST_LOG:
             self._rejected += 1
             if self._rejected >= self.limit:
                 raise DistillationError(
-                    f'found no scale: in {self._rejected} iterations a gradient at the taps was 0 or not finite (squared '
-                    f'norms in the last: task loss {comparison.task:g}, distiller {comparison.distillation:g})',
+                    f'found no scale: in {self._rejected} iterations a gradient at the taps was 0, not finite, or 1e26 '
+                    f'times the other (squared norms in the last: task loss {comparison.task:g}, distiller '
+                    f'{comparison.distillation:g})',
                     path=self.key, given='auto', accepted='a number, or taps that both losses reach')
             return
         length = len(self.log_scales)
         # Rounded as the buffer is: a resumed run has the same numbers.
-        rounded = float(torch.tensor(-math.log(comparison.ratio), dtype=torch.float32))
+        rounded = float(torch.tensor(found, dtype=torch.float32))
         self._window = [*self._window, rounded][-length:]
         self._counted += 1
         self.finished = self._counted >= self.limit or (self.iterations is None and self.settled)
@@ -255,6 +260,16 @@ class ScaleCalibration(nn.Module):
         self.frozen.fill_(self.finished)
         if self.finished:
             self._report(path)
+
+    def finish(self) -> None:
+        """Freezes the scale as it is, without a word."""
+        self.finished = True
+        self.frozen.fill_(True)
+
+    def state_entries(self) -> Dict[str, Entry]:
+        """What its buffers have to be in a run that is resumed: what a calibration can come to."""
+        return dict(log_scales=Array(torch.float32, tuple(self.log_scales.shape), least=-LARGEST_LOG, below=LARGEST_LOG),
+                    counted=Array(torch.long, (), least=0, below=(self.iterations or SETTLING_LIMIT) + 1))
 
     def _report(self, path: str) -> None:
         low, high = math.exp(min(self._window)), math.exp(max(self._window))

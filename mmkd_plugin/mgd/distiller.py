@@ -8,7 +8,7 @@ from mmengine.dist import all_reduce, broadcast, get_rank
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..distiller import Batch, BringsHook, ChecksState, Features, PairedDistiller, SeparatePairs
+from ..distiller import Batch, BringsHook, Features, PairedDistiller, SeparatePairs
 from ..losses import ValidArea, halving_weights, l2, mask_padding_option, masked_norm
 from ..losses.distances import sum_of_squares
 from ..losses.margins import margins_from_norm, margins_from_sums, negative_sums, partial_target
@@ -17,7 +17,7 @@ from ..taps import TapInfo
 from ..taps.shapes import as_map, by_parts, map_size, resize, widened
 from ..utils.errors import DistillationError
 from ..utils.options import SEED, Choice, Either, ListOf, Number, option
-from ..utils.records import Array, Entry
+from ..utils.records import Array, ChecksState, Entry
 from .matching import SURPLUS_CHOICES, assign, assignment_cost, cost_matrix, group_shape, similarity_sum
 from .norm import NormConfig, build_norm
 from .reduction import RANDOM_REDUCERS, REDUCERS, gather_groups, only_member

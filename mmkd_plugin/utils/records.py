@@ -8,7 +8,7 @@ and what is accepted::
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Iterable, Mapping, Optional, Tuple
+from typing import Any, ClassVar, Dict, Iterable, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,14 @@ class Entry(ABC):
     def _require(self, fits: bool, value: Any, problem: str = '') -> None:
         if not fits:
             raise DistillationError(problem, given=Shown(value), accepted=self.accepted)
+
+
+class ChecksState(ABC):
+    """A module that knows more of its state than types and shapes, which are checked anyway when a run is resumed."""
+
+    @abstractmethod
+    def state_entries(self) -> Dict[str, Entry]:
+        """What the tensors of its state have to be, by their name in it; those that are not named may be anything finite."""
 
 
 class Shown:

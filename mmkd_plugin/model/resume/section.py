@@ -24,11 +24,25 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 import torch
 from torch import Tensor
 
-from ...distiller import ChecksState, Distiller
+from ...distiller import Distiller
 from ...runtime import CHOICE
 from ...utils.errors import DistillationError, under
 from ...utils.isolation import pack_rng_state, unpack_rng_state
-from ...utils.records import Array, Entry, Fields, Listing, Maybe, Named, Plain, Shown, Truth, Whole, Words, like
+from ...utils.records import (
+    Array,
+    ChecksState,
+    Entry,
+    Fields,
+    Listing,
+    Maybe,
+    Named,
+    Plain,
+    Shown,
+    Truth,
+    Whole,
+    Words,
+    like,
+)
 from ..distillation import Distillation
 from .digest import digest
 from .generators import check_rng_state
@@ -164,8 +178,9 @@ class _Gradient(Entry):
 
 def _state_of(distiller: Distiller) -> Entry:
     entries: Dict[str, Entry] = {name: like(value) for name, value in distiller.state_dict().items()}
-    if isinstance(distiller, ChecksState):
-        entries.update(distiller.state_entries())
+    for place, module in distiller.named_modules():
+        if isinstance(module, ChecksState):
+            entries.update({f'{place}.{name}' if place else name: entry for name, entry in module.state_entries().items()})
     return Fields(entries)
 
 
