@@ -72,8 +72,7 @@ class ChannelsLastHook(Hook):
         if self._settled:
             return
         self._settled = True
-        with under('ChannelsLastHook'):
-            decided = self._decide(runner, data_batch)
+        decided = self._decide(runner, data_batch)
         if decided:
             self._convert(runner)
             _follow(runner)
@@ -112,7 +111,8 @@ class ChannelsLastHook(Hook):
                          f'{trial.difference:.0e})')
                     return chosen == OTHER
         if asked:
-            raise DistillationError(f'cannot be: {reason}', path='mode', given='on', accepted="'auto' or 'off'")
+            raise DistillationError(f'cannot be: {reason}', path='ChannelsLastHook.mode', given='on',
+                                    accepted="'auto' or 'off'")
         _say(runner, f'{PLAIN}, unmeasured: {reason}')
         return False
 

@@ -13,6 +13,7 @@ from ..distiller.strength import ScaleCalibration
 from ..runtime import Timings, interleaved
 from ..runtime.memory_format import AGREEMENT, HALF_AGREEMENT, GradientDifferences, set_format
 from ..utils.isolation import get_rng_state, set_rng_state
+from .overlay import DistilledMixin
 
 PLAIN, OTHER = 'plain', 'channels_last'
 ROUNDS, SECONDS = 8, 6.0
@@ -62,7 +63,8 @@ class FormatTrial:
             return f'the model cannot be copied ({error})'
         for module in self.model.modules():
             if isinstance(module, ScaleCalibration):
-                module.finished = True  # most steps of a run are those after it; nor is a scale of the copy's to be logged
+                module.finish()  # most steps of a run are those after it; nor is a scale of the copy's to be logged
+        self._state = _State(self.model)
         return ''
 
     def _compare(self) -> str:
@@ -94,6 +96,7 @@ class FormatTrial:
 
     def _begin(self, name: str) -> None:
         set_format(self.model, name == OTHER)
+        self._state.put_back()
         self.model.zero_grad(set_to_none=True)
         set_rng_state(self._rng)
 
@@ -102,6 +105,29 @@ class FormatTrial:
             self._half = torch.is_autocast_enabled(next(self.model.parameters()).device.type)
             losses = self.model._run_forward(self._data, mode='loss')
         self.model.parse_losses(losses)[0].backward()
+
+
+class _State:
+    """What a training forward changes in a model beside its weights: running statistics, the memory of a loss.
+
+    Args:
+        model: a model, whose present state is kept.
+    """
+
+    def __init__(self, model: nn.Module):
+        self._model = model
+        self._kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Gives the model the state that was kept."""
+        for name, buffer in self._model.named_buffers():
+            buffer.copy_(self._kept[name])
+        distillation = self._model.distillation if isinstance(self._model, DistilledMixin) else None
+        if distillation is not None:  # some modules know on the host what their buffers hold
+            place = 'distillation.'
+            distillation.load_state_dict({name.removeprefix(place): value for name, value in self._kept.items()
+                                          if name.startswith(place)}, strict=False)
 
 
 def of_rank_0(value: Any) -> Any:

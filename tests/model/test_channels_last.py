@@ -82,6 +82,23 @@ def assert_equal(one, other):
     assert all(torch.equal(one[1][name], other[1][name]) for name in one[1])
 
 
+def with_crd():
+    crd = dict(type='mmkd.CRDLoss', images=8, negatives=4, width=8)
+    return distilled(small(), small(), crd=dict(type='mmkd.FeatureDistiller', pairs=['backbone.layer3'], loss=crd))
+
+
+def test_a_loss_that_remembers_images_remembers_none_between_the_steps_that_are_compared(tmp_path):
+    on = trained(with_crd(), tmp_path / 'on', 'on')
+    assert on[2] is True
+    assert_equal(on, trained(with_crd(), tmp_path / 'by hand', before=lambda runner: runner.register_hook(Convert())))
+
+
+def test_an_error_of_the_run_itself_is_not_told_as_one_of_the_hook(tmp_path):
+    search = distilled(small(), small(), distpro=dict(DISTILLERS['distpro'], mode='search'))
+    with pytest.raises(DistillationError, match="^model.distillers.distpro: needs a hook with mode='search'"):
+        trained(search, tmp_path, 'on')
+
+
 MODELS_OF_RUNS = dict(distilled=with_l2, dropout=lambda: pspnet(16))
 
 
