@@ -108,16 +108,7 @@ class ProcessSearchHook(StatefulHook):
         if distiller.scales is not None:
             distiller.scales.shorten(max(1, self._end // SHARE_OF_SCALES))
         first = 0 if distiller.scales is None else distiller.options.begin + distiller.scales.iterations
-        steps = [step for step in range(options.interval - 1, self._end, options.interval) if step >= first]
-        if not any(self._is_judged(distiller, iteration) for iteration in steps):
-            raise DistillationError(
-                f'is too large: in {self._end} iterations no search step falls where {distiller.path} acts '
-                '(loss_weight, begin, end)', path=f'{KEY}.interval', given=options.interval,
-                accepted='a number of iterations after which it acts')
-        if self._waits and all(self._is_dropped(iteration) for iteration in steps if self._is_judged(distiller, iteration)):
-            raise DistillationError(
-                'has every search step just before a checkpoint, where it is not judged', path=f'{KEY}.interval',
-                given=options.interval, accepted='a number that is no multiple of the interval of default_hooks.checkpoint')
+        self._check_steps(distiller, first)
         self.search = self._make_search(distiller, first)
         saved = self.run.resume(self._settings())
         if saved is not None:
@@ -133,6 +124,34 @@ class ProcessSearchHook(StatefulHook):
         scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
         if scaler is not None:
             self.search.loss_scale = scaler.get_scale
+
+    def _check_steps(self, distiller: DistProDistiller, first: int) -> None:
+        """Raises :class:`DistillationError` unless a search step falls on an iteration where it is possible.
+
+        Args:
+            distiller: the distiller that is searched.
+            first: the first iteration that a search step may follow.
+        """
+        interval, end = self.options.interval, self._end
+        possible = [iteration for iteration in range(first, end) if self._is_judged(distiller, iteration)]
+        if not possible:
+            reasons = [f'scales are found in the first {first} (begin, scale_iters)'] if first else []
+            reasons += ['the last has none after it that judges it'] if self._waits else []
+            if not any(distiller.weight_at(iteration) for iteration in range(first, end)):
+                reasons.append(f'{distiller.path} acts in no other (loss_weight, begin, end)')
+            raise DistillationError(f'the search has {end} iterations, and none for a search step: {", ".join(reasons)}',
+                                    path=KEY, accepted='a longer search (train_cfg, until, searched of a '
+                                    'mmkd.AutoDistiller), or a distiller that acts in it')
+        steps = [iteration for iteration in possible if (iteration + 1) % interval == 0]
+        if not steps:
+            raise DistillationError(
+                f'is too large: in {end} iterations no search step falls where {distiller.path} acts (loss_weight, begin, '
+                'end)', path=f'{KEY}.interval', given=interval, accepted=f'a whole number up to {possible[-1] + 1}, of '
+                'iterations after which it acts')
+        if self._waits and all(map(self._is_dropped, steps)):
+            raise DistillationError(
+                'has every search step just before a checkpoint, where it is not judged', path=f'{KEY}.interval',
+                given=interval, accepted='a number that is no multiple of the interval of default_hooks.checkpoint')
 
     def _make_search(self, distiller: DistProDistiller, first: int) -> ProcessSearch:
         options, runner = self.options, self.run.runner
@@ -291,7 +310,11 @@ class ProcessSearchHook(StatefulHook):
     def _settings(self) -> Dict[str, Any]:
         """What must be the same when the search is resumed; without it the file's records would not belong together."""
         options = self.options
-        return dict(lr=options.lr, betas=list(options.betas), hypergradient=options.hypergradient, radius=options.radius,
+        assert self.search is not None
+        distiller = self.search.distiller
+        scales = distiller.member_scales() if distiller.scales is None else 'calibrated'
+        return dict(bias=distiller.importance.bias, total=distiller.total, scales=scales,
+                    scale_by_pathways=distiller.options.scale_by_pathways, lr=options.lr, betas=list(options.betas), hypergradient=options.hypergradient, radius=options.radius,
                     seed=options.seed, window=options.window, rest=options.rest, interval=options.interval,
                     validation=options.validation, unit=options.unit, length=self._length, every=self._every)
 

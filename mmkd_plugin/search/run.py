@@ -110,7 +110,8 @@ class SearchRun:
         if self._saved is None:
             return None
         saved = self._saved['settings']
-        other = [key for key, value in self._settings.items() if saved.get(key) != value]
+        # What an older version of this package has not kept is not asked for.
+        other = [key for key, value in self._settings.items() if key in saved and saved[key] != value]
         if other:
             there, here = ({key: side.get(key) for key in other} for side in (saved, self._settings))
             raise DistillationError(f'the search had other settings. Checkpoint: {there}. Config: {here}', path='resume')

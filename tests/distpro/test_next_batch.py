@@ -1,7 +1,18 @@
 """Searches whose training steps are judged by the batch after them."""
 import pytest
 import torch
-from distpro_runs import Counts, distpro, endless, everything, hook_of, interrupted, same_weights, search_cfg
+from distpro_runs import (
+    Counts,
+    distpro,
+    endless,
+    everything,
+    hook_of,
+    interrupted,
+    pool,
+    pool_cfg,
+    same_weights,
+    search_cfg,
+)
 from distpro_truth import BruteForce, batch, smooth_model, training_step
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
@@ -119,8 +130,16 @@ def test_with_an_interval_the_iterations_between_are_plain_distillation_steps(tm
 
 
 def test_a_search_of_one_iteration_has_no_batch_that_judges_it(tmp_path):
-    with pytest.raises(DistillationError, match='ProcessSearchHook.interval: 1 is too large: in 1 iterations'):
+    with pytest.raises(DistillationError, match='^ProcessSearchHook: the search has 1 iterations, and none for a search '
+                       'step: the last has none after it that judges it'):
         run(next_batch_cfg(tmp_path, length=2))
+
+
+def test_what_a_tiny_search_lacks_is_iterations_not_another_interval(tmp_path):
+    cfg = pool_cfg(tmp_path, pool(members=['l2'], scales='auto'), hook=dict(validation='next_batch', until=.2), length=20)
+    with pytest.raises(DistillationError, match='(?s)^ProcessSearchHook: the search has 2 iterations, .*scales are found in '
+                       'the first 1 .*the last has none after it.* Accepted: a longer search'):
+        run(cfg)
 
 
 @pytest.mark.parametrize('interval', [2, 4])

@@ -71,7 +71,10 @@ def test_resuming_a_finished_search_writes_the_same_file(tmp_path):
 @pytest.mark.parametrize(('change', 'both'), [
     (dict(epochs=3), r"Checkpoint: {'length': 8}. Config: {'length': 12}"),
     (dict(hook=dict(lr=.1)), r"Checkpoint: {'lr': 0.05}. Config: {'lr': 0.1}"),
-    (dict(hook=dict(every=2)), r"Checkpoint: {'every': 1}. Config: {'every': 2}")])
+    (dict(hook=dict(every=2)), r"Checkpoint: {'every': 1}. Config: {'every': 2}"),
+    (dict(distiller=distpro(total=2.)), r"Checkpoint: {'total': None}. Config: {'total': 2.0}"),
+    (dict(distiller=distpro(bias=.5, scale_by_pathways=True)), r"Checkpoint: {'bias': 1.0, 'scale_by_pathways': False}"),
+    (dict(distiller=distpro(scales=[1., 2., 1.])), r"Checkpoint: {'scales': None}. Config: {'scales': \[1.0, 2.0, 1.0\]}")])
 def test_resuming_a_search_with_other_settings_is_refused(tmp_path, change, both):
     run(search_cfg(tmp_path, epochs=2), before=lambda runner: runner.register_hook(Stop(iteration=4)))
     MessageHub._instance_dict.clear()
@@ -97,6 +100,27 @@ def test_an_interrupted_replay_is_an_uninterrupted_one(tmp_path, process):
     whole, resumed, losses, both = interrupted(cfg, tmp_path, 3)
     assert both == losses
     assert same_weights(whole, resumed)
+
+
+@pytest.mark.slow
+def test_a_replay_goes_on_with_another_total_and_other_scales_and_says_so(tmp_path, process):
+    def cfg(epochs, **options):
+        model = distilled(STUDENTS['mmpretrain'](), distpro=distpro('process', process=process, **options))
+        return run_cfg(model, tmp_path / 'replay', epochs, resume=epochs > 1)
+
+    run(cfg(1))
+    MessageHub._instance_dict.clear()
+    said = []
+
+    def listen(runner):
+        log = runner.logger.log
+        runner.logger.log = lambda level, text, *args: (said.append((level, str(text))), log(level, text, *args))
+
+    _, losses = run(cfg(2, total=.25, scales=[1., 2., 1.]), before=listen)
+    assert len(losses) == 4
+    warned, = (text for level, text in said if level == 30 and 'options have changed' in text)
+    assert "distpro.scales is [1, 2, 1], it was 'auto'" in warned
+    assert "distpro.total is 0.25, it was 'auto'" in warned
 
 
 @pytest.mark.slow
