@@ -1,14 +1,15 @@
 """A search, and the training that uses what it finds, one after the other: ``mmkd search`` and ``tools/search.py``."""
 import argparse
+import ast
 import copy
-import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import unified_diff
 from pathlib import Path
-from typing import Any, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from mmengine.config import Config
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -81,6 +82,8 @@ class Experiment:
             check_types(cfg._cfg_dict)
             check_text(cfg._cfg_dict)
             check_environment(cfg)
+        if self.search_options:
+            cfg.search_options = list(self.search_options)  # so that a training that follows knows them
         return cfg
 
     def dump(self, file: Path) -> None:
@@ -109,11 +112,20 @@ class Experiment:
         return _result(self.search_config())
 
     def as_searched(self) -> 'Experiment':
-        """The same with as many seeds as the search that is there already, if there is one."""
-        marker = self.result.parent / FINISHED
-        before = marker.read_text(errors='replace') if marker.is_file() else ''
-        found = re.search(r'^averaged_seeds = (\d+)$', before, re.M)
-        return self if found is None else replace(self, seeds=int(found[1]))
+        """The same with the seeds and the ``search_options`` of the search that is there already, finished or begun."""
+        folder = self.result.parent
+        for file in (folder / FINISHED, folder / self._name):
+            before = _assigned(file)
+            if before:
+                seeds, options = before.get('averaged_seeds', self.seeds), before.get('search_options', ())
+                if isinstance(seeds, int) and isinstance(options, (list, tuple)):
+                    return replace(self, seeds=seeds, search_options=[*map(str, options)])
+        return self
+
+    @property
+    def _name(self) -> str:
+        """Of the file with the config of the search, in its folder."""
+        return f'{self.path.stem}.py'
 
     def run_search(self) -> None:
         """Runs the search, or the searches that are averaged, or goes on with them, unless they are finished.
@@ -146,7 +158,7 @@ class Experiment:
         result = _result(cfg)
         if result.is_file() and _is_finished(folder, cfg):
             return result
-        file = folder / f'{self.path.stem}.py'
+        file = folder / self._name
         make_work_dir(folder)
         self._dump(cfg, file)
         self._train(file, folder)
@@ -225,6 +237,20 @@ def call(command: Sequence[str]) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     return code or (-signals[0] if signals else 0)
+
+
+def _assigned(file: Path) -> Dict[str, Any]:
+    """What the text of a config assigns, of that what is written out in numbers and text; empty where it is none."""
+    try:
+        statements = ast.parse(file.read_text(errors='replace')).body
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    found: Dict[str, Any] = {}
+    for statement in statements:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            with suppress(ValueError):
+                found[statement.targets[0].id] = ast.literal_eval(statement.value)
+    return found
 
 
 def _with_seed(cfg: Config, number: int) -> Config:

@@ -72,7 +72,7 @@ def _search(args: argparse.Namespace, cfg: Config) -> None:
     result = experiment.result
     if args.launcher == 'none':
         print(f'search: the training uses {result}; it is searched first, unless that is done', flush=True)
-        experiment.as_searched().run_search()  # a process may be the mean of several seeds
+        experiment.as_searched().run_search()  # it may be the mean of several seeds, or have options of its own
     elif not result.is_file():
         raise DistillationError('is not there, and a process of many does not search for it', path='search',
                                 given=str(result), accepted=f'a search before the training: mmkd search {args.config} '

@@ -257,6 +257,26 @@ def test_a_training_takes_the_average_that_is_there(seeding):
     assert len(folders()) == 2
 
 
+@pytest.mark.parametrize('fails', [False, True], ids=['finished', 'begun'])
+def test_a_training_takes_the_search_that_is_there_with_the_options_of_its_own(train, fails):
+    """Which `mmkd train` is not told."""
+    options = dict(work_dir=Path('one'), search_options=['custom_hooks.0.lr=0.125', 'randomness.seed=5'])
+    if fails:
+        train.write_text(TRAIN.replace("if folder.name", "sys.exit(3)\nif folder.name"))
+        with pytest.raises(SystemExit):
+            experiment(**options).run_search()
+        train.write_text(TRAIN)
+    else:
+        experiment(**options).run_search()
+    searched = experiment(work_dir=Path('one')).as_searched()
+    assert searched.search_options == options['search_options']
+    searched.run_search()
+    assert Config.fromfile(f'one/search/{NAME}.py').custom_hooks[0].lr == .125
+    assert len(calls()) == 1 + fails
+    with pytest.raises(SystemExit, match='(?s)another config was finished in one/search.*-search_options = '):
+        experiment(work_dir=Path('one')).run_search()
+
+
 def test_results_that_do_not_belong_together_are_not_averaged(seeding):
     Path('stop').touch()
     with pytest.raises(SystemExit):
