@@ -52,7 +52,7 @@ class AutoDistiller(Distiller, StandsForSeveral):
             Either(ListOf(Text('a name'), 'names', different=True), (None,)), None, "which of the task's losses, by name: "
             "'kd', 'dist', 'mgd', 'cwd', 'pkd', and 'hcl' for the pathways; None: all that there are")
         mode: str = option(Choice(('train', 'search')), 'train', "'train'; 'search': a run that is a search and nothing "
-                           'else, which is what `tools/search.py` makes of it')
+                           'else, which is what `mmkd search` makes of it')
         process: Optional[str] = option(
             Either(Text('the path of a process file'), (None,)), None, 'a file to replay; None: `search/process.json` in '
             'the work dir of the run, and a search in the run itself where there is none', dict(mode=('train',)))

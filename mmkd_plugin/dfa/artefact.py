@@ -9,7 +9,7 @@ from .groups import LayerGroup
 
 FORMAT = ArtefactFormat(
     'mmkd.aggregation', 1, ('teacher', 'groups', 'search', 'meta', 'course'),
-    f'the aggregation.json that `python tools/search.py CONFIG` writes, or {", ".join(ABLATIONS)}',
+    f'the aggregation.json that `mmkd search CONFIG` writes, or {", ".join(ABLATIONS)}',
     names=ABLATIONS)
 GROUP_KEYS = ('name', 'student', 'teacher', 'weights')
 SUM_TOLERANCE = 1e-4

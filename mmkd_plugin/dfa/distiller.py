@@ -85,7 +85,7 @@ class FeatureAggregationDistiller(Distiller, SeparateLosses, SumsTeacherFeatures
         aggregation: Optional[str] = option(
             Either(Text(f'the path of a file that a search wrote, or {", ".join(ABLATIONS)}'), (None,)), None,
             "path of the file a search wrote, or 'last', 'average', 'random'; None: `search/aggregation.json` in the work "
-            'dir of the run, where `tools/search.py` writes it', IN_DISTILLATION)
+            'dir of the run, where `mmkd search` writes it', IN_DISTILLATION)
         distance: Any = option(
             LossConfig(FeatureLoss, DISTANCE_FORMS), 'mean', "of the feature and the aggregation: 'mean', the mean square; "
             "'sum', over C, H, W, halved from each group to the one before it; 'normalized', 2 - 2 cos; or any loss between "

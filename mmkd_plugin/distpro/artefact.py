@@ -27,7 +27,7 @@ from .weights import NORMALISATIONS
 WEIGHING, COURSE = ('normalisation', 'bias', 'tau'), ('unit', 'length', 'every')
 FORMAT = ArtefactFormat(
     'mmkd.process', 2, ('members', *WEIGHING, 'total', 'scales', *COURSE, 'seeds', 'stability', 'meta', 'importance'),
-    'the process.json that `python tools/search.py CONFIG` writes; modes without one: equal, constant, search',
+    'the process.json that `mmkd search CONFIG` writes; modes without one: equal, constant, search',
     older={1: ('pathways', *WEIGHING, *COURSE, 'meta', 'importance')})
 ENTRIES = {1: 'a list of objects with teacher, student, transform',
            2: 'a list of objects with teacher, student, transform, or with distiller and, maybe, loss'}

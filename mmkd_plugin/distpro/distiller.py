@@ -76,7 +76,7 @@ class DistProDistiller(WeighsMembers, IdleInPart):
             'every iteration and on whole batches: it takes neither `every` nor `fraction`')
         process: Optional[str] = option(
             Either(Text('the path of a process file'), (None,)), None, "path of the file, for 'process' and 'final'; None: "
-            '`search/process.json` in the work dir of the run, where `tools/search.py` writes it', REPLAYED)
+            '`search/process.json` in the work dir of the run, where `mmkd search` writes it', REPLAYED)
         values: Optional[List[float]] = option(
             Either(ListOf(Number(), 'finite numbers, the importance of each pathway'), (None,)), None,
             "importance a of each pathway, then of each of `members`, for 'constant'", dict(mode=('constant',)))

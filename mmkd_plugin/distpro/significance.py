@@ -78,10 +78,10 @@ def doubts(agreement: Optional[float], entropy: float) -> List[str]:
     if agreement is not None and agreement < RELIABLE:
         found.append('the ranking of the members hangs on the noise: in two interleaved halves of the search it agrees by '
                      f'a Kendall tau of {agreement:.2f} only (1: the same ranking). A longer search, or the mean of several '
-                     '(tools/search.py --seeds 3), is surer')
+                     '(mmkd search CONFIG --seeds 3), is surer')
     if entropy < CONCENTRATED:
         found.append(f'nearly all weight is with one member (relative entropy {entropy:.2f}); with another seed it may be '
-                     'another one. Compare several (tools/search.py --seeds 3), or lower the lr of the hook')
+                     'another one. Compare several (mmkd search CONFIG --seeds 3), or lower the lr of the hook')
     return found
 
 

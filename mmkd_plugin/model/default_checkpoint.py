@@ -76,7 +76,7 @@ def _trained(reference: str, path: Path, config: Config) -> str:
         shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         raise DistillationError(f'is missing, and there is no {checkpoint} (working directory {Path.cwd()}), where training '
                                 'the teacher leaves it', path='checkpoint', accepted=ACCEPTED,
-                                hint=f'To make it: python tools/train.py {shown}')
+                                hint=f'To make it: mmkd train {shown}')
     return str(checkpoint)
 
 

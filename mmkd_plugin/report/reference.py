@@ -49,7 +49,7 @@ def _sections() -> Iterator[Tuple[str, str, Any, List[str]]]:
     for name, hook in sorted(HOOKS.module_dict.items()):
         if hasattr(hook, 'Options') and hook.__module__.startswith('mmkd_plugin.'):
             yield f'`mmkd.{name}`', _summary(hook), hook.Options, shared if issubclass(hook.Options, SearchOptions) else []
-    yield '`search` of a replay config', 'See `tools/search.py`.', SearchConfig, []
+    yield '`search` of a replay config', 'See `mmkd search`.', SearchConfig, []
     yield '`mmkd.SplitDataset`', _summary(SplitDataset), SplitDataset.Options, []
 
 

@@ -5,7 +5,7 @@ from ..utils.errors import DistillationError, under
 from ..utils.options import Block, Either, Kind, Number
 
 DECIDED = dict(
-    work_dir='--work-dir of tools/search.py', val_cfg='nothing: the student of a search is not to be used',
+    work_dir='--work-dir of mmkd search', val_cfg='nothing: the student of a search is not to be used',
     val_dataloader='nothing, or hook.dataloader for the images the search validates on',
     val_evaluator='nothing: the student of a search is not to be used')
 """Keys that a search sets by itself, and what may be used instead."""

@@ -285,7 +285,7 @@ def test_the_checkpoint_of_a_shipped_teacher_follows_from_its_name(name, tmp_pat
         return
     with pytest.raises(DistillationError) as found:
         default_checkpoint(teacher.config, cfg)
-    command = re.search(r'python tools/train\.py (\S+\.py)', str(found.value))
+    command = re.search(r'mmkd train (\S+\.py)', str(found.value))
     assert Path(command[1]).resolve() == (ROOT / teacher.config.partition('::')[2]).resolve()
 
 

@@ -98,7 +98,7 @@ def test_a_training_that_has_not_been_done_is_named_with_its_command(workplace):
         build_teacher(dict(config='tiny.py'))
     text = str(found.value)
     assert text.startswith(f'model.teacher.checkpoint: is missing, and there is no {Path("work_dirs/tiny/epoch_3.pth")} ')
-    assert 'python tools/train.py tiny.py' in text
+    assert 'mmkd train tiny.py' in text
 
 
 @pytest.mark.parametrize(('reference', 'problem'), [
