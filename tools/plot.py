@@ -4,7 +4,9 @@ usage: python tools/plot.py work_dirs/CONFIG/search/process.json [--out FOLDER] 
 
 Writes <file>_weights (and, for an aggregation, <file>_course) as PNG and SVG beside the file, or into FOLDER.
 """
-from mmkd_plugin.cli.main import plot
+import sys
+
+from mmkd_plugin.cli.main import mmkd
 
 if __name__ == '__main__':
-    plot()
+    mmkd(['plot', *sys.argv[1:]], prog_name='mmkd')

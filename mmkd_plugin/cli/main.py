@@ -4,20 +4,69 @@ A command imports what it needs when it runs: ``--help`` waits for nothing. For 
 file alone (``mmkd_command.py``), and nothing here is imported from the package before a command runs.
 """
 import argparse
+import re
 import sys
 from contextlib import AbstractContextManager, redirect_stdout
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, NoReturn, Optional, Tuple
 
 import click
 
 FLAGS_OF_ITS_OWN = dict(ignore_unknown_options=True, allow_interspersed_args=False, help_option_names=[])
 """Of a command that has the flags of the upstream tools: they are read by argparse, as upstream reads them."""
+ERRORS_FOUND = 2
+"""What ``mmkd check`` ends with, whatever is wrong: 1 are warnings there."""
+IN_OUR_WORDS = {"^Invalid value for '?([^']+?)'?: ": r'\1: ', "^Missing (?:option|argument) '([^']+)'.": r'\1: is missing.',
+                "^No such (?:option|command):? '?([^' ]+?)'?(?: |[.] ?|$)": r'\1: is not known. ', '[.] $': '.'}
+"""By what click says, what all other messages of this package are like."""
 UPSTREAM = click.argument('arguments', nargs=-1, type=click.UNPROCESSED)
 
 
-@click.group(context_settings=dict(help_option_names=['-h', '--help'], max_content_width=110))
+class Commands(click.Group):
+    """Commands whose command line, where it is wrong, ends in the one line of any other mistake."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **more: Any) -> Any:
+        """Runs a command; called for the process itself it ends in ``SystemExit``."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **more)
+        try:
+            code = super().main(*args, standalone_mode=False, **more)
+        except click.ClickException as wrong:
+            if isinstance(wrong, getattr(click.exceptions, 'NoArgsIsHelpError', ())):
+                wrong.show()
+                raise SystemExit(wrong.exit_code) from None
+            context = getattr(wrong, 'ctx', None)
+            end(f'{said(wrong)} `{context.command_path if context else "mmkd"} --help` has the flags.',
+                ERRORS_FOUND if context is not None and context.info_name == check.name else 1)
+        except click.Abort:
+            end('interrupted.')
+        raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def said(wrong: click.ClickException) -> str:
+    """What is wrong with a command line: the flag first, as in all messages."""
+    text = ' '.join(wrong.format_message().split())
+    for pattern, words in IN_OUR_WORDS.items():
+        text = re.sub(pattern, words, text)
+    return text if text[-1] in '.?!' else f'{text}.'
+
+
+def end(message: str, code: int = 1) -> NoReturn:
+    """Ends the process with one line."""
+    print(f'error: {message}', file=sys.stderr)
+    raise SystemExit(code)
+
+
+class Flags(argparse.ArgumentParser):
+    """The flags of the upstream tools; what is wrong with them is one line, too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process."""
+        end(f'{message.removeprefix("argument ")}. `{self.prog} --help` has the flags.')
+
+
+@click.group(cls=Commands, context_settings=dict(help_option_names=['-h', '--help'], max_content_width=110))
 @click.version_option(package_name='mmkd-plugin', message='mmkd_plugin %(version)s')
 def mmkd() -> None:
     """Knowledge distillation for OpenMMLab configs. `mmkd COMMAND --help` has the flags of a command."""
@@ -28,10 +77,10 @@ def main() -> None:
     mmkd(prog_name='mmkd')
 
 
-def running() -> AbstractContextManager[Any]:
-    """Imports the package; inside, what a user got wrong ends the process with code 1 and one line."""
+def running(code: int = 1) -> AbstractContextManager[Any]:
+    """Imports the package; inside, what a user got wrong ends the process with that code and one line."""
     from mmkd_plugin.utils.launch import one_line_errors
-    return one_line_errors()
+    return one_line_errors(code)
 
 
 class WithOverrides(click.Command):
@@ -152,7 +201,7 @@ def check(config: str, iters: int, teacher_samples: int, seconds: float, as_json
 
     Ends with code 2 where there are errors, 1 with warnings, 0 otherwise.
     """
-    with running():
+    with running(ERRORS_FOUND):
         from mmkd_plugin.preflight import run_check
         from mmkd_plugin.utils.overrides import parsed_options
         with redirect_stdout(sys.stderr):  # data sets print what they like
@@ -206,8 +255,8 @@ def env() -> None:
 
 def flags_of_train(program: Optional[str] = None) -> argparse.ArgumentParser:
     """The flags of a training, those of the upstream ``tools/train.py``."""
-    parser = argparse.ArgumentParser(program, description='Trains any OpenMMLab config, distilled or not. The flags are '
-                                     'those of the upstream tools/train.py.')
+    parser = Flags(program, description='Trains any OpenMMLab config, distilled or not. The flags are those of the upstream '
+                   'tools/train.py.')
     parser.add_argument('config', help='config file')
     parser.add_argument('--resume', nargs='?', const='auto', help='go on from the latest checkpoint in the work dir, or '
                         'from the one given')
@@ -220,8 +269,8 @@ def flags_of_train(program: Optional[str] = None) -> argparse.ArgumentParser:
 
 def flags_of_test(program: Optional[str] = None) -> argparse.ArgumentParser:
     """The flags of a test, those of the upstream ``tools/test.py``."""
-    parser = argparse.ArgumentParser(program, description='Tests a checkpoint. A distilled config tests as its student; its '
-                                     'teacher is neither built nor loaded.')
+    parser = Flags(program, description='Tests a checkpoint. A distilled config tests as its student; its teacher is neither '
+                   'built nor loaded.')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='where the predictions are kept: a folder (mmseg) or a .pkl file (mmdet, mmpretrain)')
@@ -243,7 +292,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
 
 def flags_of_search(program: Optional[str] = None) -> argparse.ArgumentParser:
     """The flags of a search."""
-    parser = argparse.ArgumentParser(program, formatter_class=argparse.RawDescriptionHelpFormatter, description=SEARCH)
+    parser = Flags(program, formatter_class=argparse.RawDescriptionHelpFormatter, description=SEARCH)
     parser.add_argument('config', help='config of the training; it describes its search under `search`')
     parser.add_argument('--then-train', action='store_true', help='go on with the training')
     parser.add_argument('--dump', type=Path, metavar='FILE', help="write the search's config to a file, for `mmkd train` "

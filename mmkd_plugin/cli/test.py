@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 
 from ..utils.config import is_file
 from ..utils.launch import check_file_place, make_work_dir, read_config
-from .train import config_in_the_log_file
+from .train import short_on_terminals
 
 
 def test(args: argparse.Namespace) -> None:
@@ -32,7 +32,7 @@ def test(args: argparse.Namespace) -> None:
         _augment(cfg)
     if args.out is not None:
         _keep_predictions(cfg, args.out)
-    with config_in_the_log_file():
+    with short_on_terminals():
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.test()
 

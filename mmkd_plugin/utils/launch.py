@@ -3,12 +3,13 @@ import argparse
 import ast
 import keyword
 import os
+import sys
 import tempfile
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Iterator, List, Mapping, Optional
 
 import torch
 from mmengine.config import Config
@@ -34,16 +35,24 @@ LAUNCHERS = dict(
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """What a user got wrong ends the process with code 1 and one line, ``error: <key>: ...``."""
+def one_line_errors(code: int = 1) -> Iterator[None]:
+    """What a user got wrong ends the process with one line, ``error: <key>: ...``, and that code."""
     try:
         yield
     except DistillationError as error:
-        raise SystemExit(f'error: {" ".join(str(error).split())}') from None
+        message = f'error: {" ".join(str(error).split())}'
+        if code == 1:
+            raise SystemExit(message) from None
+        print(message, file=sys.stderr)
+        raise SystemExit(code) from None
 
 
-def read_config(args: argparse.Namespace) -> Config:
+def read_config(args: argparse.Namespace, make: Optional[Callable[[Any], Any]] = None) -> Config:
     """The config of a run: file, then overrides, then what this machine needs. Makes the work dir.
+
+    Args:
+        args: the flags.
+        make: what makes it; None: :func:`make_work_dir`.
 
     Raises:
         DistillationError: for a config that is not there, cannot be read or has no model, overrides that do not fit, a type
@@ -67,7 +76,7 @@ def read_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-    make_work_dir(cfg.work_dir)
+    (make or make_work_dir)(cfg.work_dir)
     if not torch.cuda.is_available():
         prepare_for_cpu(cfg)
     return cfg

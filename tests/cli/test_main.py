@@ -60,6 +60,29 @@ def test_what_is_wrong_is_one_line(words, text, tmp_path, monkeypatch):
     assert done.output.strip().splitlines()[-1].startswith(text)
 
 
+@pytest.mark.parametrize(('words', 'text'), [
+    (['init', 'a.py'], 'error: --teacher: is missing. `mmkd init --help` has the flags.'),
+    (['taps'], 'error: CONFIG: is missing. `mmkd taps --help` has the flags.'),
+    (['taps', 'a.py', '--teachr', 'b.py'], "error: --teachr: is not known. Did you mean"),
+    (['tap'], 'error: tap: is not known. '), (['taps', 'a.py', 'b.py'], 'error: Got unexpected extra argument (b.py). '),
+    (['taps', 'a.py', '--image-size', '0', '2'], 'error: --image-size: 0 is not in the range 1<=x<=8192. '),
+    (['train', 'a.py', '--launcher', 'x'], "error: --launcher: invalid choice: 'x'"),
+    (['train', 'a.py', '--foo'], 'error: unrecognized arguments: --foo. `mmkd train --help` has the flags.'),
+    (['search', 'a.py', '--seeds', '0'], "error: --seeds: invalid positive value: '0'. "),
+    (['test', 'a.py'], 'error: the following arguments are required: checkpoint. '),
+    (['check', 'a.py', '--iters', 'x'], "error: --iters: 'x' is not a valid integer"),
+    (['check', 'a.py', '--cfg-options', 'x'], "error: --cfg-options: 'x'. Accepted: KEY=VALUE")], ids=' '.join)
+def test_so_is_what_is_wrong_with_the_flags(words, text):
+    done = invoke(*words)
+    assert done.exit_code == (2 if words[0] == 'check' else 1)  # 1 are warnings there
+    line, = done.output.splitlines()
+    assert line.startswith(text)
+
+
+def test_without_a_command_it_shows_the_commands():
+    assert 'Commands:' in invoke().output
+
+
 def test_overrides_are_given_as_upstream_has_them():
     words = ['a.py', '--teacher', 'b.py', '--cfg-options', 'x=1', 'y.z=2', '--method', 'kd,mgd', '--cfg-options=v=3']
     given = mmkd.commands['distill'].make_context('distill', words).params

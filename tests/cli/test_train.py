@@ -35,10 +35,10 @@ def workplace(tmp_path_factory):
     return folder
 
 
-def mmkd(workplace, *arguments):
+def mmkd(workplace, *arguments, fails=False):
     done = subprocess.run([sys.executable, '-m', 'mmkd_plugin', *map(str, arguments)], capture_output=True, text=True,
                           cwd=workplace, check=False, env={**os.environ, 'OMP_NUM_THREADS': '1'})
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert (done.returncode != 0) == fails, (done.stdout + done.stderr)[-3000:]
     return done
 
 
@@ -62,6 +62,19 @@ def test_one_command_distils_and_the_student_is_exported(workplace):
     assert done.returncode == 0, done.stderr[-2000:]
     content = torch.load(workplace / 'out/mine.pth')
     assert set(content) == {'state_dict', 'meta'}
+
+
+def test_a_mistake_is_the_last_of_few_lines_and_leaves_no_folder_behind(workplace):
+    options = ['--cfg-options', *SHORT, 'model.teacher.checkpoint=none.pth']
+    distilled = DEMO / 'mgd-amp_pspnet_r18w32-r18w8-d8_demo-64x128.py'
+    done = mmkd(workplace, 'train', distilled, '--work-dir', 'not/there', *options, fails=True)
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    assert lines[-1].startswith("error: model.teacher.checkpoint: 'none.pth' was not found")
+    assert len(lines) < 20, lines
+    assert not (workplace / 'not').exists()
+    (workplace / 'there').mkdir()
+    mmkd(workplace, 'train', distilled, '--work-dir', 'there', *options, fails=True)
+    assert list((workplace / 'there').glob('*/*.log')), 'the folder was not made here'
 
 
 def test_a_method_that_searches_is_searched_first(workplace):
