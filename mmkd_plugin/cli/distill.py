@@ -1,4 +1,4 @@
-"""``mmkd distill``: a config, a teacher, a method; then one call writes the config, trains, and tests."""
+"""``mmkd distill``: a config, a teacher, a method; then one call writes the config, checks it, trains, and tests."""
 import sys
 from pathlib import Path
 from typing import Optional, Sequence
@@ -11,22 +11,29 @@ from .search import call
 from .terminal import print_decisions
 
 COMMAND = ('-m', __name__.partition('.')[0])
+CHECK = ('--iters', '6', '--teacher-samples', '64')
+"""Of the check before the training: enough to see what would waste it."""
+ERRORS = 2
+"""What ``mmkd check`` ends with where it has found errors."""
 
 
-def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequence[str] = (), gpus: int = 1) -> None:
-    """Writes a distilled config, trains it (after its search, where the method has one), and tests what came of it.
+def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequence[str] = (), gpus: int = 1,
+            check: bool = True) -> None:
+    """Writes a distilled config, checks it, trains it (after its search, where it has one), and tests what came of it.
 
-    Called again it goes on where it was: the config that was written stays, with what has been changed in it.
+    Called again it goes on where it was: the config that was written stays, with what has been changed in it, and what has
+    begun is not checked again.
 
     Args:
         request: what is distilled from what, how.
         work_dir: where the training works; None: beside the config, with its name.
         cfg_options: overrides (``key=value``) in the config.
         gpus: how many processes train; by torchrun where it is not 1.
+        check: whether :func:`~mmkd_plugin.preflight.run_check` comes first, and an error that it finds ends all.
 
     Raises:
         DistillationError: see :func:`~mmkd_plugin.cli.init.init`.
-        SystemExit: if the training, its search or the test ends with an error.
+        SystemExit: if the check finds an error, or the training, its search or the test ends with one.
     """
     file = request.file
     if file.exists() and not request.force:
@@ -39,6 +46,8 @@ def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequ
     flags = ['--work-dir', str(folder), *(['--cfg-options', *cfg_options] if cfg_options else [])]
     cfg = load_config(file, 'config')
     override(cfg, parsed_options('--cfg-options', cfg_options), '--cfg-options')
+    if check and latest_checkpoint(folder) is None:
+        _check(file, flags)
     several = cfg.get('search') is not None and gpus > 1
     if several:  # a search is started by one process, which starts the others
         _run(['search', str(file), '--then-train', '--gpus', str(gpus), *flags])
@@ -49,6 +58,16 @@ def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequ
     if checkpoint is not None and cfg.get('test_dataloader') is not None:
         _run(['test', str(file), str(checkpoint), '--work-dir', str(folder / 'test'), *flags[2:]])
     print(f'done: {folder}. `mmkd export {folder}` writes the student as a plain config and clean weights.', flush=True)
+
+
+def _check(file: Path, flags: Sequence[str]) -> None:
+    print(f'{file}: is checked before it is trained (--no-check leaves that out)', flush=True)
+    code = call([sys.executable, *COMMAND, 'check', str(file), *CHECK, *flags])
+    if code == ERRORS:
+        raise SystemExit(f'error: mmkd check has found errors in {file}, see above. Mend them there, or train in spite of '
+                         'them: --no-check.')
+    if code < 0 or code > ERRORS:
+        raise SystemExit(f'error: mmkd check ended with code {code}. What stands above says why; --no-check leaves it out.')
 
 
 def _run(arguments: Sequence[str], gpus: int = 1) -> None:

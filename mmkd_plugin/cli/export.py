@@ -58,7 +58,9 @@ def export(work_dir: Path, checkpoint: Optional[str] = None, out: Optional[Path]
     folder = make_work_dir(out or work_dir / 'export', '-o')
     content = _clean(open_checkpoint(source), source)
     _check(plain, content['state_dict'], source)
-    weights, config = folder / f'{config_of(work_dir).stem}.pth', folder / config_of(work_dir).name
+    # A name of its own: a test of it works in work_dirs/<its name>, which is not to be the distilled training's.
+    name = f'{config_of(work_dir).stem}_student'
+    weights, config = folder / f'{name}.pth', folder / f'{name}.py'
     torch.save(content, weights)
     plain.dump(config)
     return Exported(config, weights, source, needs_package(plain))

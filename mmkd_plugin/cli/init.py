@@ -46,7 +46,7 @@ class Request:
         teacher: the config of the teacher, likewise.
         checkpoint: the teacher's weights; None: they follow from its config.
         methods: names, see :data:`~mmkd_plugin.cli.methods.METHODS`.
-        out: the file that is written; None: ``work_dirs/<methods>_<config>.py``.
+        out: the file that is written; None: ``work_dirs/<methods>_<teacher>_<config>.py``.
         force: whether a file that is there is replaced.
     """
     config: str
@@ -59,7 +59,8 @@ class Request:
     @property
     def file(self) -> Path:
         """The file that is written."""
-        name = f'{"-".join(self.methods)}_{Path(self.config.split("::")[-1]).name}'
+        teacher = Path(self.teacher.split('::')[-1]).stem
+        name = f'{"-".join(self.methods)}_{teacher}_{Path(self.config.split("::")[-1]).name}'
         return self.out or Path('work_dirs') / name
 
 

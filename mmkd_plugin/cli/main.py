@@ -172,7 +172,8 @@ def taps(config: str, teacher: Optional[str], image_size: Tuple[int, int]) -> No
 @click.option('--teacher', required=True, metavar='CONFIG', help="The teacher's config, a path or package::path.")
 @CHECKPOINT
 @METHOD
-@click.option('-o', '--out', type=click.Path(path_type=Path), help='File to write, by default work_dirs/METHOD_CONFIG.py.')
+@click.option('-o', '--out', type=click.Path(path_type=Path), help='File to write, by default '
+              'work_dirs/METHOD_TEACHER_CONFIG.py.')
 @FORCE
 def init(config: str, teacher: str, checkpoint: Optional[str], method: str, out: Optional[Path], force: bool) -> None:
     """Write a distilled config, and say what was decided and why."""
@@ -216,18 +217,20 @@ def check(config: str, iters: int, teacher_samples: int, seconds: float, as_json
 @click.option('--teacher', required=True, metavar='CONFIG', help="The teacher's config, a path or package::path.")
 @CHECKPOINT
 @METHOD
-@click.option('-o', '--out', type=click.Path(path_type=Path), help='The config to write; one that is there is used.')
+@click.option('-o', '--out', type=click.Path(path_type=Path), help='The config to write, by default '
+              'work_dirs/METHOD_TEACHER_CONFIG.py; one that is there is used.')
 @FORCE
 @click.option('--work-dir', type=click.Path(path_type=Path), help='Of the training, by default beside the config.')
 @click.option('--cfg-options', multiple=True, metavar='KEY=VALUE', help='Overrides, e.g. train_cfg.max_iters=100.')
 @click.option('--gpus', type=click.IntRange(1), default=1, show_default=True, help='Processes on this machine.')
+@click.option('--check/--no-check', default=True, help='Whether errors that `mmkd check` finds end it before the training.')
 def distill(config: str, teacher: str, checkpoint: Optional[str], method: str, out: Optional[Path], force: bool,
-            work_dir: Optional[Path], cfg_options: Tuple[str, ...], gpus: int) -> None:
-    """Write a distilled config, train it, test it: all in one."""
+            work_dir: Optional[Path], cfg_options: Tuple[str, ...], gpus: int, check: bool) -> None:
+    """Write a distilled config, check it, train it, test it: all in one."""
     with running():
         from mmkd_plugin.cli.distill import distill
         from mmkd_plugin.cli.init import Request
-        distill(Request(config, teacher, checkpoint, method.split(','), out, force), work_dir, cfg_options, gpus)
+        distill(Request(config, teacher, checkpoint, method.split(','), out, force), work_dir, cfg_options, gpus, check)
 
 
 @mmkd.command()

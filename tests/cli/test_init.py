@@ -163,3 +163,8 @@ def test_the_same_is_written_each_time(workplace):
     np.random.seed(5)  # noqa: NPY002
     init(request('distpro', force=True))
     assert Path('made.py').read_text() == first
+
+
+def test_two_teachers_of_one_student_are_two_files():
+    files = [Request('a/student.py', teacher, methods=['mgd', 'kd']).file for teacher in ('mmseg::big.py', 'b/bigger.py')]
+    assert files == [Path('work_dirs/mgd-kd_big_student.py'), Path('work_dirs/mgd-kd_bigger_student.py')]

@@ -47,6 +47,7 @@ def test_one_command_distils_and_the_student_is_exported(workplace):
              '--cfg-options', *SHORT]
     done = mmkd(workplace, *asked)
     assert 'mgd.pairs = ' in done.stdout
+    assert done.stdout.index('mgd.pairs = ') < done.stdout.index('found: 0 of grade error') < done.stdout.index('mIoU')
     assert 'interval: a matching at the start and after 1, 2, 3 of 4 iterations, with 2 images each' in done.stdout
     assert 'mIoU' in done.stdout
     assert 'train_pipeline' not in done.stdout  # the text of the config
@@ -56,12 +57,30 @@ def test_one_command_distils_and_the_student_is_exported(workplace):
     assert (exported.source.name, exported.needs_package) == ('iter_4.pth', False)
     # In a process that does not know this package.
     code = ("from mmengine.config import Config; from mmseg.apis import init_model; import sys; "
-            "init_model(Config.fromfile('out/mine.py'), 'out/mine.pth', device='cpu'); "
+            "init_model(Config.fromfile('out/mine_student.py'), 'out/mine_student.pth', device='cpu'); "
             "assert 'mmkd_plugin' not in sys.modules")
     done = subprocess.run([sys.executable, '-c', code], cwd=workplace, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    content = torch.load(workplace / 'out/mine.pth')
+    content = torch.load(workplace / 'out/mine_student.pth')
     assert set(content) == {'state_dict', 'meta'}
+    before = {path.name for path in (workplace / 'run').iterdir()}
+    done = mmkd(workplace, 'test', 'out/mine_student.py', 'out/mine_student.pth')
+    assert 'mIoU' in done.stdout
+    assert (workplace / 'work_dirs/mine_student').is_dir()
+    assert {path.name for path in (workplace / 'run').iterdir()} == before
+
+
+def test_a_config_with_errors_is_not_trained_unless_that_is_asked_for(workplace):
+    init(Request(str(STUDENT), str(TEACHER), str(workplace / 'teacher.pth'), out=workplace / 'wrong.py'))
+    text = (workplace / 'wrong.py').read_text()
+    (workplace / 'wrong.py').write_text(f'{text}\nmodel["teacher"].update(checkpoint=None, allow_random_weights=True)\n')
+    asked = ['distill', STUDENT, '--teacher', TEACHER, '-o', 'wrong.py', '--cfg-options', *SHORT]
+    done = mmkd(workplace, *asked, fails=True)
+    assert 'THE TEACHER HAS RANDOM WEIGHTS' in done.stdout
+    assert done.stderr.strip().splitlines()[-1].startswith('error: mmkd check has found errors in wrong.py, see above.')
+    assert not (workplace / 'wrong').exists()
+    mmkd(workplace, *asked[:6], '--no-check', *asked[6:])
+    assert (workplace / 'wrong/iter_4.pth').is_file()
 
 
 def test_a_mistake_is_the_last_of_few_lines_and_leaves_no_folder_behind(workplace):
