@@ -33,6 +33,8 @@ class Measured:
         ratios: by the name of a distiller, and by ``(name, student tap)``, its gradient over the task loss's, iteration by
             iteration.
         cosines: likewise, the cosine of the angle between the two.
+        calibrated: by name, the weight of the distillers whose scale is found in the training (``loss_scale='auto'``); here
+            they have acted with scale 1.
         compared: names of the distillers whose gradients were looked at.
         losses: what the run logs, iteration by iteration, by name.
         plain, distilled: seconds of an iteration without and with distillation.
@@ -44,6 +46,7 @@ class Measured:
     size: Sequence[int] = ()
     ratios: Dict[object, List[float]] = field(default_factory=dict)
     cosines: Dict[object, List[float]] = field(default_factory=dict)
+    calibrated: Dict[str, float] = field(default_factory=dict)
     compared: Set[str] = field(default_factory=set)
     losses: Dict[str, List[float]] = field(default_factory=dict)
     plain: List[float] = field(default_factory=list)
@@ -56,6 +59,11 @@ class Measured:
         """The geometric mean of the ratios; None where there are none."""
         values = self.ratios.get(name)
         return math.exp(math.fsum(map(math.log, values)) / len(values)) if values else None
+
+    def scale(self, name: str) -> float:
+        """What a calibration over these iterations would multiply a distiller's gradient by; 1 where there is none."""
+        weight, ratio = self.calibrated.get(name), self.ratio(name)
+        return weight / ratio if weight and ratio else 1.0
 
     def cosine(self, name: object) -> Optional[float]:
         """The mean of the cosines; None where there are none."""

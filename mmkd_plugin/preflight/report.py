@@ -20,7 +20,8 @@ class TapRow:
         student, teacher: addresses; where the teacher has several, the last.
         student_shape, teacher_shape: (C, H, W) in the dry run, or (C,).
         student_stride, teacher_stride: how many pixels of the image a cell stands for, in height; None for a vector.
-        ratio: the distiller's gradient over the task loss's at the student's tap; None where it was not measured.
+        ratio: the distiller's gradient over the task loss's at the student's tap, with the scale that a calibration over
+            these iterations finds; None where it was not measured.
         cosine: that of the angle between the two gradients.
     """
     distiller: str
@@ -77,7 +78,8 @@ class Report:
             measured = dict(
                 iterations=self.measured.iterations, batch=list(self.measured.size), seconds=self.measured.seconds,
                 overhead=self.measured.overhead, memory_mib=self.measured.memory,
-                gradients={name: dict(ratio=self.measured.ratio(name), cosine=self.measured.cosine(name)) for name in names},
+                gradients={name: dict(ratio=self.measured.ratio(name), cosine=self.measured.cosine(name),
+                                      scale=self.measured.scale(name)) for name in names},
                 teachers=[asdict(score) for score in self.measured.scores])
         return dict(config=self.config, looked_at=self.looked_at, exit_code=self.exit_code, iterations=self.iterations,
                     findings=[asdict(finding) for finding in sorted_by_grade(self.findings)],
@@ -89,7 +91,9 @@ class Report:
 
     def text(self) -> str:
         """For a terminal: the taps, what was measured, and what was found, the worst first."""
-        lines = [f'{self.config}: what its {self.looked_at} compares', *_tap_lines(self.taps), *self._measured_lines()]
+        taps = [f'{self.config}: what its {self.looked_at} compares', *_tap_lines(self.taps)] if self.taps else [
+            f'{self.config}: no pair of taps could be looked at']
+        lines = [*taps, *self._measured_lines()]
         lines += [f'not looked at: {what} ({why})' for what, why in self.left_out.items()]
         lines += [f'{finding.grade.upper():8}{finding}  [{finding.check}]' for finding in sorted_by_grade(self.findings)]
         grades = [finding.grade for finding in self.findings]
@@ -110,8 +114,12 @@ class Report:
             lines.append(f'peak memory of an iteration: {measured.memory["distilled"]:.0f} MiB distilled, '
                          f'{measured.memory["plain"]:.0f} MiB alone')
         for name in (name for name in measured.ratios if isinstance(name, str)):
-            lines.append(f'{name}: its gradient is {measured.ratio(name):.2g} of the task loss\'s, cosine '
-                         f'{measured.cosine(name):.2f}')
+            scale = measured.scale(name)
+            found = (measured.ratio(name) or 0) * scale
+            settled = '' if name not in measured.calibrated else (
+                f", once loss_scale='auto' has found its scale: about {scale:.2g} by these iterations")
+            lines.append(f'{name}: its gradient is {found:.2g} of the task loss\'s, cosine {measured.cosine(name):.2f}'
+                         f'{settled}')
         for score in measured.scores:
             metrics = ', '.join(f'{name} {value:.4g}' for name, value in score.metrics.items())
             lines.append(f'{score.key} on {score.images} validation images: {metrics}' if not score.why_not else
@@ -129,8 +137,10 @@ def tap_rows(setup: Setup) -> List[TapRow]:
                  for info in (pair.student, pair.teacher[-1])]
         (ours, our_shape, our_stride), (theirs, their_shape, their_stride) = sides
         measured = setup.measured
-        rows.append(TapRow(pair.distiller, ours, theirs, our_shape, their_shape, our_stride, their_stride,
-                           measured.ratio(name) if measured else None, measured.cosine(name) if measured else None))
+        ratio = measured.ratio(name) if measured else None
+        scaled = None if measured is None or ratio is None else ratio * measured.scale(pair.distiller)
+        rows.append(TapRow(pair.distiller, ours, theirs, our_shape, their_shape, our_stride, their_stride, scaled,
+                           measured.cosine(name) if measured else None))
     return rows
 
 

@@ -143,6 +143,8 @@ def _look_at_the_run(report: Report, cfg: Config, training: Config, iters: int, 
         length, setup.per_epoch = run.length
         setup.iterations = length or setup.iterations
         setup.model = run.model
+        run.measured.calibrated = {name: part.options.loss_weight for name, part in setup.distillers.items()
+                                   if part.options.loss_scale == 'auto'}
         setup.measured = report.measured = run.measured if run.measured.size else None
         report.taps = tap_rows(setup)
     report.iterations = setup.iterations

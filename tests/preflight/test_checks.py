@@ -124,6 +124,21 @@ def test_what_is_found_in_measured_numbers(measured, name, grade, tmp_path):
     assert [(finding.check, finding.grade) for finding in measured_setup(tmp_path, **measured)] == [(name, grade)]
 
 
+def test_a_gradient_is_told_as_it_is_once_the_scale_is_found(tmp_path):
+    report = run_check(config(tmp_path, distillers=dict(l2=l2(loss_scale='auto', loss_weight=.5))), iters=2, teacher_samples=0)
+    gradient = json.loads(report.json())['measured']['gradients']['l2']
+    assert gradient['ratio'] * gradient['scale'] == pytest.approx(.5)
+    assert report.taps[0].ratio == pytest.approx(.5)
+    assert (f"l2: its gradient is 0.5 of the task loss's, cosine {gradient['cosine']:.2f}, once loss_scale='auto' has found "
+            f"its scale: about {gradient['scale']:.2g} by these iterations") in report.text()
+
+
+def test_a_check_that_fails_early_has_no_table_of_nothing():
+    text = run_check('no/such/config.py').text()
+    assert text.startswith('no/such/config.py: no pair of taps could be looked at\n')
+    assert 'shape /stride' not in text
+
+
 @pytest.mark.parametrize(('grades', 'code'), [
     ((), 0), (('advice',), 0), (('advice', 'warning'), 1), (('warning', 'error'), 2)])
 def test_scripts_learn_the_worst_grade_from_the_exit_code(grades, code):
