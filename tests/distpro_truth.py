@@ -162,3 +162,17 @@ def error(model, optimiser, number, max_norm, gradients=True):
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(moved[name].detach(), parameter.detach(), rtol=1e-9, atol=1e-12)
     return ((found - true).norm() / true.norm()).item(), before.watch.response.couples
+
+
+def assert_exact(model, case, moments, max_norm):
+    """The hypergradient is autograd's through the real step of an optimiser, after so many training steps."""
+    kind, options = CASES[case]
+    optimiser, made = kind(groups(model), **options), 0
+    for steps in moments:
+        while made < steps:
+            training_step(model, optimiser, batch(made), max_norm)
+            made += 1
+        found, clipped = error(model, optimiser, steps, max_norm)
+        made += 1
+        assert found < 1e-6, steps
+        assert clipped == (max_norm is not None)

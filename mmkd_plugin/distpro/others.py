@@ -50,9 +50,10 @@ class OtherLosses:
             DistillationError: for a distiller that cannot be a member, a loss that it has not, or options that are the
                 process's.
         """
-        for number, member in enumerate(self.members.values()):
-            with under(f'{path}.members[{number}]'):
-                self._check_kind(distillers[member.distiller], member)
+        for check in (self._check_kind, self._check_complete):  # one after the other: what is misspelt lacks, too
+            for number, member in enumerate(self.members.values()):
+                with under(f'{path}.members[{number}]'):
+                    check(distillers[member.distiller], member)
         self.distillers = {name: distillers[name] for name in self.names}
         for distiller in self.distillers.values():
             _check_options(distiller, path)
@@ -71,7 +72,12 @@ class OtherLosses:
                                     accepted=repr(member.distiller))
         known = [f'{member.distiller}.{name}' for name in distiller.loss_taps()]
         if str(member) not in known:
-            raise unknown_name('', str(member), known, problem='is no loss of it')
+            raise unknown_name('', str(member), known, problem=f'is no loss of {member.distiller}')
+
+    def _check_complete(self, distiller: Distiller, member: OtherLoss) -> None:
+        if member.loss is None:
+            return
+        known = [f'{member.distiller}.{name}' for name in _separate(distiller).loss_taps()]
         listed = set(self.of(member.distiller).values())
         missing = [name for name in known if name.partition('.')[2] not in listed]
         if missing:

@@ -2,7 +2,7 @@
 import pytest
 import torch
 from distpro_runs import hook_of, search_cfg
-from distpro_truth import CASES, batch, error, groups, smooth_model, training_step
+from distpro_truth import CASES, assert_exact, error, groups, smooth_model
 from mmengine.logging import MessageHub
 from zoo import run
 
@@ -22,18 +22,7 @@ VARIANTS = {
 @pytest.mark.parametrize('max_norm', [None, .05], ids=['unclipped', 'clipped'])
 @pytest.mark.parametrize('name', list(CASES))
 def test_it_is_exact_early_and_late_in_a_training(name, max_norm):
-    kind, options = CASES[name]
-    model = smooth_model()
-    optimiser = kind(groups(model), **options)
-    made = 0
-    for steps in (0, 3, 30, 150):
-        while made < steps:
-            training_step(model, optimiser, batch(made), max_norm)
-            made += 1
-        found, clipped = error(model, optimiser, steps, max_norm)
-        made += 1
-        assert found < 1e-6, steps
-        assert clipped == (max_norm is not None)
+    assert_exact(smooth_model(), name, (0, 3, 30, 150), max_norm)
 
 
 @pytest.mark.parametrize('gradients', [True, False], ids=['from the backward', 'transforms in forward mode'])
