@@ -219,7 +219,7 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
 SEARCH_HOOK = dict(dataloader=optional(LOADER), seed=number(least=0, whole=True),
                    out=Documented(lambda value: isinstance(value, str) and bool(value) and '/' not in value
                                   and value.endswith('.json') and value != '.json' and '\0' not in value,
-                                  ['x.json', '.json', 'last_checkpoint', '', '.', '..', '/tmp/mmkd-fuzz-out.json',
+                                  ['x.json', '.json', 'last_checkpoint', '', '.', '..', '/out.json',
                                    '../x.json', 'a/b.json', 'x', 'a\0b']))
 HOOKS: Dict[str, Dict[str, Documented]] = {
     'mmkd.MatchingUpdateHook': dict(
