@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from mmengine.config import Config
 from torch import nn
 
+from ..auto.pools import PATHWAYS, POOLS, levels
 from ..dfa.groups import has_blocks
 from ..taps.places import Place
 from ..taps.suggestions import PlacePair, addresses, suggest_levels, suggest_logits, suggest_pairs
@@ -16,6 +17,16 @@ SMALL_BATCH = 8
 """Images on a GPU below which the statistics of a batch norm are not to be trusted."""
 UNIT_OF_BETA, LEAST_LR, MOST_LR = 4.0, 5e-4, 5e-2
 """DFA's lr times the iterations of a group: its docs ask for 2 to 10; and the bounds of that lr."""
+
+
+MEMBERS = dict(
+    kd='a member of the pool: KL of the class scores', dist='a member of the pool: correlations of the class scores',
+    cwd='a member of the pool: where in the image each class scores', mgd='a member of the pool: the stages of the same '
+    'strides, matched channel by channel', pkd='a member of the pool: the levels of both necks, by correlation',
+    hcl="a member of the pool: DistPro's pathways between the last stages")
+"""Why each loss is in the pool of ``mmkd.AutoDistiller``."""
+OF_SCORES = dict(classification=('kd', 'dist'), segmentation=('cwd', 'kd'))
+"""By task, the losses of that pool that need class scores."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +238,23 @@ def _dfa(plan: Plan, name: str, situation: Situation) -> None:
 
 
 def _auto(plan: Plan, name: str, situation: Situation) -> None:
-    plan.put(name, 'type', 'mmkd.AutoDistiller', 'it finds its taps itself, and how much each of its losses weighs')
+    pool: Dict[str, Any] = {}
+    if situation.task in POOLS:
+        pool = {member: block['pairs'] for member, block in POOLS[situation.task](situation.student,
+                                                                                  situation.teacher).items()}
+        pathways = levels(situation.student, situation.teacher)
+        pool.update({PATHWAYS: pathways} if pathways else {})
+        if not pool:
+            raise DistillationError(f'finds nothing to compare in these networks (as {situation.task})', path='--method',
+                                    given=name, hint='Look at `mmkd taps`.')
+    listed = f': {", ".join(pool)}' if pool else ''
+    plan.put(name, 'type', 'mmkd.AutoDistiller', 'when training begins it finds its taps itself, and then how much each of '
+             f'its losses weighs{listed}')
+    plan.decisions += [Decision(f'{name}_{member}' if member != PATHWAYS else name, pairs, MEMBERS[member])
+                       for member, pairs in pool.items()]
+    for member in [member for member in OF_SCORES.get(situation.task, ()) if pool and member not in pool]:
+        plan.decisions.append(Decision(f'{name}_{member}', None, 'not in the pool: there are no class scores that can be '
+                                       'tapped in both, with as many classes'))
 
 
 def _scaled(plan: Plan, name: str) -> None:

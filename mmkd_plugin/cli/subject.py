@@ -1,8 +1,9 @@
 """What the commands look at before a training: the student of a config, its teacher, and the batches of its pipeline."""
 import copy
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
@@ -43,12 +44,22 @@ class Subject:
 
     def places(self, shape: Sequence[int] = DEFAULT_SHAPE) -> List[Place]:
         """The places of the student that are worth tapping, on an image of this shape (C, H, W)."""
-        return find_places(self.student, torch.zeros(1, *shape))
+        with quiet():
+            return find_places(self.student, torch.zeros(1, *shape))
 
     def places_of(self, name: str, shape: Sequence[int] = DEFAULT_SHAPE) -> List[Place]:
         """The places of a teacher that are worth tapping; the addresses are without its name."""
         teacher = self.teachers[name]
-        return find_places(teacher.model, to_multiple(torch.zeros(1, *shape), teacher.size_multiple), teacher.forward)
+        with quiet():
+            return find_places(teacher.model, to_multiple(torch.zeros(1, *shape), teacher.size_multiple), teacher.forward)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, mm's packages do not warn of deprecated keys in configs that are not the user's."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', module='mm')
+        yield
 
 
 def look_at(config: str, teacher: Optional[str] = None) -> Subject:
@@ -61,7 +72,6 @@ def look_at(config: str, teacher: Optional[str] = None) -> Subject:
     Raises:
         DistillationError: if a config is not found or does not build.
     """
-    warnings.filterwarnings('ignore', module='mm')  # of deprecated keys in configs that are not the user's
     cfg = load_config(config, 'config')
     model = cfg.get('model')
     if not isinstance(model, dict):
@@ -75,7 +85,8 @@ def look_at(config: str, teacher: Optional[str] = None) -> Subject:
             read = ModelOptions.read({key: value for key, value in model.items() if key not in ('type', '_scope_')})
         blocks = {'': read.teacher} if read.teachers is None else dict(read.teachers)
     blocks = {name: _without_weights(block) for name, block in blocks.items()}
-    return Subject(cfg, build_student(cfg), build_teachers(blocks).by_name if blocks else {})
+    with quiet():
+        return Subject(cfg, build_student(cfg), build_teachers(blocks).by_name if blocks else {})
 
 
 def build_student(cfg: Config) -> nn.Module:
@@ -133,10 +144,11 @@ def read_pipeline(cfg: Config, student: nn.Module) -> Pipeline:
     loader.update(num_workers=0, persistent_workers=False, batch_size=LOOKED_AT)
     loader.pop('prefetch_factor', None)
     try:
-        built = Runner.build_dataloader(loader, seed=0)
-        batch = next(iter(built))
-        preprocessor: Any = student.data_preprocessor
-        inputs = preprocessor(batch, True)['inputs']
+        with quiet():
+            built = Runner.build_dataloader(loader, seed=0)
+            batch = next(iter(built))
+            preprocessor: Any = student.data_preprocessor
+            inputs = preprocessor(batch, True)['inputs']
         channels, height, width = inputs.shape[1:]
         images = len(built.dataset)
     except (*BUILD_ERRORS, StopIteration) as error:

@@ -67,8 +67,8 @@ class MatchingUpdateHook(Hook):
         """The options of the hook."""
         interval: Union[int, str, List[int]] = option(
             Either(Interval(), (AUTO,)), 1, "a number n: every n epochs (or iterations); a list: after these; 'auto': after "
-            "each fifth of the run, with no more images than are trained on in a fifth. The authors' is 1 on ImageNet, 2 "
-            'elsewhere. An interval that ends with training is not used')
+            "each fifth of the run, with no more images than are trained on in a fifth (rounded up to whole batches). The "
+            "authors' is 1 on ImageNet, 2 elsewhere. An interval that ends with training is not used")
         by_epoch: bool = option(Flag(), True, 'whether `interval` counts epochs; not looked at with "auto". In an iteration-'
                                 'based loop an epoch is one pass over the training set')
         dataloader: Optional[Dict[str, Any]] = option(
@@ -140,7 +140,7 @@ class MatchingUpdateHook(Hook):
         # An update is not to cost more than the training up to the next.
         self.limit_images(max(1, runner.max_iters // UPDATES) * images_per_iteration(runner))
         print_log(f'{KEY}.interval: a matching at the start and after {shown} of {length} {unit}, with {self._num_images} '
-                  'images each', logger=runner.logger)
+                  'images each, rounded up to whole batches of its loader', logger=runner.logger)
 
     def _warn_of_what_never_comes(self, runner: Runner) -> None:
         interval = self._interval

@@ -168,3 +168,20 @@ def test_the_same_is_written_each_time(workplace):
 def test_two_teachers_of_one_student_are_two_files():
     files = [Request('a/student.py', teacher, methods=['mgd', 'kd']).file for teacher in ('mmseg::big.py', 'b/bigger.py')]
     assert files == [Path('work_dirs/mgd-kd_big_student.py'), Path('work_dirs/mgd-kd_bigger_student.py')]
+
+
+@pytest.mark.parametrize('classes', [5, 7], ids=['as many classes', 'other classes'])
+@pytest.mark.parametrize('scope', ['mmpretrain'], indirect=True)
+def test_what_is_in_a_pool_is_said_with_its_taps_and_what_is_not_too(workplace, classes):
+    teacher = load_config('teacher.py', 'config')
+    teacher.model.head.num_classes = classes
+    teacher.dump('teacher.py')
+    said = {decision.key: decision for decision in init(request('auto'))}
+    scores = ['kd', 'dist'] if classes == 5 else []
+    assert said['auto.type'].reason.endswith(f'its losses weighs: {", ".join([*scores, "mgd", "hcl"])}')
+    stages = [f'backbone.layer{stage}@preact' for stage in (1, 2, 3, 4)]
+    assert [said[name].value for name in ('auto_mgd', 'auto')] == [[(tap, tap) for tap in stages],
+                                                                   [(tap, tap) for tap in stages[1:]]]
+    assert [said[f'auto_{name}'].value for name in ('kd', 'dist')] == [[('head.fc', 'head.fc')] if scores else None] * 2
+    assert all(decision.reason for decision in said.values())
+    assert f': {", ".join([*scores, "mgd", "hcl"])}' in Path('made.py').read_text()
