@@ -1,6 +1,7 @@
 """Finding and reading config files the way users name them: a path, or ``package::path``."""
 import functools
 import os
+import re
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
@@ -109,8 +110,10 @@ def _read(key: str, name: str, read: Callable[[], Config]) -> Config:
     except (Exception, SystemExit) as error:  # a config is a program, which may raise anything
         _check_custom_imports(error, name, key)
         reason = shortened(f'{type(error).__name__}: {error}')
-        raise DistillationError(f'{name!r} cannot be read ({reason})' if name else f'is no config ({reason})',
-                                path=key) from error
+        lacks = re.search(r"ConfigDict' object has no attribute '(\w+)'", reason)
+        raise DistillationError(f'{name!r} cannot be read ({reason})' if name else f'is no config ({reason})', path=key,
+                                hint=f'The base config has no {lacks[1]}: leave _base_.{lacks[1]} out.' if lacks else ''
+                                ) from error
 
 
 def extend_bases() -> None:

@@ -67,6 +67,10 @@ def test_every_method_is_written_with_the_hooks_of_the_base(workplace, method):
     cfg = load_config('made.py', 'config')
     assert cfg.custom_hooks == [dict(type='CountingHook')]
     assert list(cfg.model.distillers) == method.split(',')
+    if 'mgd' in method.split(','):
+        said = {decision.key: decision.value for decision in decisions}
+        assert said['mgd.norm'] == 'GN'  # detection, and batches of two
+        assert said['MatchingUpdateHook'] == dict(interval='auto', num_images=1000)
     assert 'custom_hooks' not in Path('made.py').read_text()
     assert all(decision.reason for decision in decisions)
     assert cfg.model.image_shape == (3, 64, 64)

@@ -14,6 +14,7 @@ from mmkd_plugin.version import __version__
 ROOT = Path(__file__).resolve().parents[2]
 HELP = '''
 import sys
+import time
 import mmkd_command
 for words in {commands!r}:
     sys.argv = ['mmkd', *words]
@@ -21,6 +22,7 @@ for words in {commands!r}:
         mmkd_command.main()
     except SystemExit as end:
         assert end.code == 0, words
+assert time.process_time() < 1, 'all of them'
 loaded = sorted({{'torch', 'numpy', 'mmengine', 'mmcv', 'mmkd_plugin'}} & set(sys.modules))
 assert not loaded, loaded
 '''

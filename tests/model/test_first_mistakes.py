@@ -10,6 +10,8 @@ from zoo import classifier, distilled, loader, mgd, pspnet, retinanet, run, run_
 import mmkd_plugin
 from mmkd_plugin.mgd import MatchingUpdateHook
 from mmkd_plugin.model.plain import needs_package
+from mmkd_plugin.preflight import check_config
+from mmkd_plugin.utils.config import load_config
 from mmkd_plugin.utils.errors import DistillationError
 from mmkd_plugin.utils.launch import check_types
 
@@ -28,6 +30,35 @@ def child(tmp_path):
         (tmp_path / 'child.py').write_text('\n'.join(lines))
         return Config.fromfile(tmp_path / 'child.py')
     return read
+
+
+BLOCK = [
+    "custom_imports = dict(imports='mmkd_plugin')",
+    "model = dict(_delete_=True, type='mmkd.DistilledModel', student={{_base_.model}}, teacher=dict(config='t.py'),",
+    "             distillers=dict(mgd=dict(type='mmkd.MatchingGuidedDistiller', pairs=['neck[0]'])))"]
+"""The block of the README."""
+WITH_HOOKS = {'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py': ['EMAHook', 'PipelineSwitchHook'],
+              'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py': ['YOLOXModeSwitchHook', 'SyncNormHook', 'EMAHook']}
+
+
+@pytest.mark.parametrize('base', list(WITH_HOOKS))
+def test_the_hooks_of_a_stock_config_stay_or_are_named(base, child, tmp_path):
+    assert [hook['type'] for hook in child(f"_base_ = '{base}'", *BLOCK).custom_hooks] == WITH_HOOKS[base]
+    hook = "dict(type='mmkd.MatchingUpdateHook')"
+    kept = child(f"_base_ = '{base}'", *BLOCK, f'custom_hooks = [*_base_.custom_hooks, {hook}]')
+    assert [hook['type'] for hook in kept.custom_hooks] == [*WITH_HOOKS[base], 'mmkd.MatchingUpdateHook']
+    child(f"_base_ = '{base}'", *BLOCK, f'custom_hooks = [{hook}]')
+    lost = [finding for finding in check_config(tmp_path / 'child.py').findings if finding.check == 'hooks-lost']
+    assert [finding.what.split(' has a ')[1].split(',')[0] for finding in lost] == WITH_HOOKS[base]
+
+
+def test_a_base_without_the_hooks_that_are_asked_of_it_is_named(child, tmp_path):
+    (tmp_path / 'base.py').write_text("model = dict(type='ResNet')")
+    with pytest.raises(AttributeError):
+        child("_base_ = 'base.py'", 'custom_hooks = [*_base_.custom_hooks]')
+    with pytest.raises(DistillationError, match='^config: .* The base config has no custom_hooks: leave _base_.custom_hooks '
+                       'out'):
+        load_config(str(tmp_path / 'child.py'), 'config')
 
 
 def test_a_config_of_this_package_is_a_base(child):

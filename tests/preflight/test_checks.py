@@ -198,6 +198,15 @@ def test_a_training_says_at_its_start_what_costs_nothing_to_find(tmp_path):
     assert not any('could not be made' in text for text in said)
 
 
+def test_a_search_that_cannot_move_says_so_when_it_begins_and_when_it_is_checked(tmp_path):
+    cfg = searching(tmp_path, 'AggregationSearchHook', dict(optimizer=dict(type='Adam', lr=1e-3)), iterations=4)
+    cfg.experiment_name = f'search {tmp_path}'
+    said = said_at_start(tmp_path, cfg)
+    assert sum(text.startswith('error: custom_hooks[0].optimizer.lr: ') for text in said) == 1
+    assert (tmp_path / 'run/aggregation.json').is_file()
+    assert ('dfa-search-length', 'error') in found(check_config(cfg))
+
+
 def test_a_right_training_says_nothing(tmp_path):
     cfg = config(tmp_path, iterations=1)
     cfg.experiment_name = f'right {tmp_path}'
