@@ -272,8 +272,8 @@ def flags_of_train(program: Optional[str] = None) -> argparse.ArgumentParser:
 
 def flags_of_test(program: Optional[str] = None) -> argparse.ArgumentParser:
     """The flags of a test, those of the upstream ``tools/test.py``."""
-    parser = Flags(program, description='Tests a checkpoint. A distilled config tests as its student; its teacher is neither '
-                   'built nor loaded.')
+    parser = Flags(program, description='Tests a checkpoint. A distilled config tests as its student; its teacher is '
+                   'neither built nor loaded.')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='where the predictions are kept: a folder (mmseg) or a .pkl file (mmdet, mmpretrain)')

@@ -309,12 +309,12 @@ class ProcessSearchHook(StatefulHook):
 
     def _settings(self) -> Dict[str, Any]:
         """What must be the same when the search is resumed; without it the file's records would not belong together."""
-        options = self.options
         assert self.search is not None
-        distiller = self.search.distiller
+        options, distiller = self.options, self.search.distiller
         scales = distiller.member_scales() if distiller.scales is None else 'calibrated'
         return dict(bias=distiller.importance.bias, total=distiller.total, scales=scales,
-                    scale_by_pathways=distiller.options.scale_by_pathways, lr=options.lr, betas=list(options.betas), hypergradient=options.hypergradient, radius=options.radius,
+                    scale_by_pathways=distiller.options.scale_by_pathways, lr=options.lr, betas=list(options.betas),
+                    hypergradient=options.hypergradient, radius=options.radius,
                     seed=options.seed, window=options.window, rest=options.rest, interval=options.interval,
                     validation=options.validation, unit=options.unit, length=self._length, every=self._every)
 

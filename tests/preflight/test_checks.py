@@ -125,7 +125,8 @@ def test_what_is_found_in_measured_numbers(measured, name, grade, tmp_path):
 
 
 def test_a_gradient_is_told_as_it_is_once_the_scale_is_found(tmp_path):
-    report = run_check(config(tmp_path, distillers=dict(l2=l2(loss_scale='auto', loss_weight=.5))), iters=2, teacher_samples=0)
+    cfg = config(tmp_path, distillers=dict(l2=l2(loss_scale='auto', loss_weight=.5)))
+    report = run_check(cfg, iters=2, teacher_samples=0)
     gradient = json.loads(report.json())['measured']['gradients']['l2']
     assert gradient['ratio'] * gradient['scale'] == pytest.approx(.5)
     assert report.taps[0].ratio == pytest.approx(.5)
