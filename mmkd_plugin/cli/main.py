@@ -9,7 +9,7 @@ import sys
 from contextlib import AbstractContextManager, redirect_stdout
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, List, NoReturn, Optional, Tuple
+from typing import Any, List, NoReturn, Optional, Sequence, Tuple
 
 import click
 
@@ -26,12 +26,13 @@ UPSTREAM = click.argument('arguments', nargs=-1, type=click.UNPROCESSED)
 class Commands(click.Group):
     """Commands whose command line, where it is wrong, ends in the one line of any other mistake."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **more: Any) -> Any:
+    def main(self, args: Optional[Sequence[str]] = None, prog_name: Optional[str] = None,
+             complete_var: Optional[str] = None, standalone_mode: bool = True, **extra: Any) -> Any:
         """Runs a command; called for the process itself it ends in ``SystemExit``."""
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **more)
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         try:
-            code = super().main(*args, standalone_mode=False, **more)
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as wrong:
             if isinstance(wrong, getattr(click.exceptions, 'NoArgsIsHelpError', ())):
                 wrong.show()
