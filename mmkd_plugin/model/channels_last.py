@@ -119,9 +119,10 @@ class ChannelsLastHook(Hook):
 
 def _trial(runner: Runner, data_batch: Any) -> FormatTrial:
     model, context = unwrap(runner.model), runner.optim_wrapper.optim_context
+    preprocessor: Any = model.data_preprocessor
     with context(model):
         # Copies: preprocessors of segmentors pad the labels where they are, and some count.
-        data = copy.deepcopy(model.data_preprocessor)(copy.deepcopy(data_batch), True)
+        data = copy.deepcopy(preprocessor)(copy.deepcopy(data_batch), True)
     return FormatTrial(model, context, data)
 
 
