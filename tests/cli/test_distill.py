@@ -1,0 +1,81 @@
+"""What ``mmkd distill`` runs and when it ends, and what a training that never began leaves behind; nothing is trained."""
+from pathlib import Path
+
+import pytest
+from zoo import classifier, distilled, mgd, run_cfg
+
+from mmkd_plugin.cli.distill import distill
+from mmkd_plugin.cli.init import Request
+from mmkd_plugin.cli.train import NewFolders
+from mmkd_plugin.utils.errors import DistillationError
+
+
+@pytest.fixture
+def ran(tmp_path, monkeypatch):
+    """A working directory with a distilled config; notes the commands that are run, which end with the codes of ``ends``."""
+    monkeypatch.chdir(tmp_path)
+    run_cfg(distilled(classifier(), mgd=mgd()), tmp_path / 'run').dump('made.py')
+    commands, ends = [], {}
+
+    def call(command):
+        commands.append(command[3:])
+        return ends.get(command[3], 0)
+
+    monkeypatch.setattr('mmkd_plugin.cli.distill.call', call)
+    return commands, ends
+
+
+REQUEST = Request('student.py', 'teacher.py', out=Path('made.py'))
+
+
+def test_a_config_is_checked_before_it_is_trained(ran):
+    commands, _ = ran
+    distill(REQUEST, cfg_options=['train_cfg.max_epochs=2'])
+    flags = ['--work-dir', 'made', '--cfg-options', 'train_cfg.max_epochs=2']
+    assert commands[:2] == [['check', 'made.py', '--iters', '6', '--teacher-samples', '64', *flags],
+                            ['train', 'made.py', '--resume', *flags]]
+
+
+@pytest.mark.parametrize(('code', 'words'), [(2, 'mmkd check has found errors in made.py, see above.'),
+                                             (-15, 'mmkd check ended with code -15.'), (1, '')])
+def test_errors_end_it_and_warnings_do_not(ran, code, words):
+    commands, ends = ran
+    ends['check'] = code
+    if not words:
+        distill(REQUEST)
+    else:
+        with pytest.raises(SystemExit, match=f'^error: {words}.*--no-check'):
+            distill(REQUEST)
+    assert [command[0] for command in commands[:2]] == (['check'] if words else ['check', 'train'])
+
+
+def test_what_has_begun_is_not_checked_again_nor_where_that_is_not_wanted(ran):
+    commands, _ = ran
+    distill(REQUEST, check=False)
+    Path('made').mkdir()
+    Path('made/epoch_1.pth').touch()
+    distill(REQUEST)
+    assert [command[0] for command in commands if command[0] != 'test'] == ['train', 'train']
+
+
+def ends_with(error, folder, used=False):
+    def run():
+        with NewFolders() as new:
+            new.make(folder)
+            (folder / 'log').mkdir()
+            new.used = used
+            raise error
+
+    with pytest.raises(type(error)):
+        run()
+    return folder.exists()
+
+
+def test_a_run_that_a_mistake_ends_before_it_begins_leaves_nothing_that_it_has_made(tmp_path):
+    (tmp_path / 'here').mkdir()
+    assert not ends_with(SystemExit('error: x'), tmp_path / 'a/b')
+    assert not (tmp_path / 'a').exists()
+    assert not ends_with(DistillationError('x'), tmp_path / 'here/b')
+    assert ends_with(DistillationError('x'), tmp_path / 'here')
+    assert ends_with(DistillationError('x'), tmp_path / 'c', used=True)
+    assert ends_with(KeyError('a bug, whose log is wanted'), tmp_path / 'd')
