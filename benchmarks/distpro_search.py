@@ -1,6 +1,6 @@
 """What a step, a search and a replay of DistPro cost, as ratios inside one run.
 
-usage: python benchmarks/distpro_search.py [--rounds 15] [--threads 2] [--batch 64] [--hypergradient exact]
+usage: python benchmarks/distpro_search.py [--rounds 15] [--threads 2] [--batch 64] [--hypergradient exact] [--memory]
        python benchmarks/distpro_search.py --pool MEMBER [MEMBER ...]
        python benchmarks/distpro_search.py --pruning
 
@@ -9,15 +9,16 @@ forward to the deepest tap, a distillation step and search iterations (judged by
 batch), plain and in the formats that measuring chooses, are measured in turn, round by round; peak memory comes from a fresh
 process for each (what the choice of formats needs is in it). With them the search loop of the authors' release *as
 described*, written anew on the same networks: per iteration four forwards of both networks (the step, the unrolled step, two
-for the finite difference), a validation pass, and three backwards. ``--pool``: a process over the 10 pathways and losses of other
-distillers (mgd, kd, dist, l2), without the release's loop. ``--pruning``: a replay with fewer and fewer live pathways, instead.
+for the finite difference), a validation pass, and three backwards. ``--pool``: a process over the 10 pathways and losses of
+other distillers (mgd, kd, dist, l2), without the release's loop. ``--pruning``: a replay with fewer and fewer live pathways,
+instead.
 """
 import argparse
 from functools import partial
 from typing import Any, Callable, Dict, List, Sequence
 
 import torch
-from measuring import device_name, in_fresh_process, in_turn, peak_memory, print_table, ratios, spread
+from measuring import device_name, in_fresh_process, in_turn, peak_memory, print_memory, print_table, ratios, spread
 from mmengine.registry import MODELS, init_default_scope
 from overhead import choosing_format, match
 from torch import Tensor, nn
@@ -169,8 +170,11 @@ def peak_of_step(name: str, batch_size: int, hypergradient: str, pool: Sequence[
 def report_steps(arguments: argparse.Namespace) -> None:
     given = (arguments.batch, arguments.hypergradient, arguments.pool)
     rows = [name for name in ROWS if not arguments.pool or name != RELEASE]
-    measured = in_turn({name: make_step(name, *given) for name in rows}, arguments.rounds)
     memory = {name: in_fresh_process(peak_of_step, name, *given, arguments.threads) for name in rows}
+    if arguments.memory:
+        print_memory(memory)
+        return
+    measured = in_turn({name: make_step(name, *given) for name in rows}, arguments.rounds)
     print_table(measured, TOGETHER, '(student + teacher)', memory)
     print('| search iteration | ms / distillation step in the same formats | the same in CPU time | peak memory |')
     print('|---|---|---|---|')
@@ -198,6 +202,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--hypergradient', default='exact', choices=['exact', 'finite_difference'])
+    parser.add_argument('--memory', action='store_true', help='peak memory only, no times')
     parser.add_argument('--pool', nargs='+', choices=list(OTHERS), default=[], metavar='MEMBER',
                         help=f'losses weighed beside the pathways: {", ".join(OTHERS)}')
     parser.add_argument('--pruning', action='store_true', help='a replay with fewer and fewer live pathways, instead')
@@ -205,8 +210,9 @@ def main() -> None:
     init_default_scope('mmpretrain')
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    print(f'WRN-40-2 -> WRN-16-2, {", ".join([*arguments.pool, f"{PATHWAYS} pathways"])}, batch {arguments.batch}, {arguments.hypergradient}; torch '
-          f'{torch.__version__}, {device_name(arguments.threads)}\n')
+    weighed = ', '.join([*arguments.pool, f'{PATHWAYS} pathways'])
+    print(f'WRN-40-2 -> WRN-16-2, {weighed}, batch {arguments.batch}, {arguments.hypergradient}; torch {torch.__version__}, '
+          f'{device_name(arguments.threads)}\n')
     report = report_pruning if arguments.pruning else report_steps
     report(arguments)
 

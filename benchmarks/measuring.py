@@ -1,10 +1,12 @@
 """What the benchmarks share: times measured in turn, peak memory in a process of its own, and the table they print."""
 import multiprocessing
+import os
 import re
 import statistics
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from unittest.mock import patch
 
 import torch
 
@@ -98,9 +100,20 @@ def peak_memory(step: Callable[[], None], times: int = 3) -> float:
 
 
 def in_fresh_process(function: Callable, *arguments) -> Any:
-    """What ``function(*arguments)`` returns in a process of its own, which holds nothing of this one."""
-    with multiprocessing.get_context('spawn').Pool(1) as pool:
+    """What ``function(*arguments)`` returns in a process of its own, which holds nothing of this one.
+
+    There glibc gives back at once what is freed: what its heap keeps for later differs by half from run to run.
+    """
+    with patch.dict(os.environ, MALLOC_MMAP_THRESHOLD_='131072'), multiprocessing.get_context('spawn').Pool(1) as pool:
         return pool.apply(function, arguments)
+
+
+def print_memory(memory: Mapping[Any, float]) -> None:
+    """Prints peak MiB by name as a table in markdown."""
+    print('| step | peak MiB |\n|---|---|')
+    for name, peak in memory.items():
+        print(f'| {name} | {peak:.0f} |')
+    print()
 
 
 def device_name(threads: int) -> str:

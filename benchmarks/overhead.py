@@ -1,6 +1,6 @@
 """What a distilled step costs beside the student's own step and the teacher's forward, as ratios inside one run.
 
-usage: python benchmarks/overhead.py [PAIR] [--rounds 15] [--threads 2] [--amp bfloat16]
+usage: python benchmarks/overhead.py [PAIR] [--rounds 15] [--threads 2] [--amp bfloat16] [--memory]
 
 For a pair of networks from a shipped config: the student's training step and the teacher's forward to the deepest tap, both
 plain, and the distilled step: plain, with the formats that measuring chooses (the teacher's ``runtime='auto'``, and
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Callable, ContextManager, Dict, Mapping
 
 import torch
-from measuring import device_name, in_fresh_process, in_turn, peak_memory, print_table
+from measuring import device_name, in_fresh_process, in_turn, peak_memory, print_memory, print_table
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.structures import InstanceData, PixelData
@@ -202,14 +202,18 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--amp', default='', choices=['', 'bfloat16', 'float16'], help='autocast of the training steps')
+    parser.add_argument('--memory', action='store_true', help='peak memory only, no times')
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     pair = PAIRS[arguments.pair]
     print(f'{arguments.pair}: {pair["image"][0]}x{pair["image"][1]}, batch {pair["batch"]}; torch {torch.__version__}, '
           f'{device_name(arguments.threads)}{", autocast to " * bool(arguments.amp)}{arguments.amp}\n')
     names = [*TOGETHER, *ROWS]
-    measured = in_turn({name: make_step(name, pair, arguments.amp) for name in names}, arguments.rounds)
     memory = {name: in_fresh_process(peak_of_step, name, pair, arguments.threads, arguments.amp) for name in names}
+    if arguments.memory:
+        print_memory(memory)
+        return
+    measured = in_turn({name: make_step(name, pair, arguments.amp) for name in names}, arguments.rounds)
     print_table(measured, TOGETHER, '(student + teacher)', memory, {name: calls_of(name) for name in names})
 
 

@@ -3,10 +3,10 @@
 usage: python benchmarks/search_stability.py cifar100-20 --checkpoint TEACHER.pth [--seeds 3] [--only NAME ...]
            [--cfg-options KEY=VALUE ...]
 
-For each setting: Kendall's tau between the seeds' rankings of the pathways by their mean weights (the mean over all pairs),
-that between each seed's ranking and the one of the same seed under the first setting (the mean over the seeds), and of each seed the entropy of the mean weights (1: all equal, 0: one has all), the pathway with most weight and its share,
-and how far interleaved halves of the one search agree. Searches are kept in work_dirs/stability; call it again after an
-interruption.
+For each setting: Kendall's tau between the seeds' rankings of the pathways by their mean weights (the mean over all pairs);
+that between each seed's ranking and the one of the same seed under the first setting (the mean over the seeds); and of each
+seed the entropy of the mean weights (1: all equal, 0: one has all), the pathway with most weight and its share, and how far
+interleaved halves of the one search agree. Searches are kept in work_dirs/stability; call it again after an interruption.
 """
 import argparse
 import os
