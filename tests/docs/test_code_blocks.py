@@ -102,7 +102,7 @@ def parsing(monkeypatch):
         raise Parsed
 
     monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_args)
-    monkeypatch.setattr(command_line, 'running', lambda: invoke(None, None))
+    monkeypatch.setattr(command_line, 'running', lambda *_: invoke(None, None))
     for command in (command_line.plot, command_line.env):
         monkeypatch.setattr(command, 'invoke', invoke.__get__(command))
 
