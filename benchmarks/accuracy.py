@@ -3,12 +3,14 @@
 usage: python benchmarks/accuracy.py benchmarks/tables/camvid.py [--jobs 2]
 
 Results are kept in benchmarks/results/<table>.json as soon as they are there; call it again after an interruption.
+`python benchmarks/render.py` brings the pages up to date that show the table.
 """
 import argparse
 import os
 from pathlib import Path
 
 from mmkd_plugin.report.accuracy import Table, TableRun
+from mmkd_plugin.report.tables import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,7 +27,7 @@ def main() -> None:
     run = TableRun(table, Path('work_dirs/accuracy') / name, Path('benchmarks/results') / f'{name}.json', args.jobs)
     if not args.render:
         run.run()
-    print(run.markdown())
+    print(markdown(table, run.results))
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ import numpy as np
 from mmkd_plugin.datasets.demo_scenes import BACKGROUND, write_demo_data
 from mmkd_plugin.report.accuracy import Row, Table, TableRun, last_checkpoint
 from mmkd_plugin.report.pictures import draw_segmentations
+from mmkd_plugin.report.tables import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path('data/demo')
@@ -68,10 +69,11 @@ def main() -> None:
     print('training the teacher, then the students; logs are beside the checkpoints', flush=True)
     run = TableRun(demo_table(args.seeds), args.work_dir, args.work_dir / 'results.json', jobs=os.cpu_count() or 1)
     run.run()
-    (args.work_dir / 'table.md').write_text(run.markdown() + '\n')
+    text = markdown(run.table, run.results)
+    (args.work_dir / 'table.md').write_text(text + '\n')
     draw(run, DATA, args.work_dir / 'picture.png')
     minutes = (time.perf_counter() - started) / 60
-    print(f'\n{run.markdown()}\n\npicture: {args.work_dir / "picture.png"}; took {minutes:.1f} minutes')
+    print(f'\n{text}\n\npicture: {args.work_dir / "picture.png"}; took {minutes:.1f} minutes')
 
 
 if __name__ == '__main__':

@@ -12,9 +12,10 @@ rows = [
     dict(name='search', config=folder + 'dfa_' + pair, stage='search', overrides=taught, seeds=[0]),
     dict(name='DFA', config=folder + 'dfa_' + pair,
          overrides={**taught, 'model.distillers.dfa.aggregation': '{search:aggregation.json}'}),
-    dict(name='last', config=folder + 'dfa-last_' + pair, overrides=taught),
-    dict(name='average', config=folder + 'dfa-average_' + pair, overrides=taught),
-    dict(name='random', config=folder + 'dfa-random_' + pair,
+    dict(name='last', label='the last block of each stage (conventional feature distillation)',
+         config=folder + 'dfa-last_' + pair, overrides=taught),
+    dict(name='average', label='average of the blocks', config=folder + 'dfa-average_' + pair, overrides=taught),
+    dict(name='random', label='random weights', config=folder + 'dfa-random_' + pair,
          overrides={**taught, 'model.distillers.dfa.seed': '{seed}'}),
 ]
 del folder, pair, taught

@@ -15,10 +15,13 @@ rows = [
     dict(search, name='search at 1', overrides={**taught, key + 'gamma_st': 1.0}),
     dict(search, name='search at 0.1', overrides={**taught, key + 'gamma_st': 0.1}),
     dict(search, name='search at 0.03', overrides={**taught, key + 'gamma_st': 0.03}),
-    dict(name='DFA', config=distil, overrides={**taught, key + 'aggregation': '{search:aggregation.json}'}),
-    dict(name='DFA, searched at 0.1', config=distil,
+    dict(name='DFA', label="DFA, `gamma_st='auto'`", config=distil,
+         overrides={**taught, key + 'aggregation': '{search:aggregation.json}'}),
+    dict(name='DFA, searched at 0.1', label='DFA, `gamma_st=0.1`', config=distil,
          overrides={**taught, key + 'aggregation': '{search at 0.1:aggregation.json}'}),
-    dict(name='last', config=distil, overrides={**taught, key + 'aggregation': 'last'}),
-    dict(name='average', config=distil, overrides={**taught, key + 'aggregation': 'average'}),
+    dict(name='last', label='the last block of each stage', config=distil,
+         overrides={**taught, key + 'aggregation': 'last'}),
+    dict(name='average', label='average of the blocks', config=distil,
+         overrides={**taught, key + 'aggregation': 'average'}),
 ]
 del folder, distil, search, taught, key

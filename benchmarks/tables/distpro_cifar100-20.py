@@ -14,10 +14,13 @@ rows = [
     dict(name='search', config=folder + 'distpro_' + pair, stage='search', overrides=taught, seeds=[0]),
     dict(name='search, other student', config=folder + 'distpro_resnet14x2-wrn-10-1_8e_cifar100-20.py',
          stage='search', overrides=taught, seeds=[0]),
-    dict(name='DistPro', config=folder + 'distpro_' + pair, overrides=found),
-    dict(name='equal weights', config=folder + 'distpro-equal_' + pair, overrides=taught),
-    dict(name='last weights', config=folder + 'distpro-final_' + pair, overrides=found),
-    dict(name='DistPro, transferred', config=folder + 'distpro-transfer_' + pair,
+    dict(name='DistPro', label='DistPro: the process', config=folder + 'distpro_' + pair, overrides=found),
+    dict(name='equal weights', label='its pathways, equal weights', config=folder + 'distpro-equal_' + pair,
+         overrides=taught),
+    dict(name='last weights', label='its last weights at every step (alpha_T)', config=folder + 'distpro-final_' + pair,
+         overrides=found),
+    dict(name='DistPro, transferred', label='a process that was found for another student (transfer)',
+         config=folder + 'distpro-transfer_' + pair,
          overrides={**taught, process: '{search, other student:process.json}'}),
 ]
 del folder, pair, taught, process, found

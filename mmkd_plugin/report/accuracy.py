@@ -1,4 +1,4 @@
-"""Accuracy tables: trains the cells that are missing, keeps every result at once, renders markdown.
+"""Accuracy tables: trains the cells that are missing and keeps every result at once.
 
 A table is a small Python config file::
 
@@ -6,12 +6,13 @@ A table is a small Python config file::
     split = 'test'                   # 'test': tools/test.py on the last checkpoint; 'val': the last validation of training
     scale = 1                        # the table shows values times this: 100 where the evaluator logs fractions
     seeds = [0, 1, 2]
+    teacher, alone = 'teacher', 'alone'  # the rows that others are compared with; by default 'teacher' and 'student alone'
     rows = [
         dict(name='teacher', config='configs/.../teacher.py', seeds=[0]),
         dict(name='alone', config='configs/.../student.py'),
         dict(name='MGD', config='configs/.../mgd.py', overrides={'model.teacher.checkpoint': '{teacher}'}),
         dict(name='search', config='configs/.../dfa.py', stage='search', seeds=[0]),  # the search that the config describes
-        dict(name='DFA', config='configs/.../dfa.py',
+        dict(name='DFA', label='DFA, searched', config='configs/.../dfa.py',  # the label is what pages show
              overrides={'model.distillers.dfa.aggregation': '{search:aggregation.json}'}),
     ]
 
@@ -22,7 +23,6 @@ of a search change its derived config. It does not validate: its student is test
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import threading
@@ -38,11 +38,12 @@ from mmengine.config import Config
 from ..search.derive import derive_search
 from ..utils.config import carried_folder
 from ..utils.errors import DistillationError, check_known_keys, unknown_name
-from ..utils.files import write_whole
+from .results import Cell, Results, commit, read_results, seconds_per_iteration, write_results
 
 TOOLS = carried_folder(Path(__file__).resolve().parents[1], 'tools')
 SPLITS = ('val', 'test')
 STAGES = ('train', 'search')
+TEACHER, ALONE = 'teacher', 'student alone'
 REFERENCE = re.compile(r'{(?!seed})([^{}:]+)(?::([^{}]+))?}')
 
 
@@ -54,6 +55,12 @@ class Row:
     overrides: Dict[str, Any] = field(default_factory=dict)
     seeds: List[int] = field(default_factory=list)
     stage: str = 'train'
+    label: str = ''
+
+    @property
+    def title(self) -> str:
+        """What it is called where its results are shown."""
+        return self.label or self.name
 
     @property
     def references(self) -> List[str]:
@@ -74,15 +81,27 @@ class Table:
     metric: str
     split: str = 'test'
     scale: float = 1
+    teacher: Optional[str] = None
+    alone: Optional[str] = None
+
+    @property
+    def teacher_name(self) -> str:
+        """The row of the teacher, if there is one."""
+        return self.teacher or TEACHER
+
+    @property
+    def alone_name(self) -> str:
+        """The row of the student without a teacher, if there is one."""
+        return self.alone or ALONE
 
     @classmethod
     def from_file(cls, path: Path) -> 'Table':
         """Reads a table file. Raises :class:`DistillationError` for unknown keys or values."""
         content = Config.fromfile(path)._cfg_dict.to_dict()
-        check_known_keys(str(path), content, ('rows', 'seeds', 'metric', 'split', 'scale'))
+        check_known_keys(str(path), content, ('rows', 'seeds', 'metric', 'split', 'scale', 'teacher', 'alone'))
         rows = []
         for number, row in enumerate(content['rows']):
-            check_known_keys(f'{path}: rows[{number}]', row, ('name', 'config', 'overrides', 'seeds', 'stage'))
+            check_known_keys(f'{path}: rows[{number}]', row, ('name', 'config', 'overrides', 'seeds', 'stage', 'label'))
             rows.append(Row(**row))
         return cls(**{**content, 'rows': rows})
 
@@ -92,6 +111,9 @@ class Table:
         names = [row.name for row in self.rows]
         if len(set(names)) < len(names):
             raise DistillationError('has a name twice', path='rows', given=names)
+        for key in ('teacher', 'alone'):
+            if getattr(self, key) not in (None, *names):
+                raise unknown_name(key, getattr(self, key), names)
         for position, row in enumerate(self.rows):
             if row.stage not in STAGES:
                 raise unknown_name(f'rows[{position}].stage', row.stage, STAGES)
@@ -111,17 +133,19 @@ class TableRun:
     Args:
         table: what to run.
         work_dir: folder for logs and checkpoints, one folder a cell.
-        results: the JSON file that keeps every result, ``{row: {seed: value}}``; written after every cell.
+        results: the JSON file that keeps every result; see :mod:`~mmkd_plugin.report.results`.
         jobs: cells that run at a time. Cores are shared between them.
     """
 
     def __init__(self, table: Table, work_dir: Path, results: Path, jobs: int = 1):
         self.table, self.work_dir, self.path, self.jobs = table, work_dir, results, jobs
-        self.results: Dict[str, Dict[str, float]] = json.loads(results.read_text()) if results.exists() else {}
+        self.results = read_results(results)
+        self._commit: Optional[str] = None
         self._lock = threading.Lock()
 
-    def run(self) -> Dict[str, Dict[str, float]]:
+    def run(self) -> Results:
         """Runs what is missing, row by row; a cell that was interrupted goes on from its last checkpoint."""
+        self._commit = commit()
         waiting = list(self.table.rows)
         while waiting:
             # Rows that need no file of another waiting row may run together; the first always may.
@@ -163,11 +187,12 @@ class TableRun:
         folder.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         options = [f'randomness.seed={seed}', *(f'{key}={self._fill(value, seed)}' for key, value in row.overrides.items())]
-        if not (folder / 'trained').exists():
+        trained = folder / 'trained'  # made at its end; in it, the commit
+        if not trained.exists():
             config = _config_of(row, folder)
             _call('train.py', config, '--work-dir', folder, '--resume', '--cfg-options', *options,
                   log=folder / 'train.log', threads=threads)
-            (folder / 'trained').touch()
+            trained.write_text(self._commit or '')
         if self.table.split == 'test' or row.stage == 'search':
             _call('test.py', row.config, last_checkpoint(folder), '--work-dir', folder / 'test', '--cfg-options',
                   *options, log=folder / 'test.log', threads=threads)
@@ -177,29 +202,19 @@ class TableRun:
         if self.table.metric not in metrics:
             raise unknown_name('metric', self.table.metric, metrics)
         value = float(metrics[self.table.metric])
-        self._keep(row, seed, value)
+        self._keep(row, seed, Cell(value, seconds_per_iteration(folder), trained.read_text() or None))
         seconds = time.perf_counter() - started
         print(f'  {row.name}, seed {seed}: {self.table.metric} {self.table.scale * value:.2f} ({seconds:.0f} s)', flush=True)
 
-    def _keep(self, row: Row, seed: int, value: float) -> None:
+    def _keep(self, row: Row, seed: int, cell: Cell) -> None:
         with self._lock:  # cells run in threads
-            self.results.setdefault(row.name, {})[str(seed)] = value
-            write_whole(self.path, json.dumps(self.results, indent=2, sort_keys=True) + '\n')
+            self.results.setdefault(row.name, {})[str(seed)] = cell
+            write_results(self.path, self.results)
 
     def _fill(self, value: Any, seed: int) -> Any:
         if not isinstance(value, str):
             return value
         return REFERENCE.sub(lambda match: str(self.file_of(*match.groups(''))), value).replace('{seed}', str(seed))
-
-    def markdown(self) -> str:
-        """The results as a table: mean, standard deviation (of the sample) and each seed."""
-        lines = [f'| | {self.table.metric} ({self.table.split}), mean | standard deviation | each seed |',
-                 '|---|---|---|---|']
-        for row in self.table.rows:
-            found = self.results.get(row.name, {})
-            values = [self.table.scale * found[str(seed)] for seed in row.seeds if str(seed) in found]
-            lines.append(_markdown_row(row.name, values))
-        return '\n'.join(lines)
 
 
 def _config_of(row: Row, folder: Path) -> Path:
@@ -210,13 +225,6 @@ def _config_of(row: Row, folder: Path) -> Path:
     search = folder / config.name
     derive_search(Config.fromfile(config)).dump(search)
     return search
-
-
-def _markdown_row(name: str, values: Sequence[float]) -> str:
-    if not values:
-        return f'| {name} | | | |'
-    spread = f'{statistics.stdev(values):.2f}' if len(values) > 1 else '-'
-    return f'| {name} | {statistics.mean(values):.2f} | {spread} | {", ".join(f"{value:.2f}" for value in values)} |'
 
 
 def last_checkpoint(folder: Path) -> Path:

@@ -4,7 +4,6 @@ What is trained with what follows from the names and texts of the configs, resul
 
 usage: python -m mmkd_plugin.report.metafiles        (in a checkout; writes the files)
 """
-import json
 import re
 import statistics
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import yaml
 
 from ..utils.files import write_whole
 from .accuracy import Row, Table
+from .results import read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = '# Made by `python -m mmkd_plugin.report.metafiles`; a test holds it and the configs together.\n'
@@ -114,12 +114,11 @@ def teacher_of(path: Path) -> Optional[str]:
 def measured(root: Path = ROOT) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """(config, metrics) of each row of the tables that is a config as it is shipped, those of the first table last."""
     for name in reversed(TABLES):
-        file = root / f'benchmarks/results/{name}.json'
-        results = json.loads(file.read_text()) if file.exists() else {}
+        results = read_results(root / f'benchmarks/results/{name}.json')
         table = Table.from_file(root / f'benchmarks/tables/{name}.py')
         for row in table.rows:
             if row.name in results and is_the_config(row):
-                values = [table.scale * value for value in results[row.name].values()]
+                values = [table.scale * cell.value for cell in results[row.name].values()]
                 yield row.config, {METRICS[table.metric]: round(statistics.mean(values), 2), 'Seeds': len(values)}
 
 
