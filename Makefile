@@ -7,22 +7,26 @@ BIN := $(VENV)/bin
 DOCS := .venv-docs
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help env test test-fast lint style types layers demo kill fuzz site clean
+.PHONY: help env lite test test-fast lint style types layers demo kill fuzz site clean
 
 help:
 	@echo 'make env         the environment in $(VENV) (mmcv builds from source the first time: about 15 minutes on 2 cores)'
+	@echo 'make lite        segmentation and classification in .venv-lite, without a compiler: 1 to 3 minutes'
 	@echo 'make test        everything: lint and all tests'
 	@echo 'make test-fast   lint and all tests but those marked slow: 2 to 10 minutes on 2 cores'
 	@echo 'make lint        style (ruff), types (mypy) and layers (import-linter); each is a target of its own, too'
-	@echo 'make demo        MGD on embedded data: teacher, student alone, student distilled; a table and a picture'
+	@echo 'make demo        MGD on embedded data, a table and a picture; in .venv, or .venv-lite where that is not there'
 	@echo 'make kill        kills trainings, resumes and compares them; SEED=, LIMIT=kills of each case, CASE=names or patterns'
 	@echo 'make fuzz        tries mutated configs, artefacts, checkpoints and parts of them; SEED=, NUMBER=of inputs, KIND=one kind'
 	@echo 'make site        the documentation as a site in site/, in an environment of its own ($(DOCS)); warnings are errors'
-	@echo 'make clean       removes $(VENV), what the demo wrote, and caches'
+	@echo 'make clean       removes $(VENV) and .venv-lite, what the demo wrote, and caches'
 	@echo 'JOBS=N           test files at once (now $(JOBS))'
 
 env:
-	@PYTHON=$(PYTHON) bash tools/setup_env.sh $(VENV)
+	@PYTHON=$(PYTHON) bash tools/setup_env.sh full $(VENV) > /dev/null
+
+lite:
+	@PYTHON=$(PYTHON) bash tools/setup_env.sh lite > /dev/null
 
 test: lint
 	$(PYTEST)
@@ -41,8 +45,8 @@ types: env
 layers: env
 	$(BIN)/lint-imports --no-logo
 
-demo: env
-	$(BIN)/python tools/run_demo.py
+demo:
+	@venv=$$(PYTHON=$(PYTHON) bash tools/setup_env.sh demo) && $$venv/bin/python tools/run_demo.py
 
 kill: env
 	$(BIN)/python tests/kill/run.py $(if $(SEED),--seed $(SEED)) $(if $(LIMIT),--limit $(LIMIT)) \
@@ -61,4 +65,4 @@ $(DOCS)/ready: requirements/docs.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DOCS) site work_dirs/demo data/demo build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-lite $(DOCS) site work_dirs/demo data/demo build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -11,14 +11,18 @@ def _check_environment() -> None:
         try:
             import_module(module)
         except ImportError as error:
-            hint = ' (mmcv builds from source: see "Installation" in the README)' if package == 'mmcv' else ''
+            hint = ' (or mmcv-lite, without a compiler: see "Installation" in the README)' if package == 'mmcv' else ''
             raise ImportError(f'mmkd_plugin needs {package}, which cannot be imported: {error}. '
                               f'Install it with: pip install {package}{hint}') from error
 
 
 _check_environment()
 
-# Only now: what they import has just been checked.
+# Only now: what they import has just been checked. First what stands in for mmcv's operators, before a module asks for them.
+from .utils.mmcv_operators import offer_placeholder  # noqa: E402, I001
+
+offer_placeholder()
+
 from . import auto, backbones, baselines, datasets, dfa, distpro, losses, mgd, preflight  # noqa: E402
 from .distiller import Batch, Distiller, Pairs, ParsedPair  # noqa: E402
 from .model import extend_runner  # noqa: E402

@@ -1,49 +1,82 @@
 #!/usr/bin/env bash
-# Makes the environment that the project is tested in: a virtual environment with everything, mmcv built from source.
-# Idempotent: a second call finds a stamp of the same requirements and returns at once.
-# usage: tools/setup_env.sh [FOLDER]     PYTHON names the interpreter (3.11 or later)
+# Makes an environment, or finds one that will do. Idempotent: where the stamp is that of the same requirements, it returns at once.
+#
+#   full    everything the project is tested in, mmcv built from source with its operators: 15 minutes on 2 cores, a C++ compiler
+#   lite    segmentation and classification: mmcv-lite with a placeholder for the operators; no compiler, 1 to 3 minutes
+#   demo    the full one where it is there, otherwise the lite one
+#
+# usage: tools/setup_env.sh [full|lite|demo] [FOLDER]    by default full, in .venv; lite in .venv-lite
+# PYTHON names the interpreter (3.11 or later). What is done is said on standard error; standard output is the folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv=${1:-.venv}
+mode=${1:-full}
 python=${PYTHON:-python3}
-stamp="$venv/ready"
 # Of pyproject.toml only what decides about the installation counts, not how ruff, mypy and pytest are set.
-wanted=$({ cat requirements/constraints.txt setup.py tools/setup_env.sh; sed '/^\[tool/,$d' pyproject.toml; } |
-    sha256sum | cut -d' ' -f1)
-[ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
-
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "the known versions need Python 3.11 or later; $python is $("$python" --version). Set PYTHON." >&2
-    exit 1
-}
-step() { echo "[env $(date +%H:%M:%S)] $*"; }
+wanted=$({ cat requirements/constraints.txt setup.py tools/setup_env.sh mmkd_plugin/utils/mmcv_placeholder.py
+           sed '/^\[tool/,$d' pyproject.toml; } | sha256sum | cut -d' ' -f1)
+is_ready() { [ -f "$1/ready" ] && [ "$(cat "$1/ready")" = "$wanted" ]; }
+step() { echo "[env $(date +%H:%M:%S)] $*" >&2; }
 # Constraints do not reach the environments that pip builds source packages in, hence --no-build-isolation for those.
-pip() { "$venv/bin/python" -m pip "$@" --disable-pip-version-check --quiet --constraint requirements/constraints.txt; }
+pip() { "$venv/bin/python" -m pip "$@" --disable-pip-version-check --quiet --constraint requirements/constraints.txt >&2; }
 
-step "1/5 virtual environment in $venv ($("$python" --version))"
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-pip install setuptools wheel ninja psutil
-step '2/5 torch (up to 3 GB of downloads)'
-pip install torch torchvision numpy
-step '3/5 mmcv with its operators, from source unless pip kept the wheel (about 12 minutes on 2 cores)'
-# Python adds `-g -O3`; debug information of torch's headers and the last optimisations take two thirds of the compiler's time.
-export CFLAGS="${CFLAGS--g0 -O2}"
-if ! "$venv/bin/python" -c 'import mmcv.ops' 2> /dev/null; then
-    # A wheel that was built against another torch imports with an error: then it is built anew.
-    MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv
-    "$venv/bin/python" -c 'import mmcv.ops' 2> /dev/null || {
-        step '    the kept wheel does not fit this torch: building anew'
-        MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps mmcv
+make_venv() {
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+        echo "the known versions need Python 3.11 or later; $python is $("$python" --version). Set PYTHON." >&2
+        exit 1
     }
-fi
-step '4/5 mmengine, mmdet, mmsegmentation, mmpretrain'
-pip install mmengine mmdet mmsegmentation mmpretrain ftfy regex
-step '5/5 mmkd_plugin'
-pip install --no-build-isolation --editable '.[all,dev]'
-# Found, but not imported: whether the environment is ready does not depend on the code that is being worked on.
-"$venv/bin/python" -I -c '
+    step "1/$1 virtual environment in $venv ($("$python" --version))"
+    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+}
+
+full() {
+    make_venv 5
+    pip install setuptools wheel ninja psutil
+    step '2/5 torch (up to 3 GB of downloads)'
+    pip install torch torchvision numpy
+    step '3/5 mmcv with its operators, from source unless pip kept the wheel (about 12 minutes on 2 cores)'
+    # Python adds `-g -O3`; debug information of torch's headers and the last optimisations take two thirds of the compiler's time.
+    export CFLAGS="${CFLAGS--g0 -O2}"
+    if ! "$venv/bin/python" -c 'import mmcv.ops' 2> /dev/null; then
+        # A wheel that was built against another torch imports with an error: then it is built anew.
+        MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv
+        "$venv/bin/python" -c 'import mmcv.ops' 2> /dev/null || {
+            step '    the kept wheel does not fit this torch: building anew'
+            MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps mmcv
+        }
+    fi
+    step '4/5 mmengine, mmdet, mmsegmentation, mmpretrain'
+    pip install mmengine mmdet mmsegmentation mmpretrain ftfy regex
+    step '5/5 mmkd_plugin'
+    pip install --no-build-isolation --editable '.[all,dev]'
+    # Found, but not imported: whether the environment is ready does not depend on the code that is being worked on.
+    "$venv/bin/python" -I -c '
 from importlib.util import find_spec
 import mmcv.ops, mmdet, mmpretrain, mmseg
 assert find_spec("mmkd_plugin"), "mmkd_plugin is not installed"'
-echo "$wanted" > "$stamp"
-step 'ready'
+}
+
+lite() {
+    make_venv 3
+    step '2/3 torch (up to 3 GB of downloads), mmcv-lite, mmsegmentation, mmpretrain, mmkd_plugin; nothing is compiled'
+    pip install --no-compile setuptools wheel
+    # Modules become bytecode when they are first used: of torch alone there are thousands that never are.
+    pip install --no-compile --only-binary :all: --no-build-isolation mmcv-lite --editable '.[seg,cls,demo]'
+    step "3/3 a placeholder for mmcv's operators"
+    local mmcv
+    mmcv=$("$venv/bin/python" -I -c 'import importlib.util; print(importlib.util.find_spec("mmcv").submodule_search_locations[0])')
+    cp mmkd_plugin/utils/mmcv_placeholder.py "$mmcv/_ext.py"
+    "$venv/bin/python" -I -c 'import mmcv.ops, mmpretrain, mmseg.apis'
+}
+
+case $mode in
+    demo) if [ -f .venv/ready ]; then mode=full; else mode=lite; fi ;;
+    full | lite) ;;
+    *) echo "usage: tools/setup_env.sh [full|lite|demo] [FOLDER]; not $mode" >&2; exit 2 ;;
+esac
+if [ "$mode" = full ]; then venv=${2:-.venv}; else venv=${2:-.venv-lite}; fi
+if ! is_ready "$venv"; then
+    "$mode"
+    echo "$wanted" > "$venv/ready"
+    step 'ready'
+fi
+echo "$venv"

@@ -22,22 +22,25 @@ class Need(NamedTuple):
         name: as pip knows it.
         module: as Python imports it.
         least: the oldest version that is known to work, '' where none is known.
+        also: another package that brings the same module, '' where there is none.
     """
     name: str
     module: str
     least: str = ''
+    also: str = ''
 
 
-BASE = (Need('torch', 'torch', '2.6'), Need('mmengine', 'mmengine', '0.10.7'), Need('mmcv', 'mmcv', '2.0'),
+BASE = (Need('torch', 'torch', '2.6'), Need('mmengine', 'mmengine', '0.10.7'), Need('mmcv', 'mmcv', '2.0', also='mmcv-lite'),
         Need('scipy', 'scipy'), Need('numpy', 'numpy'))
 OPERATORS = Need("mmcv's operators", 'mmcv._ext')
 TASKS: Dict[str, Sequence[Need]] = dict(
-    classification=(Need('mmpretrain', 'mmpretrain', '1.2'),),
+    classification=(Need('mmpretrain', 'mmpretrain', '1.2'), Need('torchvision', 'torchvision')),
     segmentation=(Need('mmsegmentation', 'mmseg', '1.2'), Need('ftfy', 'ftfy'), Need('regex', 'regex')),
     detection=(Need('mmdet', 'mmdet', '3.3'), OPERATORS, Need('pycocotools', 'pycocotools')),
     pictures=(Need('matplotlib', 'matplotlib'),),
     demo=(Need('scikit-learn', 'sklearn'), Need('pillow', 'PIL')))
-HINTS = {OPERATORS.name: 'MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0, see "Installation" in the README'}
+HINTS = {'mmcv': 'pip install mmcv-lite, or mmcv for detection: see "Installation" in the README',
+         OPERATORS.name: 'MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0, see "Installation" in the README'}
 
 
 def env() -> None:
@@ -54,16 +57,22 @@ def env() -> None:
 
 
 def installed(need: Need) -> Optional[str]:
-    """The version of what is installed, '' where it has none; None where it is not there."""
+    """The version of a package, with its name where that is not ``need.name``; '' where it has none; None without it.
+
+    The placeholder that `tools/setup_env.sh` puts where mmcv's operators would be does not count as them.
+    """
     try:
-        if find_spec(need.module) is None:
-            return None
+        spec = find_spec(need.module)
     except (ImportError, ValueError):
         return None
-    try:
-        return version(need.name)
-    except PackageNotFoundError:
-        return ''
+    if spec is None or need is OPERATORS and str(spec.origin).endswith('.py'):
+        return None
+    for name in filter(None, (need.name, need.also)):
+        try:
+            return version(name) if name == need.name else f'{version(name)} ({name})'
+        except PackageNotFoundError:
+            continue
+    return ''
 
 
 def old(need: Need) -> bool:
@@ -73,7 +82,7 @@ def old(need: Need) -> bool:
 
 
 def _numbers(text: str) -> List[int]:
-    return [int(part) for part in text.split('+')[0].split('.') if part.isdigit()]
+    return [int(part) for part in text.split()[0].split('+')[0].split('.') if part.isdigit()]
 
 
 def _missing(need: Need) -> str:
