@@ -18,7 +18,8 @@ def default_checkpoint(reference: Any, config: Config) -> str:
     For a config of another package (``mmseg::``, ``mmdet::``, ``mmpretrain::``) it is the published one: ``Weights`` of the
     config's entry in the metafile beside it. For one of ours (``mmkd_plugin::``) or a path it is what training that config
     leaves at its end: ``work_dirs/<name of the config>/epoch_<max_epochs>.pth`` or ``iter_<max_iters>.pth``, relative to the
-    working directory. Which one is used is logged.
+    working directory; where that is not there, the weights beside the config with its name, as `mmkd export` leaves a
+    student. Which one is used is logged.
 
     Args:
         reference: what stands under ``teacher.config``.
@@ -67,17 +68,17 @@ def _entries(metafile: Path) -> List[Any]:
 
 
 def _trained(reference: str, path: Path, config: Config) -> str:
-    name = _last_checkpoint(config)
+    name, beside = _last_checkpoint(config), path.with_suffix('.pth')
+    checkpoint = Path('work_dirs', path.stem, name) if name is not None else beside
+    if checkpoint.is_file() or beside.is_file():
+        return str(checkpoint if checkpoint.is_file() else beside)
     if name is None:
         raise DistillationError(f'is missing, and {reference} has no train_cfg that says how long it is trained',
                                 path='checkpoint', accepted=ACCEPTED)
-    checkpoint = Path('work_dirs', path.stem, name)
-    if not checkpoint.is_file():
-        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        raise DistillationError(f'is missing, and there is no {checkpoint} (working directory {Path.cwd()}), where training '
-                                'the teacher leaves it', path='checkpoint', accepted=ACCEPTED,
-                                hint=f'To make it: mmkd train {shown}')
-    return str(checkpoint)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    raise DistillationError(f'is missing, and there is no {checkpoint} (working directory {Path.cwd()}), where training '
+                            'the teacher leaves it', path='checkpoint', accepted=ACCEPTED,
+                            hint=f'To make it: mmkd train {shown}')
 
 
 def _last_checkpoint(config: Config) -> Optional[str]:

@@ -190,7 +190,8 @@ class TeacherOptions(EveryTeacherOptions):
         '`mmpretrain::`, `mmkd_plugin::`), or a dict: a whole config or a model\'s')
     checkpoint: Optional[str] = option(
         Either(Text('a path or an http(s) address'), (None,)), None, "must cover every weight; None: that of the config's "
-        "name: the published one of its package, or the last of the config's own training in `work_dirs/<name>`")
+        "name: the published one of its package, or the last of the config's own training in `work_dirs/<name>`, "
+        'or the file beside the config with its name')
     overrides: Optional[Dict[str, Any]] = option(
         Either(Block("a dict of dotted keys, e.g. {'model.head.num_classes': 10}"), (None,)), None,
         'changes to its whole config')

@@ -78,6 +78,14 @@ def test_any_other_config_has_the_last_checkpoint_of_its_own_training(workplace,
     assert Path(checkpoint_of(reference)) == Path(left)
 
 
+def test_without_a_training_they_are_those_beside_the_config(workplace):
+    save_weights(workplace / 'exported/tiny.pth')
+    (workplace / 'exported/tiny.py').write_text((workplace / 'tiny.py').read_text())
+    assert Path(checkpoint_of('exported/tiny.py')) == Path('exported/tiny.pth')
+    save_weights(workplace / 'work_dirs/tiny/epoch_3.pth')
+    assert Path(checkpoint_of('exported/tiny.py')) == Path('work_dirs/tiny/epoch_3.pth')
+
+
 def test_a_teacher_gets_these_weights_and_says_so(workplace, log):
     weights = save_weights(workplace / 'work_dirs/tiny/epoch_3.pth')
     teacher = build_teacher(dict(config='tiny.py'))
