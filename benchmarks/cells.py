@@ -75,6 +75,7 @@ def match(model: nn.Module) -> None:
         for stage in module.matched_stages() if hasattr(module, 'matched_stages') else ():
             chosen = torch.randperm(len(stage.margins))[:stage.assignment.numel()]
             stage.assignment.copy_(chosen.view_as(stage.assignment))
+            stage.matched_flag.fill_(True)
             stage.matched = True
 
 

@@ -94,6 +94,7 @@ def match(distiller: nn.Module) -> None:
     for stage in getattr(distiller, 'stages', ()):
         channels = len(stage.margins)
         stage.assignment.copy_(torch.randperm(channels)[:stage.assignment.numel()].view_as(stage.assignment))
+        stage.matched_flag.fill_(True)
         stage.matched = True
 
 
