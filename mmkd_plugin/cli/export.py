@@ -15,7 +15,7 @@ from ..utils.config import load_config
 from ..utils.errors import DistillationError, building
 from ..utils.files import existing_file
 from ..utils.launch import make_work_dir, replace_sync_bn
-from .init import latest_checkpoint
+from ..utils.work_dirs import latest_checkpoint
 
 KEPT = ('dataset_meta', 'epoch', 'iter', 'seed', 'time', 'mmengine_version', 'experiment_name')
 """Of ``meta`` in a checkpoint: what tools for inference read, and where it comes from."""

@@ -1,7 +1,6 @@
 """``mmkd init``: from a student's config and a teacher's to a distilled config in its shortest form."""
 import math
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -15,10 +14,11 @@ from ..model.overlay import DistilledMixin
 from ..model.run_checks import is_distilled_config
 from ..search.derive import derive_search
 from ..taps.suggestions import suggest_logits
-from ..utils.config import OWN, find_config, is_file, load_config, package_of
+from ..utils.config import OWN, find_config, load_config, package_of
 from ..utils.errors import DistillationError, unknown_name
 from ..utils.files import existing_file
 from ..utils.launch import check_file_place, replace_sync_bn
+from ..utils.work_dirs import latest_checkpoint
 from ..version import __version__
 from .methods import (
     CLASSIFICATION,
@@ -152,22 +152,6 @@ def teacher_checkpoint(request: Request) -> Decision:
         raise
     return Decision('teacher.checkpoint', default, "the published one of its package" if package_of(request.teacher) else
                     'the last of its training')
-
-
-def latest_checkpoint(folder: Path) -> Optional[Path]:
-    """The newest checkpoint of a work dir: the one that ``last_checkpoint`` names, or that with the largest number."""
-    note = folder / 'last_checkpoint'
-    if note.is_file():
-        named = Path(note.read_text(errors='replace').strip())
-        for path in (named, folder / named.name):
-            if is_file(path):
-                return path
-    numbered: List[Tuple[int, Path]] = []
-    for path in folder.glob('*.pth'):
-        match = re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name)
-        if match:
-            numbered.append((int(match[1]), path))
-    return max(numbered)[1] if numbered else None
 
 
 def base_of(config: str, file: Path) -> str:

@@ -10,11 +10,12 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS, init_default_scope
 from zoo import STUDENTS, loader, run, run_cfg
 
-from mmkd_plugin.cli.init import Request, init, latest_checkpoint
+from mmkd_plugin.cli.init import Request, init
 from mmkd_plugin.mgd import MatchingUpdateHook
 from mmkd_plugin.search.derive import derive_search
 from mmkd_plugin.utils.config import load_config
 from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.work_dirs import latest_checkpoint
 
 METHODS = dict(mmseg=['mgd', 'distpro', 'dfa', 'cwd', 'mgd,kd'], mmdet=['mgd', 'dfa', 'pkd', 'reviewkd'],
                mmpretrain=['mgd', 'distpro', 'dist', 'l2', 'auto'])
