@@ -169,14 +169,22 @@ class MatchingUpdateHook(Hook):
             return
         if not self._by_epoch:
             if self.due(done):
-                self.update(runner)
+                self.update(runner, done)
         elif isinstance(runner.train_loop, IterBasedTrainLoop):
             epoch = iterations_per_epoch(runner)
             if done % epoch == 0 and self.due(done // epoch):
-                self.update(runner)
+                self.update(runner, done)
 
-    def update(self, runner: Runner) -> Dict[str, float]:
-        """One matching update. Returns the mean cost of the matched pairs of channels, by ``<distiller>.<stage>``."""
+    def update(self, runner: Runner, done: Optional[int] = None) -> Dict[str, float]:
+        """One matching update.
+
+        Args:
+            runner: the runner of the training.
+            done: how many iterations have been finished, for the log; None: as many as the runner says.
+
+        Returns:
+            The mean cost of the matched pairs of channels, by ``<distiller>.<stage>``.
+        """
         model = distilled(runner)
         chosen = {name: distiller for name, distiller in self._chosen(runner).items()
                   if distiller.options.end is None or runner.iter < distiller.options.end}
@@ -193,8 +201,8 @@ class MatchingUpdateHook(Hook):
             for stage, cost in distiller.finish_update(statistics[name]).items():
                 costs[f'{name}.{stage}'] = cost
         solved = time.perf_counter()
-        print_log(f'matching update: {images} images on this rank in {seen - started:.1f} s, solved in '
-                  f'{solved - seen:.1f} s; mean cost of matched channels (0 to 4): '
+        print_log(f'matching update after {runner.iter if done is None else done} iterations: {images} images on this rank '
+                  f'in {seen - started:.1f} s, solved in {solved - seen:.1f} s; mean cost of matched channels (0 to 4): '
                   + ', '.join(f'{name} {cost:.3f}' for name, cost in costs.items()), logger=runner.logger)
         return costs
 

@@ -27,7 +27,7 @@ def recorded_updates(monkeypatch, cfg):
     updates = []
     original = MatchingUpdateHook.update
 
-    def update(hook, runner):
+    def update(hook, runner, done=None):
         updates.append((runner.epoch, runner.iter))
         return original(hook, runner)
 

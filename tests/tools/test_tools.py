@@ -53,7 +53,7 @@ def short(*more):
 def test_train_resume_and_test_a_shipped_config(workplace):
     trained = call(ROOT / 'tools/train.py', CONFIG, '--work-dir', 'ours', *short(), cwd=workplace)
     assert trained.stdout.count('every SyncBN of the config is BN') == 1
-    assert 'matching update: 8 images' in trained.stdout  # 4, rounded up to the validation loader's batches
+    assert 'matching update after 0 iterations: 8 images' in trained.stdout  # 4, in whole batches of validation
     assert 'loss_layer4: student backbone.layer4@preact with teacher backbone.layer4@preact' in trained.stdout
     (workplace / 'ours/iter_2.pth').unlink()
     (workplace / 'ours/last_checkpoint').write_text(str(workplace / 'ours/iter_1.pth'))
