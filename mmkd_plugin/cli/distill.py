@@ -1,4 +1,4 @@
-"""``mmkd distill``: a config, a teacher, a method; then one call writes the config, checks it, trains, and tests."""
+"""``mmkd distill``: a config, a teacher, a method; then one call writes the config, checks it, trains, tests, reports."""
 import sys
 from pathlib import Path
 from typing import Optional, Sequence
@@ -6,7 +6,8 @@ from typing import Optional, Sequence
 from ..utils.config import load_config
 from ..utils.launch import override
 from ..utils.overrides import parsed_options
-from .init import Request, init, latest_checkpoint
+from ..utils.work_dirs import latest_checkpoint
+from .init import Request, init
 from .search import call
 from .terminal import print_decisions
 
@@ -19,7 +20,7 @@ ERRORS = 2
 
 def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequence[str] = (), gpus: int = 1,
             check: bool = True) -> None:
-    """Writes a distilled config, checks it, trains it (after its search, where it has one), and tests what came of it.
+    """Writes a distilled config, checks it, trains it (after its search, where it has one), tests it, and writes a report.
 
     Called again it goes on where it was: the config that was written stays, with what has been changed in it, and what has
     begun is not checked again.
@@ -57,6 +58,8 @@ def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequ
     checkpoint = latest_checkpoint(folder)
     if checkpoint is not None and cfg.get('test_dataloader') is not None:
         _run(['test', str(file), str(checkpoint), '--work-dir', str(folder / 'test'), *flags[2:]])
+    if call([sys.executable, *COMMAND, 'report', str(folder)]):
+        print(f'{folder} has no report, for what stands above; the training and its test are done', flush=True)
     print(f'done: {folder}. `mmkd export {folder}` writes the student as a plain config and clean weights.', flush=True)
 
 

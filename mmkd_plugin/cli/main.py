@@ -249,6 +249,26 @@ def export(work_dir: Path, checkpoint: Optional[str], out: Optional[Path]) -> No
 
 
 @mmkd.command()
+@click.argument('work_dirs', metavar='WORK_DIR...', nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option('-o', '--out', type=click.Path(path_type=Path), metavar='FILE',
+              help='The page, by default report.html in the work dir; of several, beside them.')
+@click.option('--alone', multiple=True, metavar='WORK_DIR|NUMBER', help='The student trained alone; once for each seed.')
+@click.option('--teacher', multiple=True, metavar='WORK_DIR|NUMBER', help="The teacher's training, or its metric; by "
+              'default the run that its checkpoint lies in.')
+@click.option('--metric', metavar='NAME', help='The main metric, as the log calls it.')
+@click.option('--pictures', type=click.IntRange(0, 64), default=4, show_default=True, metavar='N',
+              help='Validation images to show, with what the networks make of them.')
+def report(work_dirs: Tuple[Path, ...], out: Optional[Path], alone: Tuple[str, ...], teacher: Tuple[str, ...],
+           metric: Optional[str], pictures: int) -> None:
+    """Write a page about a run, or about several side by side: results, curves, pictures, what to try next."""
+    with running():
+        from mmkd_plugin.cli.report import report
+        with redirect_stdout(sys.stderr):  # data sets print what they like
+            file = report(work_dirs, out, alone, teacher, metric, pictures)
+        print(file)
+
+
+@mmkd.command()
 def env() -> None:
     """Show what is installed, and what is missing for which task."""
     spec: Any = spec_from_file_location('mmkd_env', Path(__file__).with_name('env.py'))  # the package may not be importable

@@ -100,3 +100,10 @@ def line_labels(process: Process) -> List[str]:
     return [name if isinstance(member, OtherLoss) else
             levels[member.student] + (f', {member.transform}' if several else '')
             for name, member in zip(name_members(process.members), process.members)]
+
+
+def name_shares(process: Process) -> Dict[str, float]:
+    """The weight of each member at the end of a process, by its name in pictures; 0 where it is pruned."""
+    last, live = process_weights(process)[-1], process.importance[-1]
+    return {name: float(weight) if process.tau is None or float(importance) > process.tau else 0.0
+            for name, weight, importance in zip(name_members(process.members), last, live)}

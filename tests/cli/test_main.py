@@ -54,7 +54,10 @@ def test_python_m_is_the_same_command():
     (('train', 'none.py'), "error: config: 'none.py' was not found"),
     (('test', 'none.py', 'x.pth'), "error: config: 'none.py' was not found"),
     (('search', 'none.py'), "error: config: 'none.py' was not found"),
-    (('plot', 'none.json'), 'error: '), (('export', 'none'), "error: WORK_DIR: 'none' is no folder")])
+    (('plot', 'none.json'), 'error: '), (('export', 'none'), "error: WORK_DIR: 'none' is no folder"),
+    (('report', 'none'), "error: WORK_DIR: 'none' is no folder"),
+    (('report', '.'), "error: WORK_DIR: '.' holds no run"),
+    (('report', '.', '--alone', 'none'), "error: WORK_DIR: '.' holds no run")])
 def test_what_is_wrong_is_one_line(words, text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = invoke(*words)

@@ -55,6 +55,11 @@ def test_one_command_distils_and_the_student_is_exported(workplace):
     assert 'train_pipeline' not in done.stdout  # the text of the config
     assert 'train_pipeline' in next((workplace / 'run').glob('*/*.log')).read_text()
 
+    page = (workplace / 'run/report.html').read_text()
+    for text in ('Task and distillation, weighted', 'Mean cost of the matched channels', 'data:image/jpeg',
+                 'distillation: mgd', 'What to try next'):
+        assert text in page
+
     exported = export(workplace / 'run', out=workplace / 'out')
     assert (exported.source.name, exported.needs_package) == ('iter_4.pth', False)
     # In a process that does not know this package.
