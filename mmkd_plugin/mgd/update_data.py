@@ -49,13 +49,14 @@ def _annotations_first(pipeline: Pipeline) -> Pipeline:
 
 def _with_pipeline(dataset: DatasetConfig, pipeline: Pipeline) -> DatasetConfig:
     def change(cfg: DatasetConfig) -> DatasetConfig:
-        if _mixes_images(cfg):  # its own pipeline mixes images, what it wraps does not
+        if _changes_images(cfg):  # what it wraps does not
             return _with_pipeline(cfg['dataset'], pipeline)
         return {**cfg, 'pipeline': copy.deepcopy(pipeline)}
 
-    found: DatasetConfig = rebuilt(copy.deepcopy(dict(dataset)), change, lambda cfg: is_innermost(cfg) or _mixes_images(cfg))
+    found: DatasetConfig = rebuilt(copy.deepcopy(dict(dataset)), change,
+                                   lambda cfg: is_innermost(cfg) or _changes_images(cfg))
     return found
 
 
-def _mixes_images(cfg: DatasetConfig) -> bool:
-    return str(cfg.get('type', '')).endswith('MultiImageMixDataset')
+def _changes_images(cfg: DatasetConfig) -> bool:
+    return str(cfg.get('type', '')).endswith(('MultiImageMixDataset', 'ImagesOnDevice'))

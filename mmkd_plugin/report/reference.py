@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from typing import Any, Iterator, List, Tuple
 
-from ..datasets import SplitDataset
+from ..datasets import ImagesOnDevice, SplitDataset
 from ..distiller import Distiller
 from ..distiller.strength import StrengthOptions
 from ..model.overlay import ModelOptions
@@ -51,6 +51,7 @@ def _sections() -> Iterator[Tuple[str, str, Any, List[str]]]:
             yield f'`mmkd.{name}`', _summary(hook), hook.Options, shared if issubclass(hook.Options, SearchOptions) else []
     yield '`search` of a replay config', 'See `mmkd search`.', SearchConfig, []
     yield '`mmkd.SplitDataset`', _summary(SplitDataset), SplitDataset.Options, []
+    yield '`mmkd.ImagesOnDevice`', _summary(ImagesOnDevice), ImagesOnDevice.Options, []
 
 
 def _summary(kind: Any) -> str:

@@ -208,6 +208,9 @@ def test_the_default_loader_is_the_training_set_with_evaluation_transforms():
         batch_size=3, num_workers=2, persistent_workers=False, sampler=dict(type='DefaultSampler', shuffle=True),
         dataset=dict(type='CocoDataset', data_root='train', pipeline=val))
     assert inner['pipeline'] == train
+    # Neither do images on the device crop and flip what an update looks at, nor keep its workers from it.
+    cfg.train_dataloader.dataset.update(type='mmkd.ImagesOnDevice', padding=4, flip=0.5)
+    assert evaluation_view_of_training_data(cfg)['dataset'] == dict(type='CocoDataset', data_root='train', pipeline=val)
 
 
 def test_a_config_without_loaders_needs_one_of_its_own():
