@@ -21,6 +21,7 @@ A table is a small Python config file::
 of a search change its derived config. It does not validate: its student is tested by tools/test.py, whatever the split.
 """
 import json
+import math
 import os
 import re
 import subprocess
@@ -28,6 +29,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -134,31 +136,40 @@ class TableRun:
         table: what to run.
         work_dir: folder for logs and checkpoints, one folder a cell.
         results: the JSON file that keeps every result; see :mod:`~mmkd_plugin.report.results`.
-        jobs: cells that run at a time. Cores are shared between them.
+        jobs: cells that run at a time. Cores are shared between them, and a GPU, if there is one.
+        minutes: how long :meth:`run` may take; None: until all is there. What runs then is ended, to go on from its last
+            checkpoint at the next call.
     """
 
-    def __init__(self, table: Table, work_dir: Path, results: Path, jobs: int = 1):
+    def __init__(self, table: Table, work_dir: Path, results: Path, jobs: int = 1, minutes: Optional[float] = None):
         self.table, self.work_dir, self.path, self.jobs = table, work_dir, results, jobs
         self.results = read_results(results)
         self._commit: Optional[str] = None
         self._lock = threading.Lock()
+        self._minutes, self._end = minutes, math.inf
 
     def run(self) -> Results:
         """Runs what is missing, row by row; a cell that was interrupted goes on from its last checkpoint."""
         self._commit = commit()
+        self._end = time.monotonic() + 60 * self._minutes if self._minutes is not None else math.inf
         waiting = list(self.table.rows)
-        while waiting:
+        while waiting and time.monotonic() < self._end:
             # Rows that need no file of another waiting row may run together; the first always may.
             ready = [row for row in waiting if not any(other.name in row.references for other in waiting)]
             cells = [(row, seed) for seed in sorted({seed for row in ready for seed in row.seeds}) for row in ready
                      if seed in row.seeds and self._is_missing(row, seed, waiting)]
             jobs = max(1, min(self.jobs, len(cells)))
-            run_cell = partial(self._run_cell, threads=_threads(jobs))
+            run_cell = partial(self._run_in_time, threads=_threads(jobs))
             with ThreadPoolExecutor(jobs) as pool:
                 for _ in pool.map(run_cell, *zip(*cells)) if cells else ():
                     pass
             waiting = [row for row in waiting if row not in ready]
         return self.results
+
+    @property
+    def missing(self) -> int:
+        """How many cells have no result."""
+        return sum(str(seed) not in self.results.get(row.name, {}) for row in self.table.rows for seed in row.seeds)
 
     def _is_missing(self, row: Row, seed: int, waiting: Sequence[Row]) -> bool:
         if str(seed) not in self.results.get(row.name, {}):
@@ -182,6 +193,11 @@ class TableRun:
         """The last checkpoint of the first seed of a row."""
         return self.file_of(name)
 
+    def _run_in_time(self, row: Row, seed: int, threads: int) -> None:
+        if time.monotonic() < self._end:
+            with suppress(_TimeIsOver):
+                self._run_cell(row, seed, threads)
+
     def _run_cell(self, row: Row, seed: int, threads: int) -> None:
         folder = self.folder(row, seed)
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,11 +207,11 @@ class TableRun:
         if not trained.exists():
             config = _config_of(row, folder)
             _call('train.py', config, '--work-dir', folder, '--resume', '--cfg-options', *options,
-                  log=folder / 'train.log', threads=threads)
+                  log=folder / 'train.log', threads=threads, end=self._end)
             trained.write_text(self._commit or '')
         if self.table.split == 'test' or row.stage == 'search':
             _call('test.py', row.config, last_checkpoint(folder), '--work-dir', folder / 'test', '--cfg-options',
-                  *options, log=folder / 'test.log', threads=threads)
+                  *options, log=folder / 'test.log', threads=threads, end=self._end)
             metrics = _last_json(folder / 'test', '*/*.json')
         else:
             metrics = _last_json(folder, '*/vis_data/scalars.json', self.table.metric)
@@ -240,11 +256,20 @@ def _threads(jobs: int) -> int:
     return max(1, cores // jobs)
 
 
-def _call(script: str, *arguments: Any, log: Path, threads: int) -> None:
+class _TimeIsOver(Exception):
+    """A cell was ended since the time of the run is over."""
+
+
+def _call(script: str, *arguments: Any, log: Path, threads: int, end: float) -> None:
+    """Runs a tool; at ``end``, in seconds of the monotonic clock, it is told to end, and :class:`_TimeIsOver` is raised."""
     command = [sys.executable, str(TOOLS / script), *map(str, arguments)]
-    with open(log, 'w') as output:
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False,
-                              env={**os.environ, 'OMP_NUM_THREADS': str(threads)}).returncode
+    with open(log, 'w') as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT,
+                                                    env={**os.environ, 'OMP_NUM_THREADS': str(threads)}) as process:
+        try:
+            code = process.wait(None if math.isinf(end) else max(end - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            process.terminate()  # checkpoints are whole or not there; leaving the block waits for its end
+            raise _TimeIsOver from None
     if code:
         raise SystemExit(f'{" ".join(command)} failed; the end of {log}:\n' + '\n'.join(log.read_text().splitlines()[-15:]))
 
