@@ -291,7 +291,9 @@ def test_the_checkpoint_of_a_shipped_teacher_follows_from_its_name(name, tmp_pat
 
 @lru_cache(None)
 def measured_configs():
-    tables = [Table.from_file(path) for path in sorted((REPOSITORY / 'benchmarks/tables').glob('*.py'))]
+    # What waits for a GPU has not been run.
+    tables = [Table.from_file(path) for path in sorted((REPOSITORY / 'benchmarks/tables').glob('*.py'))
+              if path.stem != 'gpu_cifar100']
     return {row.config.removeprefix('configs/') for table in tables for row in table.rows} | set(MEASURED)
 
 
