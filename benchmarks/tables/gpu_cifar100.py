@@ -1,11 +1,8 @@
 # What benchmarks/gpu.sh runs: all of CIFAR-100 with pairs of DistPro's and DFA's papers; see docs/benchmarks.md, On a GPU.
 # The schedules are the configs', in proportion to EPOCHS, a variable of the environment.
-import os
-
-
 def epochs(part=1.0):
     """A part of the epochs of a training, at least one."""
-    return max(1, round(part * int(os.environ.get('EPOCHS', '30'))))
+    return max(1, round(part * int('{{$EPOCHS:30}}')))
 
 
 def schedule(length, *milestones):

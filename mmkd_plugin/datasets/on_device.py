@@ -30,8 +30,8 @@ def crops(images: Tensor, which: Tensor, top: Tensor, left: Tensor, mirrored: Te
         top: (B,) int64, its first row.
         left: (B,) int64, its first column.
         mirrored: (B,) bool, whether left and right are exchanged in it.
-        height: of a crop.
-        width: of a crop.
+        height: rows of a crop.
+        width: columns of a crop.
 
     Returns:
         (B, C, height, width), of the type of the images.

@@ -133,11 +133,12 @@ def test_a_config_that_does_not_build_is_not_left_there(workplace, before):
 @pytest.mark.parametrize('scope', ['mmpretrain'], indirect=True)
 def test_the_latest_checkpoint_of_the_teachers_training_is_taken(workplace):
     folder = Path('work_dirs/teacher')
+    weights = Path('teacher.pth').rename('weights.pth')  # beside its config they would be found
     with pytest.raises(DistillationError, match='--checkpoint: is missing, and there is no'):
         init(request('kd', checkpoint=None))
     folder.mkdir(parents=True, exist_ok=True)
     for name in ('epoch_9.pth', 'epoch_10.pth'):
-        (folder / name).write_bytes(Path('teacher.pth').read_bytes())
+        (folder / name).write_bytes(weights.read_bytes())
     assert latest_checkpoint(folder) == folder / 'epoch_10.pth'
     (folder / 'last_checkpoint').write_text('/elsewhere/epoch_9.pth')
     init(request('kd', checkpoint=None))
