@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 help:
 	@echo 'make env         the environment in $(VENV) (mmcv builds from source the first time: about 15 minutes on 2 cores)'
-	@echo 'make lite        segmentation and classification in .venv-lite, without a compiler: 1 to 3 minutes'
+	@echo 'make lite        segmentation and classification in .venv-lite, without a compiler: 2 minutes and the downloads'
 	@echo 'make test        everything: lint and all tests'
 	@echo 'make test-fast   lint and all tests but those marked slow: 2 to 10 minutes on 2 cores'
 	@echo 'make lint        style (ruff), types (mypy) and layers (import-linter); each is a target of its own, too'

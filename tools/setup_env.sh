@@ -2,7 +2,7 @@
 # Makes an environment, or finds one that will do. Idempotent: where the stamp is that of the same requirements, it returns at once.
 #
 #   full    everything the project is tested in, mmcv built from source with its operators: 15 minutes on 2 cores, a C++ compiler
-#   lite    segmentation and classification: mmcv-lite with a placeholder for the operators; no compiler, 1 to 3 minutes
+#   lite    segmentation and classification: mmcv-lite with a placeholder for the operators; no compiler, 2 minutes and the downloads
 #   demo    the full one where it is there, otherwise the lite one
 #
 # usage: tools/setup_env.sh [full|lite|demo] [FOLDER]    by default full, in .venv; lite in .venv-lite
