@@ -40,6 +40,7 @@ from mmengine.config import Config
 from ..search.derive import derive_search
 from ..utils.config import carried_folder
 from ..utils.errors import DistillationError, check_known_keys, unknown_name
+from ..utils.work_dirs import latest_checkpoint
 from .results import Cell, Results, commit, read_results, seconds_per_iteration, write_results
 
 TOOLS = carried_folder(Path(__file__).resolve().parents[1], 'tools')
@@ -244,11 +245,11 @@ def _config_of(row: Row, folder: Path) -> Path:
 
 
 def last_checkpoint(folder: Path) -> Path:
-    """The checkpoint that mmengine noted as the last of a work dir. Raises :class:`DistillationError` if there is none."""
-    note = folder / 'last_checkpoint'
-    if not note.exists():
+    """The last checkpoint of a work dir. Raises :class:`DistillationError` if there is none."""
+    found = latest_checkpoint(folder)
+    if found is None:
         raise DistillationError('has no checkpoint', path=str(folder))
-    return folder / Path(note.read_text().strip()).name
+    return found
 
 
 def _threads(jobs: int) -> int:

@@ -2,9 +2,10 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 from ..utils.errors import shortened
+from ..utils.files import lines_of
 
 RECORD = re.compile(r'^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d - [\w.-]{1,100} - (DEBUG|INFO|WARNING|ERROR|CRITICAL) - (.*)$')
 PROGRESS = re.compile(r'(?:Iter|Epoch)\(train\)\s+\[\s*(\d{1,12})(?:\]\[\s*(\d{1,12})/\s*(\d{1,12})\]|/)')
@@ -70,7 +71,7 @@ def read_logs(files: Iterable[Path]) -> Log:
     log = Log()
     for file in files:
         position, in_environment = 0, False
-        for line in _lines(file):
+        for line in lines_of(file, MOST_LINES, LONGEST_LINE):
             record = RECORD.match(line)
             if record:
                 log.take(record[1], record[2], position)
@@ -94,15 +95,3 @@ def _position(text: str) -> Optional[int]:
         return None
     first, inside, length = found.groups()
     return int(first) if inside is None else (int(first) - 1) * int(length) + int(inside)
-
-
-def _lines(file: Path) -> Iterator[str]:
-    try:
-        with file.open(errors='replace') as content:
-            for _ in range(MOST_LINES):
-                line = content.readline(LONGEST_LINE)
-                if not line:
-                    return
-                yield line.rstrip('\n')
-    except OSError:
-        return

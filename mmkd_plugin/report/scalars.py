@@ -7,7 +7,9 @@ import math
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+
+from ..utils.files import lines_of
 
 LONGEST_LINE, MOST_LINES, MOST_NAMES = 2 ** 20, 10 ** 6, 2000
 """Characters of a line, lines of a file, and names of numbers that are looked at; a run writes far fewer."""
@@ -128,10 +130,10 @@ def read_scalars(files: Iterable[Path]) -> Scalars:
     """
     found = Scalars()
     for file in files:
-        for line in _lines(file):
+        for line in lines_of(file, MOST_LINES, LONGEST_LINE):
             content = _parsed(line)
             if content is None:
-                found.unread += 1
+                found.unread += bool(line.strip())
                 continue
             step = _whole(content.get('step'))
             if step is not None and ('iter' in content or 'loss' in content) and step <= found.last_step:
@@ -144,25 +146,12 @@ def last_numbers(files: Iterable[Path]) -> Dict[str, float]:
     """The numbers of the last object in JSON-lines files, the oldest first, without times; empty where there is none."""
     found: Dict[str, float] = {}
     for file in files:
-        for line in _lines(file):
+        for line in lines_of(file, MOST_LINES, LONGEST_LINE):
             content = _parsed(line)
             if content:
                 found = {name: _as_float(value) for name, value in content.items() if name not in (
                     *POSITIONS, 'time', 'data_time') and isinstance(value, (int, float)) and not isinstance(value, bool)}
     return found
-
-
-def _lines(file: Path) -> Iterator[str]:
-    try:
-        with file.open(errors='replace') as content:
-            for _ in range(MOST_LINES):
-                line = content.readline(LONGEST_LINE)
-                if not line:
-                    return
-                if line.strip():
-                    yield line
-    except OSError:
-        return
 
 
 def _parsed(line: str) -> Optional[Dict[str, Any]]:

@@ -77,6 +77,25 @@ def _local_file(reference: Any) -> Path:
     raise DistillationError(problem, given=str(reference), nearest=nearest_names(path, beside, 1), accepted=_ACCEPTED)
 
 
+def lines_of(file: Path, most: int, longest: int) -> Iterator[str]:
+    """The lines of a text file that anybody may have written; none where it cannot be read.
+
+    Args:
+        file: the file.
+        most: how many lines are read at most.
+        longest: characters of a line; what is longer counts as several.
+    """
+    try:
+        with file.open(errors='replace') as content:
+            for _ in range(most):
+                line = content.readline(longest)
+                if not line:
+                    return
+                yield line.rstrip('\n')
+    except OSError:
+        return
+
+
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file in one go: an interruption leaves the old file or the new one. Makes its folder.
 

@@ -117,6 +117,7 @@ def test_references_stand_for_files_of_earlier_rows(tmp_path):
             Row('replay', 'r.py', {'process': '{search:process.json}', 'teacher': 'x/{a b}', 'number': 3, 'seed': '{seed}'})]
     run = TableRun(Table(rows, seeds=[0], metric='mIoU'), tmp_path, tmp_path / 'results.json')
     run.folder(rows[1], 0).mkdir()
+    (run.folder(rows[1], 0) / 'epoch_2.pth').touch()
     (run.folder(rows[1], 0) / 'last_checkpoint').write_text('/elsewhere/epoch_2.pth')
     assert rows[2].references == ['search', 'a b']
     assert [run._fill(value, seed=7) for value in rows[2].overrides.values()] == [
