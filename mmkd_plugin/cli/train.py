@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.device import is_cuda_available, is_npu_available
 from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from ..search.derive import reads_result
 from ..utils.errors import DistillationError
@@ -71,13 +71,16 @@ class NewFolders(AbstractContextManager[Any]):
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
         mistake = isinstance(error, (DistillationError, SystemExit))
-        begun = self.used or (self.runner is not None and self.runner.iter > 0)
-        if not mistake or begun or not self._made or not is_main_process():
+        if not mistake or self.used or self._has_iterated() or not self._made or not is_main_process():
             return
         rmtree(self._made[0], ignore_errors=True)
         with suppress(OSError):  # somebody else works beside it
             for above in self._made[1:]:
                 above.rmdir()
+
+    def _has_iterated(self) -> bool:
+        loop = getattr(self.runner, '_train_loop', None)  # runner.iter would build it, with its data
+        return isinstance(loop, BaseLoop) and loop.iter > 0
 
 
 def _apply(args: argparse.Namespace, cfg: Config) -> None:

@@ -6,9 +6,11 @@ from zoo import classifier, distilled, mgd, run_cfg
 
 from mmkd_plugin.cli.distill import distill
 from mmkd_plugin.cli.init import Request
-from mmkd_plugin.cli.train import NewFolders
+from mmkd_plugin.cli.main import flags_of_train
+from mmkd_plugin.cli.train import NewFolders, train
 from mmkd_plugin.utils.errors import DistillationError
 
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 @pytest.fixture
 def ran(tmp_path, monkeypatch):
@@ -79,3 +81,17 @@ def test_a_run_that_a_mistake_ends_before_it_begins_leaves_nothing_that_it_has_m
     assert ends_with(DistillationError('x'), tmp_path / 'here')
     assert ends_with(DistillationError('x'), tmp_path / 'c', used=True)
     assert ends_with(KeyError('a bug, whose log is wanted'), tmp_path / 'd')
+
+
+@pytest.mark.parametrize(('override', 'message'), {
+    'model.distillers.mgd.reducton=mean': r"model\.distillers\.mgd\.reducton: .* Did you mean 'reduct",
+    'model.teacher.checkpoint=none.pth': r"model\.teacher\.checkpoint: 'none\.pth' was not found"}.items(),
+    ids=['option', 'checkpoint'])
+def test_a_mistake_in_the_config_is_told_before_data_is_read(override, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where there is no data
+    config = CONFIGS / 'demo/mgd-amp_pspnet_r18w32-r18w8-d8_demo-64x128.py'
+    with pytest.raises(DistillationError, match=message):
+        # A name of its own: mmengine keeps visualizers by name, with their folders.
+        train(flags_of_train('mmkd train').parse_args([
+            str(config), '--cfg-options', override, f'visualizer.name={tmp_path.name}']))
+    assert not (tmp_path / 'work_dirs').exists()
