@@ -65,7 +65,7 @@ lite() {
     local mmcv
     mmcv=$("$venv/bin/python" -I -c 'import importlib.util; print(importlib.util.find_spec("mmcv").submodule_search_locations[0])')
     cp mmkd_plugin/utils/mmcv_placeholder.py "$mmcv/_ext.py"
-    "$venv/bin/python" -I -c 'import mmcv.ops, mmpretrain, mmseg.apis'
+    "$venv/bin/python" -I -c 'import mmcv.ops, mmpretrain.models, mmseg.apis'
 }
 
 case $mode in
