@@ -13,6 +13,5 @@ rows = [
     dict(name='MGD-AMP', config=folder + 'mgd-amp_' + pair, overrides=taught),
     dict(name='PKD', config=folder + 'pkd_' + pair, overrides=taught),
     dict(name='L2', config=folder + 'pkd_' + pair, overrides={**taught, pkd + 'loss': 'l2'}),
-    dict(name='FGD', config=folder + 'pkd_' + pair, overrides={**taught, pkd + 'loss': 'fgd'}),
 ]
 del folder, pair, taught, pkd
