@@ -6,7 +6,7 @@ from typing import Optional, Sequence
 from ..utils.config import load_config
 from ..utils.launch import override
 from ..utils.overrides import parsed_options
-from ..utils.work_dirs import latest_checkpoint
+from ..utils.work_dirs import latest_checkpoint, work_dir_of
 from .init import Request, init
 from .search import call
 from .terminal import print_decisions
@@ -27,7 +27,8 @@ def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequ
 
     Args:
         request: what is distilled from what, how.
-        work_dir: where the training works; None: beside the config, with its name.
+        work_dir: where the training works; None: where `mmkd train` would, as the config says or in
+            ``work_dirs/<name of the config>``.
         cfg_options: overrides (``key=value``) in the config.
         gpus: how many processes train; by torchrun where it is not 1.
         check: whether :func:`~mmkd_plugin.preflight.run_check` comes first, and an error that it finds ends all.
@@ -43,10 +44,10 @@ def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequ
         decisions = init(request)
         print(f'{file}: written. What was decided:', flush=True)
         print_decisions(decisions)
-    folder = work_dir or file.with_suffix('')
-    flags = ['--work-dir', str(folder), *(['--cfg-options', *cfg_options] if cfg_options else [])]
     cfg = load_config(file, 'config')
     override(cfg, parsed_options('--cfg-options', cfg_options), '--cfg-options')
+    folder = work_dir or work_dir_of(cfg)
+    flags = ['--work-dir', str(folder), *(['--cfg-options', *cfg_options] if cfg_options else [])]
     if check and latest_checkpoint(folder) is None:
         _check(file, flags)
     several = cfg.get('search') is not None and gpus > 1

@@ -18,7 +18,7 @@ from ..utils.config import OWN, find_config, load_config, package_of
 from ..utils.errors import DistillationError, unknown_name
 from ..utils.files import existing_file
 from ..utils.launch import check_file_place, replace_sync_bn
-from ..utils.work_dirs import latest_checkpoint
+from ..utils.work_dirs import latest_checkpoint, work_dir_of
 from ..version import __version__
 from .methods import (
     CLASSIFICATION,
@@ -32,7 +32,7 @@ from .methods import (
     make_plan,
 )
 from .render import rendered
-from .subject import DEFAULT_SHAPE, Pipeline, Subject, look_at, read_pipeline
+from .subject import DEFAULT_SHAPE, Pipeline, Subject, look_at, quiet, read_pipeline
 
 TASKS = dict(mmdet=DETECTION, mmseg=SEGMENTATION, mmpretrain=CLASSIFICATION)
 
@@ -92,8 +92,8 @@ def init(request: Request) -> List[Decision]:
     plan = make_plan(request.methods, situation)
     shape = _image_shape(plan, pipeline)
     plan.decisions.append(checkpoint)
-    base, imports = base_of(request.config, file), _imports(subject.cfg)
-    text = rendered(_header(request), base, imports, _teacher(request, checkpoint), shape, plan)
+    base, imports, folder = base_of(request.config, file), _imports(subject.cfg), _work_dir(plan, subject.cfg, file)
+    text = rendered(_header(request), base, imports, _teacher(request, checkpoint), shape, folder, plan)
     file.parent.mkdir(parents=True, exist_ok=True)
     before = file.read_bytes() if file.exists() else None
     file.write_text(text)
@@ -142,7 +142,7 @@ def teacher_checkpoint(request: Request) -> Decision:
         existing_file(request.checkpoint, '--checkpoint')
         return Decision('teacher.checkpoint', request.checkpoint, 'as given')
     if package_of(request.teacher) is None:
-        found = latest_checkpoint(Path('work_dirs', Path(request.teacher.split('::')[-1]).stem))
+        found = latest_checkpoint(work_dir_of(load_config(request.teacher, '--teacher')))
         if found is not None:
             return Decision('teacher.checkpoint', str(found), 'the latest in its work dir')
     try:
@@ -206,6 +206,15 @@ def _image_shape(plan: Plan, pipeline: Pipeline) -> Optional[Tuple[int, int, int
     return pipeline.shape
 
 
+def _work_dir(plan: Plan, cfg: Config, file: Path) -> Optional[str]:
+    """A work dir of its own where the base names one: there the student alone is trained, and would be gone on from."""
+    if cfg.get('work_dir') is None:
+        return None
+    folder = Path('work_dirs', file.stem).as_posix()
+    plan.decisions.append(Decision('work_dir', folder, "its own, as the base names the student's"))
+    return folder
+
+
 def _verify(file: Path) -> None:
     """Builds the student, teacher and distillers of a written config, without the teacher's weights."""
     cfg = load_config(file, 'config')
@@ -218,6 +227,7 @@ def _verify(file: Path) -> None:
         model['image_shape'] = DEFAULT_SHAPE  # the places have been found on it; a large image takes long
     if cfg.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    student: nn.Module = MMENGINE_MODELS.build(model)
-    assert isinstance(student, DistilledMixin), 'that is what was written'
-    student.attach_distillation()
+    with quiet():
+        student: nn.Module = MMENGINE_MODELS.build(model)
+        assert isinstance(student, DistilledMixin), 'that is what was written'
+        student.attach_distillation()

@@ -6,6 +6,7 @@ file alone (``mmkd_command.py``), and nothing here is imported from the package 
 import argparse
 import re
 import sys
+import warnings
 from contextlib import AbstractContextManager, redirect_stdout
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -80,6 +81,7 @@ def main() -> None:
 
 def running(code: int = 1) -> AbstractContextManager[Any]:
     """Imports the package; inside, what a user got wrong ends the process with that code and one line."""
+    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')  # mmengine imports it, whoever calls
     from mmkd_plugin.utils.launch import one_line_errors
     return one_line_errors(code)
 
@@ -204,9 +206,10 @@ def check(config: str, iters: int, teacher_samples: int, seconds: float, as_json
     Ends with code 2 where there are errors, 1 with warnings, 0 otherwise.
     """
     with running(ERRORS_FOUND):
+        from mmkd_plugin.cli.subject import quiet
         from mmkd_plugin.preflight import run_check
         from mmkd_plugin.utils.overrides import parsed_options
-        with redirect_stdout(sys.stderr):  # data sets print what they like
+        with redirect_stdout(sys.stderr), quiet():  # data sets print what they like
             overrides = parsed_options('--cfg-options', cfg_options)
             report = run_check(config, iters, teacher_samples, seconds, overrides, work_dir)
         print(report.json() if as_json else report.text())
@@ -221,7 +224,7 @@ def check(config: str, iters: int, teacher_samples: int, seconds: float, as_json
 @click.option('-o', '--out', type=click.Path(path_type=Path), help='The config to write, by default '
               'work_dirs/METHOD_TEACHER_CONFIG.py; one that is there is used.')
 @FORCE
-@click.option('--work-dir', type=click.Path(path_type=Path), help='Of the training, by default beside the config.')
+@click.option('--work-dir', type=click.Path(path_type=Path), help='Of the training, by default work_dirs/<config name>.')
 @click.option('--cfg-options', multiple=True, metavar='KEY=VALUE', help='Overrides, e.g. train_cfg.max_iters=100.')
 @click.option('--gpus', type=click.IntRange(1), default=1, show_default=True, help='Processes on this machine.')
 @click.option('--check/--no-check', default=True, help='Whether errors that `mmkd check` finds end it before the training.')

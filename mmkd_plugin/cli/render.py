@@ -7,7 +7,7 @@ WIDTH = 120
 
 
 def rendered(header: Sequence[str], base: str, imports: Sequence[str], teacher: Dict[str, Any],
-             shape: Optional[Sequence[int]], plan: Plan) -> str:
+             shape: Optional[Sequence[int]], work_dir: Optional[str], plan: Plan) -> str:
     """The text of a distilled config.
 
     Args:
@@ -16,12 +16,15 @@ def rendered(header: Sequence[str], base: str, imports: Sequence[str], teacher: 
         imports: modules that it imports.
         teacher: the block of the teacher.
         shape: ``image_shape``; None for the default.
+        work_dir: where the run works; None: that follows from the name of the config.
         plan: the distillers, the search, and the reasons.
     """
     reasons = {decision.key: decision.reason for decision in plan.decisions}
-    lines = [*(f'# {line}' for line in header), f'_base_ = {base!r}', f'custom_imports = dict(imports={list(imports)!r})',
-             '', 'model = dict(', '    _delete_=True,  # the model of the base stands under student',
-             "    type='mmkd.DistilledModel',", '    student={{_base_.model}},', f'    teacher={_dict(teacher, 4)},']
+    lines = [*(f'# {line}' for line in header), f'_base_ = {base!r}', f'custom_imports = dict(imports={list(imports)!r})']
+    if work_dir is not None:
+        lines.append(f'work_dir = {work_dir!r}  # {reasons.get("work_dir", "")}')
+    lines += ['', 'model = dict(', '    _delete_=True,  # the model of the base stands under student',
+              "    type='mmkd.DistilledModel',", '    student={{_base_.model}},', f'    teacher={_dict(teacher, 4)},']
     if shape is not None:
         lines.append(f'    image_shape={tuple(shape)!r},  # {reasons.get("image_shape", "")}')
     lines.append('    distillers=dict(')

@@ -16,11 +16,12 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 
 from ..distpro.averaging import average_files
 from ..distpro.distiller import DistProDistiller
-from ..search.derive import check_search, derive_search, work_dir_of
+from ..search.derive import check_search, derive_search
 from ..utils.config import find_config, load_config
 from ..utils.errors import DistillationError, under
 from ..utils.launch import check_environment, check_file_place, check_text, check_types, make_work_dir, override
 from ..utils.overrides import parsed_options
+from ..utils.work_dirs import work_dir_of
 
 FINISHED = 'finished'
 """A file in the work dir of a stage that has come to its end: its config."""

@@ -89,6 +89,7 @@ class MatchingUpdateHook(Hook):
         self._interval: Union[int, List[int]] = 1 if isinstance(self.options.interval, str) else self.options.interval
         self._by_epoch, self._num_images = self.options.by_epoch, self.options.num_images
         self._built: Optional[DataLoader[Any]] = None  # the data set is read once; workers do not outlive an update
+        self._instead: Optional[DataLoader[Any]] = None
 
     @staticmethod
     def with_images(hook: Dict[str, Any], cfg: Mapping[str, Any]) -> Dict[str, Any]:
@@ -113,6 +114,10 @@ class MatchingUpdateHook(Hook):
     def limit_images(self, images: int) -> None:
         """Lets an update use so many images at most, over all ranks, whatever ``num_images`` says."""
         self._num_images = min(self._num_images, images)
+
+    def look_at(self, loader: 'DataLoader[Any]') -> None:
+        """Lets an update look at one batch of this loader instead; of its own one batch is made, and left at that."""
+        self._instead, self._num_images = loader, 1
 
     def before_run(self, runner: Runner) -> None:
         """Looks at the training that is about to begin, before a checkpoint is loaded."""
@@ -210,7 +215,11 @@ class MatchingUpdateHook(Hook):
                     statistics: Dict[str, List[StageStatistics]]) -> int:
         wanted = -(-self._num_images // get_world_size())
         images = 0
-        for data in self._loader(runner):
+        loader = self._loader(runner)
+        if self._instead is not None:
+            next(iter(loader), None)
+            loader = self._instead
+        for data in loader:
             batch = Batch(*model.forward_arguments(model.data_preprocessor(data, False)), runner.iter)
             student, teacher = distillation_of(runner).features(model, batch, list(chosen))
             for name, distiller in chosen.items():

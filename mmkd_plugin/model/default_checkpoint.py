@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 
 from ..utils.config import find_config, package_of, yaml_as_data
 from ..utils.errors import DistillationError, shortened
+from ..utils.work_dirs import work_dir_of
 
 ACCEPTED = 'a path or an http(s) address'
 
@@ -17,9 +18,9 @@ def default_checkpoint(reference: Any, config: Config) -> str:
 
     For a config of another package (``mmseg::``, ``mmdet::``, ``mmpretrain::``) it is the published one: ``Weights`` of the
     config's entry in the metafile beside it. For one of ours (``mmkd_plugin::``) or a path it is what training that config
-    leaves at its end: ``work_dirs/<name of the config>/epoch_<max_epochs>.pth`` or ``iter_<max_iters>.pth``, relative to the
-    working directory; where that is not there, the weights beside the config with its name, as `mmkd export` leaves a
-    student. Which one is used is logged.
+    leaves at its end: ``epoch_<max_epochs>.pth`` or ``iter_<max_iters>.pth`` in the work dir that it names, or in
+    ``work_dirs/<name of the config>``, relative to the working directory; where that is not there, the weights beside the
+    config with its name, as `mmkd export` leaves a student. Which one is used is logged.
 
     Args:
         reference: what stands under ``teacher.config``.
@@ -69,7 +70,7 @@ def _entries(metafile: Path) -> List[Any]:
 
 def _trained(reference: str, path: Path, config: Config) -> str:
     name, beside = _last_checkpoint(config), path.with_suffix('.pth')
-    checkpoint = Path('work_dirs', path.stem, name) if name is not None else beside
+    checkpoint = work_dir_of(config) / name if name is not None else beside
     if checkpoint.is_file() or beside.is_file():
         return str(checkpoint if checkpoint.is_file() else beside)
     if name is None:

@@ -1,9 +1,11 @@
 """A few iterations of a run, in a folder that is gone afterwards: through the Runner, so that all that trains takes part."""
 import copy
+import math
 import shutil
 import sys
 import time
 import uuid
+from collections.abc import Sized
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
+from torch.utils.data import DataLoader, Subset
 
 from ..dfa.distiller import ARTEFACT as AGGREGATION
 from ..distiller import Distiller, WrapsForward, short_names
@@ -20,8 +23,9 @@ from ..distpro.distiller import ARTEFACT as PROCESS
 from ..mgd import MatchingUpdateHook
 from ..model import distillation_of, distilled
 from ..model.runner import attach_to_runner
-from ..search.derive import work_dir_of
+from ..utils.errors import DistillationError
 from ..utils.launch import prepare_for_cpu
+from ..utils.work_dirs import work_dir_of
 from .measured import Measured
 from .memory import Peak
 from .setup import length_of
@@ -31,8 +35,10 @@ AT_ONCE = dict(begin=0, end=None, warmup=0, every=1)
 """Of a distiller while it is measured: it acts in each iteration, with its whole weight."""
 TIGHT = 12
 """Where an iteration of the student alone takes more than this part of the time there is, one iteration has to do."""
-UPDATE_IMAGES = 1
-"""For a matching, rounded up to a batch: in dense prediction they are whole images, which take longest."""
+LARGE = 256 * 512
+"""Pixels of an image for the dry run above which a smaller one is tried: each network sees it three times and more."""
+MULTIPLE = 32
+"""Of the sides of such a smaller image: all networks that take images of any size take these."""
 
 
 class EnoughSeen(Exception):
@@ -52,7 +58,7 @@ def short_config(cfg: Config, folder: Path) -> Config:
     """A run's config as it is measured: without validation and checkpoints, in a folder of its own.
 
     Networks, data, losses, optimiser and hooks stay as they are. Images are loaded in this process; distillers act at once,
-    with ``loss_scale=1`` for ``'auto'``; the teacher runs as it is; a matching is found on one batch.
+    with ``loss_scale=1`` for ``'auto'``; the teacher runs as it is.
 
     Args:
         cfg: the run's config; it is not changed.
@@ -99,8 +105,35 @@ def _act_at_once(model: Dict[str, Any]) -> None:
             teacher.pop('runtime', None)
 
 
+def with_smaller_image(cfg: Config) -> Config:
+    """A run's config with a smaller image for the dry run, of nearly the same proportions, where it has a large one."""
+    shape = cfg.model.get('image_shape')
+    if not isinstance(shape, (list, tuple)) or len(shape) != 3 or not all(isinstance(number, int) for number in shape):
+        return cfg  # of what it should be, the model says
+    channels, *size = shape
+    if math.prod(size) <= LARGE or any(side % MULTIPLE for side in size):
+        return cfg
+    factor = math.sqrt(LARGE / math.prod(size))
+    small = copy.deepcopy(cfg)
+    small.model['image_shape'] = (channels, *(max(1, round(side * factor / MULTIPLE)) * MULTIPLE for side in size))
+    return small
+
+
+def short_run(cfg: Config) -> 'ShortRun':
+    """A short run with a small image for the dry run, or, where a network does not take it, with the one it has.
+
+    Args:
+        cfg: that of :func:`short_config`.
+    """
+    small = with_smaller_image(cfg)
+    if small is not cfg:
+        with suppress(DistillationError):
+            return ShortRun(small)
+    return ShortRun(cfg)
+
+
 class ShortRun:
-    """A run of a few iterations.
+    """A run of a few iterations. A matching is found on one image of the training batches.
 
     Args:
         cfg: that of :func:`short_config`.
@@ -121,9 +154,6 @@ class ShortRun:
         self.runner = Runner.from_cfg(cfg)
         attach_to_runner(self.runner)
         self.model = distilled(self.runner)
-        for hook in self.runner.hooks:
-            if isinstance(hook, MatchingUpdateHook):
-                hook.limit_images(UPDATE_IMAGES)
         self._end = self._begun = 0.0
         self._peak: Optional[Peak] = None
         self._say('train_dataloader', 'the training is set up')
@@ -142,6 +172,7 @@ class ShortRun:
             iterations: for so many, at most.
             seconds: ends after the iteration in which so many are over, once gradients have been compared.
         """
+        self.measured.wanted = iterations
         if iterations < 1:
             return
         self._wanted, self._seconds, self._tight = iterations, seconds, False
@@ -153,6 +184,17 @@ class ShortRun:
 
     def _say(self, key: str, words: str) -> None:
         self.doing_of, self.doing = key, words
+
+    def before(self) -> None:
+        """The training begins, its data are there; a first matching is about to be found."""
+        data = self.runner.train_dataloader
+        images: Any = data.dataset
+        if not isinstance(data.dataset, Sized):
+            return
+        one: DataLoader[Any] = DataLoader(Subset(images, [0]), collate_fn=data.collate_fn)
+        for hook in self.runner.hooks:
+            if isinstance(hook, MatchingUpdateHook):
+                hook.look_at(one)
 
     def begin(self, data_batch: Any) -> None:
         """An iteration begins: the student alone is timed on its batch, or gradients are going to be compared, in turn."""
@@ -230,6 +272,7 @@ class _Before(Hook):
 
     def before_train(self, runner: Runner) -> None:
         runner.train_loop.val_begin = sys.maxsize
+        self._run.before()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self._run.begin(data_batch)

@@ -29,6 +29,7 @@ class Measured:
 
     Attributes:
         iterations: how many were run.
+        wanted: how many were to be run at most.
         size: (B, C, H, W) of the first batch.
         ratios: by the name of a distiller, and by ``(name, student tap)``, its gradient over the task loss's, iteration by
             iteration.
@@ -43,6 +44,7 @@ class Measured:
         classes_of_data: how many classes the training set says it has; None where it says nothing.
     """
     iterations: int = 0
+    wanted: int = 0
     size: Sequence[int] = ()
     ratios: Dict[object, List[float]] = field(default_factory=dict)
     cosines: Dict[object, List[float]] = field(default_factory=dict)
@@ -77,6 +79,14 @@ class Measured:
             return None
         return {name: statistics.median(values[1:] or values)
                 for name, values in dict(plain=self.plain, distilled=self.distilled).items()}
+
+    @property
+    def teachers_seconds(self) -> float:
+        """What distillation adds to an iteration, in seconds for each pixel of the batch; 0 where that was not measured."""
+        seconds, size = self.seconds, self.size
+        if seconds is None or len(size) != 4:
+            return 0.0
+        return max(0.0, seconds['distilled'] - seconds['plain']) / (size[0] * size[2] * size[3])
 
     @property
     def overhead(self) -> Optional[float]:

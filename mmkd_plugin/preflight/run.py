@@ -7,12 +7,13 @@ from typing import Any, Mapping, Optional, Union
 from mmengine.config import Config
 
 from ..model.run_checks import is_distilled_config
-from ..search.derive import derive_search, reads_result, work_dir_of
+from ..search.derive import derive_search, reads_result
 from ..utils.config import load_config
 from ..utils.errors import DistillationError, shortened
 from ..utils.launch import check_environment, check_load_from, check_text, check_types, override
+from ..utils.work_dirs import work_dir_of
 from .findings import Finding, finding_of, look
-from .measure import RESULTS, ShortRun, short_config
+from .measure import RESULTS, ShortRun, short_config, short_run
 from .report import Report, tap_rows
 from .setup import Setup
 from .teacher_score import score_teachers
@@ -129,13 +130,13 @@ def _look_at_the_run(report: Report, cfg: Config, training: Config, iters: int, 
     """
     run: Optional[ShortRun] = None
     failure: Optional[Exception] = None
-    end = time.perf_counter() + seconds
+    begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            run = ShortRun(short_config(cfg, Path(folder)))
-            run.go(iters, seconds * (1 - SCORE_SHARE))
-            left = max(0.0, end - time.perf_counter())
-            run.measured.scores += score_teachers(run.runner, training, teacher_samples, left)
+            run = short_run(short_config(cfg, Path(folder)))
+            run.go(iters, max(0.0, begun + seconds * (1 - SCORE_SHARE) - time.perf_counter()))
+            left = max(0.0, begun + seconds - time.perf_counter())
+            run.measured.scores += score_teachers(run.runner, training, teacher_samples, left, run.measured.teachers_seconds)
         except Exception as raised:  # noqa: BLE001 (data sets and networks of others may raise anything)
             failure = raised
     setup = Setup.of_config(cfg, of_training=cfg is not training)
@@ -147,6 +148,10 @@ def _look_at_the_run(report: Report, cfg: Config, training: Config, iters: int, 
                                    if part.options.loss_scale == 'auto'}
         setup.measured = report.measured = run.measured if run.measured.size else None
         report.taps = tap_rows(setup)
+        missing = run.measured.wanted - run.measured.iterations
+        if missing and run.measured.iterations and failure is None:
+            report.left_out[f'{missing} of {run.measured.wanted} iterations'] = (
+                f'no time was left for them: --seconds {seconds:g}')
     report.iterations = setup.iterations
     report.add(look(setup))
     if failure is not None:

@@ -14,7 +14,8 @@ from ..utils.isolation import evaluation_mode, preserved_rng
 from .measured import TeacherScore
 
 
-def score_teachers(runner: Runner, cfg: Config, images: int, seconds: float) -> Iterator[TeacherScore]:
+def score_teachers(runner: Runner, cfg: Config, images: int, seconds: float,
+                   per_pixel: float = 0.0) -> Iterator[TeacherScore]:
     """The metrics of each teacher on images spread evenly over the validation set.
 
     Args:
@@ -22,6 +23,8 @@ def score_teachers(runner: Runner, cfg: Config, images: int, seconds: float) -> 
         cfg: the config whose ``val_dataloader`` and ``val_evaluator`` are taken; a search has none of its own.
         images: on so many images, at most.
         seconds: a teacher is not asked again once so many are over; with 0 it is not asked at all.
+        per_pixel: what a pixel of an image takes, in seconds: a teacher for which the first image takes longer than there
+            is time is not asked.
 
     Yields:
         A score for each, also where it could not be measured, which it says then.
@@ -38,7 +41,7 @@ def score_teachers(runner: Runner, cfg: Config, images: int, seconds: float) -> 
         elif not isinstance(cfg.get('val_dataloader'), dict) or not cfg.get('val_evaluator'):
             yield TeacherScore(teacher.path, why_not='the config has no val_dataloader and val_evaluator')
         else:
-            yield _score(distilled(runner), teacher, runner, cfg, images, seconds)
+            yield _score(distilled(runner), teacher, runner, cfg, images, seconds, per_pixel)
 
 
 def _teachers(runner: Runner) -> List[Teacher]:
@@ -47,8 +50,8 @@ def _teachers(runner: Runner) -> List[Teacher]:
     return list(distillation.teachers.by_name.values())
 
 
-def _score(model: DistilledMixin, teacher: Teacher, runner: Runner, cfg: Config, images: int,
-           seconds: float) -> TeacherScore:
+def _score(model: DistilledMixin, teacher: Teacher, runner: Runner, cfg: Config, images: int, seconds: float,
+           per_pixel: float) -> TeacherScore:
     with building('val_dataloader'):
         loader = _spread(cfg.val_dataloader, images)
     with building('val_evaluator'):
@@ -62,6 +65,10 @@ def _score(model: DistilledMixin, teacher: Teacher, runner: Runner, cfg: Config,
         with preserved_rng(), evaluation_mode(model), torch.no_grad():
             for data in loader:
                 inputs, samples = model.forward_arguments(model.data_preprocessor(data, False))
+                takes = per_pixel * inputs[:, 0].numel()
+                if not seen and time.perf_counter() + takes > end:
+                    return TeacherScore(teacher.path, why_not=f'{len(inputs)} of {inputs.shape[2]}x{inputs.shape[3]} would '
+                                        f'take it about {takes:.0f} s, more than is left (--seconds)')
                 found = teacher.model(teacher.shown(inputs), samples, mode='predict')
                 evaluator.process(data_samples=found, data_batch=data)
                 seen += len(inputs)

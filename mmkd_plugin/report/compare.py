@@ -37,6 +37,7 @@ class Row:
         last: the metric at the last validation, of those runs that have one.
         best: at the best one, with its iteration.
         tested: in the test.
+        by_test: whether it is compared with others by the test, not by the last validation.
         gap: the part of the distance between the student alone and the teacher that it has closed; None where that is not
             known, or the teacher is not the better one.
     """
@@ -46,17 +47,23 @@ class Row:
     last: List[float] = field(default_factory=list)
     best: List[Tuple[float, int]] = field(default_factory=list)
     tested: List[float] = field(default_factory=list)
+    by_test: bool = False
     gap: Optional[float] = None
 
     @property
+    def compared(self) -> List[float]:
+        """The metric by which it is compared with others, run by run: at the last validation, or in the test."""
+        return self.tested if self.by_test else self.last
+
+    @property
     def mean(self) -> Optional[float]:
-        """Of the metric at the last validation; None where no run has one."""
-        return statistics.fmean(self.last) if self.last else None
+        """Of these; None where no run has one."""
+        return statistics.fmean(self.compared) if self.compared else None
 
     @property
     def spread(self) -> Optional[float]:
-        """Its standard deviation, of the sample; None below two seeds."""
-        return statistics.stdev(self.last) if len(self.last) > 1 else None
+        """Their standard deviation, of the sample; None below two seeds."""
+        return statistics.stdev(self.compared) if len(self.compared) > 1 else None
 
 
 @dataclass
@@ -78,6 +85,11 @@ class Comparison:
     def runs(self) -> List[Run]:
         """All runs, in the order of the rows."""
         return [run for row in self.rows for run in row.runs]
+
+    @property
+    def by_test(self) -> bool:
+        """Whether the rows are compared by their tests."""
+        return any(row.by_test for row in self.rows)
 
     def of(self, role: str) -> List[Row]:
         """The rows of a role."""
@@ -116,6 +128,10 @@ def compare(work_dirs: Sequence[Path], alone: Sequence[str] = (), teacher: Seque
     for row in found.rows:
         for run in row.runs:
             _take_metric(row, run, found)
+    trained = [row for row in rows if row.runs]
+    if not all(row.last for row in trained) and all(row.tested for row in trained):
+        for row in trained:
+            row.by_test = True
     _close_gaps(found)
     return found
 
@@ -242,11 +258,11 @@ def _take_metric(row: Row, run: Run, comparison: Comparison) -> None:
 
 
 def _close_gaps(found: Comparison) -> None:
-    """(distilled - alone) / (teacher - alone), of the means at the last validations."""
+    """(distilled - alone) / (teacher - alone), of the means by which the rows are compared."""
     distilled = [row for row in found.of(DISTILLED) if row.mean is not None]
     ends = {role: [row for row in found.of(role) if row.mean is not None] for role in (TEACHER, ALONE)}
     if not distilled:
-        found.why_no_gap = 'no distilled run has a validation' if found.of(DISTILLED) else ''
+        found.why_no_gap = 'no distilled run has a validation, and not each run a test' if found.of(DISTILLED) else ''
         return
     for role, flag in ((TEACHER, '--teacher'), (ALONE, '--alone')):
         if len(ends[role]) != 1:

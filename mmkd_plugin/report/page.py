@@ -2,8 +2,9 @@
 import datetime
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import cycle
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -15,7 +16,7 @@ from ..version import __version__
 from .advice import advise
 from .aggregation import draw_course, draw_weights
 from .compare import ALONE, DISTILLED, PLAIN, TEACHER, Comparison, Row, differing_keys
-from .curves import Line, Plot, draw_lines, drawn_by
+from .curves import COLOURS, Line, Plot, draw_lines, drawn_by
 from .examples import Examples, make_examples
 from .processes import draw_process
 from .runs import Run
@@ -46,12 +47,14 @@ class Section:
     Attributes:
         run: the run.
         role: what it is beside the others.
+        colour: that of its row.
         plots: the pictures, by heading.
         facts: names and values: time, memory, length, seed, checkpoint, teacher.
         config: the text of its config.
     """
     run: Run
     role: str
+    colour: str
     plots: Dict[str, List[Plot]] = field(default_factory=dict)
     facts: Dict[str, str] = field(default_factory=dict)
     config: str = ''
@@ -81,12 +84,13 @@ def page(comparison: Comparison, examples: Examples) -> str:
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(number=number, percent=percent, drawn=Markup)
-    runs = comparison.runs
-    sections = [_section(run, row.role) for row in reversed(comparison.rows) for run in row.runs]
+    runs, colours = comparison.runs, _row_colours(comparison)
+    rows = [*zip(comparison.rows, colours)]
+    sections = [_section(run, row.role, colour) for row, colour in rows[::-1] for run in row.runs]
     return environment.get_template(TEMPLATE).render(
         style=Markup((Path(__file__).parent / 'page.css').read_text()), title=_title(comparison), comparison=comparison,
-        cards=_cards(comparison), colours=COLOUR_OF, overview=_overview(comparison), examples=examples, sections=sections,
-        advice=advise(comparison), costs=costs, folded=len(sections) > MANY_RUNS,
+        cards=_cards(comparison), colours=COLOUR_OF, row_colours=colours, overview=_overview(comparison),
+        examples=examples, sections=sections, advice=advise(comparison), costs=costs, folded=len(sections) > MANY_RUNS,
         differences=list(_differences(comparison).items()), compared=[row.label for row in _compared(comparison)],
         missing=[(run.name, text) for run in runs for text in run.missing], version=__version__,
         made=datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M'))
@@ -114,8 +118,9 @@ def _cards(comparison: Comparison) -> List[Card]:
         rows = [row for row in comparison.of(role) if row.mean is not None]
         if len(rows) == 1:
             row = rows[0]
-            below = f'± {number(row.spread, 2)}, {len(row.last)} seeds' if row.spread is not None else comparison.metric
-            found.append(Card(role, number(row.mean), below))
+            where = ' in the test' if row.by_test else ''
+            below = f'± {number(row.spread, 2)}, {len(row.compared)} seeds' if row.spread is not None else comparison.metric
+            found.append(Card(role, number(row.mean), below + where))
     distilled = comparison.of(DISTILLED)
     if len(distilled) == 1 and distilled[0].gap is not None:
         found.append(Card('gap closed', percent(distilled[0].gap), '(distilled - alone) / (teacher - alone)'))
@@ -125,6 +130,17 @@ def _cards(comparison: Comparison) -> List[Card]:
         mean = sum(seconds) / len(seconds)
         below = f'{mean * len(alone) / sum(alone):.2f} times the student alone' if alone else 'waiting for images included'
         found.append(Card('an iteration', f'{number(mean, 3)} s', below))
+    return found
+
+
+def _row_colours(comparison: Comparison) -> List[str]:
+    """One for each row: that of its role, or, where another row of the role has it, one that stands for no other row."""
+    free = cycle(colour for colour in COLOURS if colour not in COLOUR_OF.values())
+    taken: Set[str] = set()
+    found = []
+    for row in comparison.rows:
+        found.append(COLOUR_OF[row.role] if row.role not in taken else next(free))
+        taken.add(row.role)
     return found
 
 
@@ -141,14 +157,11 @@ def _differences(comparison: Comparison) -> Dict[str, List[str]]:
 def _overview(comparison: Comparison) -> List[Plot]:
     """What all runs have in common: the metric and the task loss over the iterations."""
     metric, loss = [], []
-    counts: Dict[str, int] = {}
-    for row in comparison.rows:
+    for row, colour in zip(comparison.rows, _row_colours(comparison)):
         several = len(comparison.of(row.role)) > 1
-        counts[row.role] = counts.get(row.role, -1) + 1
         for place, run in enumerate(row.runs):
             name = run.name if several or len(row.runs) > 1 else row.role
             style = ('-', '--', ':', '-.')[place % 4]
-            colour: Any = COLOUR_OF[row.role] if not several else counts[row.role]
             metric.append(Line(name, run.scalars.validation.get(comparison.metric, Series()), colour, style))
             if row.role != TEACHER:
                 loss.append(Line(name, run.task_loss, colour, style))
@@ -160,13 +173,13 @@ def _overview(comparison: Comparison) -> List[Plot]:
     return [plot for plot in plots if plot is not None]
 
 
-def _section(run: Run, role: str) -> Section:
+def _section(run: Run, role: str, colour: str) -> Section:
     plots = {heading: [plot for plot in made if plot is not None] for heading, made in (
         ('Losses', _losses(run)), ('Strength', _strengths(run)), ('Matching', _matching(run)),
         ('Search', _searches(run)), ('Process', _processes(run)), ('Aggregation', _aggregations(run)))}
     text = run.config.text
     cut = f'\n# ... and {len(text) - LONGEST_CONFIG} letters more' if len(text) > LONGEST_CONFIG else ''
-    return Section(run, role, {heading: made for heading, made in plots.items() if made}, _facts(run),
+    return Section(run, role, colour, {heading: made for heading, made in plots.items() if made}, _facts(run),
                    text[:LONGEST_CONFIG] + cut)
 
 

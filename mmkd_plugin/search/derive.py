@@ -10,7 +10,6 @@ itself does not look at::
 """
 import inspect
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
@@ -22,6 +21,7 @@ from ..registry import MODELS
 from ..utils.dataset_configs import innermost, rebuilt
 from ..utils.errors import DistillationError, check_known_keys, under
 from ..utils.options import Block, Either, Number, Options, option
+from ..utils.work_dirs import work_dir_of
 from .parts import DECIDED, check_decided, check_parts
 from .validation import SPLIT_TYPES, validation_part
 
@@ -155,13 +155,6 @@ def check_search(cfg: Config, derived: Config) -> None:
                              ('custom_hooks[0]', hook, content['custom_hooks'][0])):
         with under(path):
             cls.Options.read({key: value for key, value in block.items() if key != 'type'})
-
-
-def work_dir_of(cfg: Config) -> Path:
-    """The work dir of a training: its own, or ``work_dirs/<name of the config file>``, as ``tools/train.py`` has it."""
-    if cfg.get('work_dir') is not None:
-        return Path(cfg.work_dir)
-    return Path('work_dirs', Path(cfg.filename).stem) if cfg.filename else Path('work_dirs')
 
 
 def reads_result(cfg: Config) -> bool:

@@ -3,10 +3,19 @@ import re
 from pathlib import Path
 from typing import List, Optional, Tuple
 
+from mmengine.config import Config
+
 from .config import is_file
 
 STARTED = re.compile(r'\d{8}_\d{6}')
 """The name of the folder that mmengine makes each time a run is started or resumed."""
+
+
+def work_dir_of(cfg: Config) -> Path:
+    """The work dir of a training: its own, or ``work_dirs/<name of the config file>``, as ``tools/train.py`` has it."""
+    if cfg.get('work_dir') is not None:
+        return Path(cfg.work_dir)
+    return Path('work_dirs', Path(cfg.filename).stem) if cfg.filename else Path('work_dirs')
 
 
 def latest_checkpoint(folder: Path) -> Optional[Path]:

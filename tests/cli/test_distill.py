@@ -16,7 +16,9 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 def ran(tmp_path, monkeypatch):
     """A working directory with a distilled config; notes the commands that are run, which end with the codes of ``ends``."""
     monkeypatch.chdir(tmp_path)
-    run_cfg(distilled(classifier(), mgd=mgd()), tmp_path / 'run').dump('made.py')
+    cfg = run_cfg(distilled(classifier(), mgd=mgd()), tmp_path / 'run')
+    cfg.pop('work_dir')
+    cfg.dump('made.py')
     commands, ends = [], {}
 
     def call(command):
@@ -33,7 +35,7 @@ REQUEST = Request('student.py', 'teacher.py', out=Path('made.py'))
 def test_a_config_is_checked_before_it_is_trained(ran):
     commands, _ = ran
     distill(REQUEST, cfg_options=['train_cfg.max_epochs=2'])
-    flags = ['--work-dir', 'made', '--cfg-options', 'train_cfg.max_epochs=2']
+    flags = ['--work-dir', 'work_dirs/made', '--cfg-options', 'train_cfg.max_epochs=2']
     assert commands[:2] == [['check', 'made.py', '--iters', '6', '--teacher-samples', '64', *flags],
                             ['train', 'made.py', '--resume', *flags]]
 
@@ -54,10 +56,23 @@ def test_errors_end_it_and_warnings_do_not(ran, code, words):
 def test_what_has_begun_is_not_checked_again_nor_where_that_is_not_wanted(ran):
     commands, _ = ran
     distill(REQUEST, check=False)
-    Path('made').mkdir()
-    Path('made/epoch_1.pth').touch()
+    Path('work_dirs/made').mkdir(parents=True)
+    Path('work_dirs/made/epoch_1.pth').touch()
     distill(REQUEST)
     assert [command[0] for command in commands if command[0] in ('check', 'train')] == ['train', 'train']
+
+
+@pytest.mark.parametrize(('work_dir', 'options', 'used'), [
+    (None, [], 'work_dirs/deep'), (None, ['work_dir=elsewhere'], 'elsewhere'),
+    (Path('given'), ['work_dir=elsewhere'], 'given')])
+def test_it_works_where_a_training_of_its_config_would(ran, work_dir, options, used):
+    commands, _ = ran
+    Path('folder').mkdir()
+    Path('made.py').rename('folder/deep.py')
+    distill(Request('student.py', 'teacher.py', out=Path('folder/deep.py')), work_dir, options)
+    assert {command[command.index('--work-dir') + 1] for command in commands if '--work-dir' in command} <= {
+        used, f'{used}/test'}
+    assert commands[-1] == ['report', used]
 
 
 def ends_with(error, folder, used=False):

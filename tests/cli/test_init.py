@@ -146,6 +146,27 @@ def test_the_latest_checkpoint_of_the_teachers_training_is_taken(workplace):
 
 
 @pytest.mark.parametrize('scope', ['mmpretrain'], indirect=True)
+def test_the_latest_checkpoint_lies_where_the_teachers_config_says(workplace):
+    Path('elsewhere').mkdir()
+    Path('teacher.pth').rename('elsewhere/epoch_2.pth')
+    with Path('teacher.py').open('a') as file:
+        file.write("\nwork_dir = 'elsewhere'\n")
+    init(request('kd', checkpoint=None))
+    assert load_config('made.py', 'config').model.teacher.checkpoint == 'elsewhere/epoch_2.pth'
+
+
+@pytest.mark.parametrize('scope', ['mmpretrain'], indirect=True)
+def test_the_work_dir_of_the_student_alone_is_not_inherited(workplace):
+    assert load_config('student.py', 'config').work_dir == 'work_dirs/student'
+    decisions = {decision.key: decision.value for decision in init(request('kd'))}
+    assert decisions['work_dir'] == load_config('made.py', 'config').work_dir == 'work_dirs/made'
+    with Path('student.py').open('a') as file:
+        file.write('\nwork_dir = None\n')
+    init(request('kd', force=True))
+    assert 'work_dir =' not in Path('made.py').read_text()
+
+
+@pytest.mark.parametrize('scope', ['mmpretrain'], indirect=True)
 def test_the_imports_of_the_base_are_kept(workplace):
     Path('mine.py').write_text("_base_ = './student.py'\ncustom_imports = dict(imports=['json', 'csv'])\n")
     init(Request('mine.py', 'teacher.py', 'teacher.pth', ['kd'], Path('made.py')))

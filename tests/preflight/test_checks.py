@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from check_setups import IMAGE, UPDATE, config, l2, searching
+from check_setups import UPDATE, config, l2, searching
 from click.testing import CliRunner
 from fuzz.shipped import names, small
 from fuzz.toy import loader
@@ -14,13 +14,13 @@ from mmengine.runner import Runner
 from zoo import classifier, distilled, mgd, run_cfg
 
 from mmkd_plugin.cli.main import mmkd
-from mmkd_plugin.mgd import MatchingUpdateHook
 from mmkd_plugin.preflight import CHECKS, Finding, Report, check_config, run_check
 from mmkd_plugin.preflight.findings import Check, finding_of, look
-from mmkd_plugin.preflight.measure import ShortRun, short_config
+from mmkd_plugin.preflight.measure import ShortRun, short_config, short_run, with_smaller_image
 from mmkd_plugin.preflight.measured import Measured, TeacherScore
 from mmkd_plugin.preflight.run_checks import chance_of
 from mmkd_plugin.preflight.setup import Setup
+from mmkd_plugin.preflight.teacher_score import score_teachers
 from mmkd_plugin.utils.errors import DistillationError
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -52,15 +52,69 @@ def test_a_right_setup_has_no_findings_and_its_report_has_all_it_measured(tmp_pa
     assert all(word in report.text() for word in ('backbone.layer4@preact', '64x4x4 /8', 'an iteration:', 'found: 0 of'))
 
 
-def test_a_matching_is_found_on_one_batch(tmp_path):
-    update = dict(UPDATE, dataloader=loader('classification', IMAGE, 12, 2, shuffle=False))
+def test_a_matching_is_found_on_one_image_of_the_training_batches(tmp_path):
+    update = dict(UPDATE, dataloader=loader('classification', (64, 64), 12, 2, shuffle=False))
     run = ShortRun(short_config(config(tmp_path, distillers=dict(mgd=mgd('backbone.layer3@preact')), custom_hooks=[update]),
                                 tmp_path / 'short'))
     seen = []
-    run.model.distillation.teacher.model.backbone.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
-    hook, = (hook for hook in run.runner.hooks if isinstance(hook, MatchingUpdateHook))
-    hook.update(run.runner)
-    assert seen == [2]
+    run.model.distillation.teacher.model.backbone.register_forward_pre_hook(
+        lambda _, images: seen.append((len(images[0]), images[0].shape[-1])))
+    run.go(1, 60)
+    assert seen == [(1, 32), (2, 32)]  # the matching, and the iteration
+
+
+def test_a_large_image_of_the_dry_run_is_made_smaller_where_the_networks_take_that(tmp_path):
+    cfg = config(tmp_path)
+    for shape, smaller in ((3, 800, 1088), (3, 320, 416)), ((3, 512, 1024), (3, 256, 512)):
+        cfg.model.image_shape = shape
+        assert with_smaller_image(cfg).model.image_shape == smaller
+    assert short_run(short_config(cfg, tmp_path / 'short')).model.distillation_cfg['image_shape'] == (3, 256, 512)
+    for shape in ((3, 100, 2000), (3, 256, 512), 7):  # of no multiple of 32, small enough, none at all
+        cfg.model.image_shape = shape
+        assert with_smaller_image(cfg).model.image_shape == shape
+
+
+def test_a_network_of_one_size_has_the_dry_run_that_its_config_says(tmp_path, monkeypatch):
+    cfg = config(tmp_path)
+    cfg.model.image_shape = (3, 512, 512)
+    tried = []
+
+    class OfOneSize(ShortRun):
+        def __init__(self, cfg):
+            tried.append(cfg.model.image_shape)
+            if tried[-1] != (3, 512, 512):
+                raise DistillationError('does not run on it')
+
+    monkeypatch.setattr('mmkd_plugin.preflight.measure.ShortRun', OfOneSize)
+    short_run(cfg)
+    assert tried == [(3, 352, 352), (3, 512, 512)]
+
+
+def test_what_there_is_no_time_for_is_said(tmp_path):
+    report = run_check(config(tmp_path), iters=5, teacher_samples=16, seconds=0)
+    assert report.measured.iterations == 1
+    assert report.exit_code == 0
+    assert 'not looked at: 4 of 5 iterations (no time was left for them: --seconds 0)' in report.text()
+    assert 'model.teacher was not measured: no time was left (--seconds)' in report.text()
+
+
+def test_a_teacher_is_not_asked_where_its_first_image_takes_longer_than_there_is_time(tmp_path):
+    cfg = config(tmp_path)
+    run = ShortRun(short_config(cfg, tmp_path / 'short'))
+    asked = []
+    run.model.distillation.teacher.model.backbone.register_forward_pre_hook(lambda *_: asked.append(True))
+    score, = score_teachers(run.runner, cfg, 4, 60, per_pixel=1.0)
+    assert not asked
+    assert score.why_not == '4 of 32x32 would take it about 4096 s, more than is left (--seconds)'
+    score, = score_teachers(run.runner, cfg, 4, 60, per_pixel=1e-6)
+    assert asked
+    assert not score.why_not
+
+
+def test_what_a_pixel_takes_the_teachers_is_what_distillation_adds(tmp_path):
+    measured = Measured(size=[2, 3, 4, 8], plain=[9., 1., 1.], distilled=[9., 3., 3.])
+    assert measured.teachers_seconds == pytest.approx(2 / 64)
+    assert Measured().teachers_seconds == 0
 
 
 def test_updates_at_fifths_of_the_run_are_no_finding(tmp_path):

@@ -1,4 +1,6 @@
 """The page of a report: what stands in it, that it needs nothing else, and that nothing from a file acts in it."""
+import json
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -88,6 +90,40 @@ def test_the_gap_that_is_closed_is_that_of_the_means_over_seeds(runs):
     assert '38 %' in words
     assert '62 ± 1.4' in words
     assert '61, 63' in words
+
+
+def never_validated(folder, model, metric):
+    """A run that was tested and never validated, as where the validations come later than its end."""
+    run = make_run(folder, model, numbers(metrics=()))
+    file = run / 'test' / START / f'{START}.json'
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(dict(mIoU=metric)))
+    return run
+
+
+def test_runs_that_have_tests_and_no_validations_are_compared_by_their_tests(runs, tmp_path):
+    alone, run = never_validated(tmp_path / 'alone', STUDENT, 20.), never_validated(tmp_path / 'mgd', DISTILLED, 29.)
+    teacher = never_validated(tmp_path / 'teacher', dict(STUDENT, depth=50), 50.)
+    found = compare([run], alone=[str(alone)], teacher=[str(teacher)])
+    assert [row.mean for row in found.rows] == [50., 20., 29.]
+    assert found.rows[-1].gap == pytest.approx(.3)
+    words = Page(page(found, Examples())).words
+    assert 'mIoU in the test' in words
+    assert 'Compared by the tests, as not every run has a validation.' in words
+    without = compare([run], alone=[str(runs / 'alone0')], teacher=[str(teacher)])  # which has no test
+    assert not without.by_test
+    assert without.why_no_gap == 'no distilled run has a validation, and not each run a test'
+
+
+def test_each_row_has_a_colour_of_its_own_in_table_plots_and_headings(tmp_path):
+    folders = [make_run(tmp_path / name, DISTILLED, numbers(), note=name) for name in ('mgd', 'kd', 'cwd')]
+    alone = make_run(tmp_path / 'alone', STUDENT, numbers(), checkpoint=False)
+    html = page(compare(folders, alone=[str(alone)]), Examples())
+    dots = re.findall(r'class="dot" style="background: (#\w{6})"', html)
+    assert dots == [*dots[:4], *dots[3::-1]]  # of the table, and of the headings, which begin with the last row
+    assert len(set(dots)) == 4
+    curves = html[html.index('mIoU at validations'):html.index('Task loss')]
+    assert all(dot in curves for dot in dots)
 
 
 def test_the_student_alone_is_recognised_by_its_model_and_another_run_is_not(runs, tmp_path):
