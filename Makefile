@@ -7,19 +7,20 @@ BIN := $(VENV)/bin
 DOCS := .venv-docs
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help env lite test test-fast lint style types layers demo kill fuzz site clean
+.PHONY: help env lite test test-fast test-matrix lint style types layers demo kill fuzz site clean
 
 help:
 	@echo 'make env         the environment in $(VENV) (mmcv builds from source the first time: about 15 minutes on 2 cores)'
 	@echo 'make lite        segmentation and classification in .venv-lite, without a compiler: 2 minutes and the downloads'
 	@echo 'make test        everything: lint and all tests'
 	@echo 'make test-fast   lint and all tests but those marked slow: 2 to 10 minutes on 2 cores'
+	@echo 'make test-matrix all tests but the slow ones with old, new and other versions of everything, see docs/versions.md; CORNER=names'
 	@echo 'make lint        style (ruff), types (mypy) and layers (import-linter); each is a target of its own, too'
 	@echo 'make demo        MGD on embedded data, a table and a picture; in .venv, or .venv-lite where that is not there'
 	@echo 'make kill        kills trainings, resumes and compares them; SEED=, LIMIT=kills of each case, CASE=names or patterns'
 	@echo 'make fuzz        tries mutated configs, artefacts, checkpoints and parts of them; SEED=, NUMBER=of inputs, KIND=one kind'
 	@echo 'make site        the documentation as a site in site/, in an environment of its own ($(DOCS)); warnings are errors'
-	@echo 'make clean       removes $(VENV) and .venv-lite, what the demo wrote, and caches'
+	@echo 'make clean       removes $(VENV), .venv-lite and .venv-matrix, what the demo wrote, and caches'
 	@echo 'JOBS=N           test files at once (now $(JOBS))'
 
 env:
@@ -33,6 +34,9 @@ test: lint
 
 test-fast: lint
 	$(PYTEST) -m 'not slow'
+
+test-matrix:
+	$(PYTHON) tools/run_matrix.py $(CORNER) --jobs $(JOBS)
 
 lint: style types layers
 
@@ -65,4 +69,4 @@ $(DOCS)/ready: requirements/docs.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lite $(DOCS) site work_dirs/demo data/demo build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-lite .venv-matrix $(DOCS) site work_dirs/demo data/demo build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -19,7 +19,7 @@ class BuildWithConfigs(build_py):
         for folder in ('configs', 'tools'):
             # What only makes sense in a checkout stays there.
             shutil.copytree(ROOT / folder, target / folder, dirs_exist_ok=True,
-                            ignore=shutil.ignore_patterns('__pycache__', 'setup_env.sh', 'run_demo.py'))
+                            ignore=shutil.ignore_patterns('__pycache__', 'setup_env.sh', 'run_demo.py', 'run_matrix.py'))
         shutil.copy(ROOT / 'model-index.yml', target)
 
 

@@ -1,4 +1,5 @@
 """Knowledge distillation for OpenMMLab configs, by inheritance. ``custom_imports = dict(imports='mmkd_plugin')``."""
+import sys
 from importlib import import_module
 
 from .version import __version__
@@ -14,6 +15,10 @@ def _check_environment() -> None:
             hint = ' (or mmcv-lite, without a compiler: see "Installation" in the README)' if package == 'mmcv' else ''
             raise ImportError(f'mmkd_plugin needs {package}, which cannot be imported: {error}. '
                               f'Install it with: pip install {package}{hint}') from error
+    from .utils.torch_versions import OLDEST, release
+    if release() < OLDEST:
+        raise ImportError(f'mmkd_plugin needs torch {OLDEST[0]}.{OLDEST[1]} or later, and this is '
+                          f'{sys.modules["torch"].__version__}')
 
 
 _check_environment()

@@ -19,6 +19,7 @@ from mmkd_plugin.cli.main import flags_of_test
 from mmkd_plugin.cli.test import test as run_test
 from mmkd_plugin.utils.checkpoint_files import open_checkpoint
 from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.torch_versions import safe_globals
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs/security.md'
@@ -189,7 +190,7 @@ def test_what_mmengine_downloads_is_not_executed(tmp_path, monkeypatch):
 def test_torch_load_of_the_rest_of_the_process_is_left_alone(tmp_path):
     torch.save(dict(value=Call(len, 'ab')), tmp_path / 'x.pth')
     assert torch.load(tmp_path / 'x.pth', weights_only=False) == dict(value=2)
-    assert not {HistoryBuffer, np.ndarray, np.dtype} & set(torch.serialization.get_safe_globals())
+    assert not {HistoryBuffer, np.ndarray, np.dtype} & set(safe_globals())
     assert mmengine_checkpoint.torch.load is not torch.load
     assert mmengine_checkpoint.torch.save is torch.save
 

@@ -3,10 +3,12 @@
 Imports nothing of the package, which could not be imported where something is missing.
 """
 import platform
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from rich.console import Console
 from rich.table import Table
@@ -22,25 +24,30 @@ class Need(NamedTuple):
         name: as pip knows it.
         module: as Python imports it.
         least: the oldest version that is known to work, '' where none is known.
-        also: another package that brings the same module, '' where there is none.
+        also: other packages that bring the same module.
     """
     name: str
     module: str
     least: str = ''
-    also: str = ''
+    also: Tuple[str, ...] = ()
 
 
-BASE = (Need('torch', 'torch', '2.6'), Need('mmengine', 'mmengine', '0.10.7'), Need('mmcv', 'mmcv', '2.0', also='mmcv-lite'),
+MMCV = Need('mmcv', 'mmcv', '2.0', also=('mmcv-lite', 'onedl-mmcv'))
+BASE = (Need('torch', 'torch', '2.1'), Need('mmengine', 'mmengine', '0.10', also=('onedl-mmengine',)), MMCV,
         Need('scipy', 'scipy'), Need('numpy', 'numpy'))
 OPERATORS = Need("mmcv's operators", 'mmcv._ext')
 TASKS: Dict[str, Sequence[Need]] = dict(
-    classification=(Need('mmpretrain', 'mmpretrain', '1.2'), Need('torchvision', 'torchvision')),
-    segmentation=(Need('mmsegmentation', 'mmseg', '1.2'), Need('ftfy', 'ftfy'), Need('regex', 'regex')),
-    detection=(Need('mmdet', 'mmdet', '3.3'), OPERATORS, Need('pycocotools', 'pycocotools')),
+    classification=(Need('mmpretrain', 'mmpretrain', '1.2', also=('onedl-mmpretrain',)), Need('torchvision', 'torchvision')),
+    segmentation=(Need('mmsegmentation', 'mmseg', '1.2', also=('onedl-mmsegmentation',)), Need('ftfy', 'ftfy'),
+                  Need('regex', 'regex')),
+    detection=(Need('mmdet', 'mmdet', '3.3', also=('onedl-mmdetection',)), OPERATORS, Need('pycocotools', 'pycocotools')),
     pictures=(Need('matplotlib', 'matplotlib'),),
     demo=(Need('scikit-learn', 'sklearn'), Need('pillow', 'PIL')))
 HINTS = {'mmcv': 'pip install mmcv-lite, or mmcv for detection: see "Installation" in the README',
          OPERATORS.name: 'MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0, see "Installation" in the README'}
+
+BOUND = re.compile(r"^mmcv_max(?:imum_version)? = '([\d.]+)'", re.MULTILINE | re.IGNORECASE)
+"""How a codebase says in its ``__init__`` which mmcv is too new for it."""
 
 
 def env() -> None:
@@ -51,7 +58,7 @@ def env() -> None:
     for task, needs in {'every task': BASE, **TASKS}.items():
         lacking = [need for need in needs if installed(need) is None or old(need)]
         there = [f'{need.name} {installed(need)}'.strip() for need in needs if need not in lacking]
-        missing = list(map(_missing, lacking))
+        missing = [*map(_missing, lacking), *filter(None, map(refused_mmcv, needs))]
         table.add_row(task, 'no' if missing else 'yes', ', '.join(there), '; '.join(missing))
     out.print(table)
 
@@ -67,7 +74,7 @@ def installed(need: Need) -> Optional[str]:
         return None
     if spec is None or need is OPERATORS and str(spec.origin).endswith('.py'):
         return None
-    for name in filter(None, (need.name, need.also)):
+    for name in (need.name, *need.also):
         try:
             return version(name) if name == need.name else f'{version(name)} ({name})'
         except PackageNotFoundError:
@@ -79,6 +86,20 @@ def old(need: Need) -> bool:
     """Whether an older version is installed than the oldest that is known to work."""
     found = installed(need)
     return bool(found) and bool(need.least) and _numbers(str(found)) < _numbers(need.least)
+
+
+def refused_mmcv(need: Need) -> str:
+    """What a codebase has against the mmcv that is installed, '' where nothing: its code says which is too new.
+
+    mmdet 3.3 and mmsegmentation 1.2 stop their own import with mmcv 2.2.
+    """
+    spec, found = find_spec(need.module) if '.' not in need.module else None, installed(MMCV)
+    if spec is None or not spec.origin or not spec.origin.endswith('.py') or not found:
+        return ''
+    said = BOUND.search(Path(spec.origin).read_text(errors='replace'))
+    if said is None or _numbers(found) < _numbers(said[1]):
+        return ''
+    return f'{need.name} {installed(need)} refuses mmcv {found} (pip install "mmcv<{said[1]}", or "mmcv-lite<{said[1]}")'
 
 
 def _numbers(text: str) -> List[int]:

@@ -6,7 +6,8 @@ from typing import Callable, List, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..utils.torch_versions import plain_attention
 
 Loss = Callable[[], Tensor]
 MixedDerivative = Callable[[Loss, Tensor, Sequence[Tensor], Sequence[Tensor]], Tensor]
@@ -109,7 +110,7 @@ def exact_mixed_derivative(loss: Loss, beta: Tensor, weights: Sequence[Tensor], 
     Raises:
         NoSecondDerivative: where an operation cannot be differentiated twice.
     """
-    with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have none
+    with plain_attention():
         slopes = torch.autograd.grad(loss(), weights, create_graph=True, allow_unused=True)
         pairs = [(slope, unit) for slope, unit in zip(slopes, directions) if slope is not None and slope.requires_grad]
         if not pairs:

@@ -7,9 +7,9 @@ from typing import Dict, Iterator, Optional
 import torch
 from mmengine.dist import all_reduce
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 
 from ..utils.errors import DistillationError
+from ..utils.torch_versions import Edge, gradients_at
 
 # With float16 on the way, gradients of an unscaled loss vanish, those of a scaled one may overflow. Tried in this order; the
 # scale cancels in what is returned.
@@ -45,7 +45,7 @@ class GradientComparison:
         return None if self.ratio is None else self.inner / math.sqrt(self.task * self.distillation)
 
 
-def feature_gradients(loss: Tensor, edges: Dict[str, GradientEdge], half: bool = False) -> Dict[str, Tensor]:
+def feature_gradients(loss: Tensor, edges: Dict[str, Edge], half: bool = False) -> Dict[str, Tensor]:
     """Gradient of ``loss`` at each feature, in float32, the graph kept; a scalar 0 where it does not depend on the feature.
 
     Args:
@@ -75,9 +75,9 @@ def reentrant_checkpoints_refused(advice: str) -> Iterator[None]:
                                 'model)', hint=advice) from error
 
 
-def _scaled_gradients(loss: Tensor, edges: Dict[str, GradientEdge], scale: float) -> Dict[str, Tensor]:
+def _scaled_gradients(loss: Tensor, edges: Dict[str, Edge], scale: float) -> Dict[str, Tensor]:
     with reentrant_checkpoints_refused('Give loss_scale a number, and log_gradients=0.'):
-        gradients = torch.autograd.grad(loss * scale, list(edges.values()), retain_graph=True, allow_unused=True)
+        gradients = gradients_at(loss * scale, list(edges.values()))
     zero = torch.zeros((), device=loss.device)
     return {address: zero if gradient is None else gradient.float() / scale for address, gradient in zip(edges, gradients)}
 

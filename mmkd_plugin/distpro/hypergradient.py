@@ -10,7 +10,8 @@ from typing import Callable, Dict, List, Sequence
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..utils.torch_versions import plain_attention
 
 Named = Dict[str, Tensor]
 Losses = Callable[[Named], Sequence[Tensor]]
@@ -22,8 +23,7 @@ def tangents(function: Losses, point: Named, direction: Named) -> List[Tensor]:
     Raises:
         NotImplementedError: torch's own, where an operation has no forward-mode derivative; see :func:`missing_operation`.
     """
-    # The fused attention kernels have no forward-mode derivative, the plain one has.
-    with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+    with torch.no_grad(), forward_ad.dual_level(), plain_attention():
         duals = {name: forward_ad.make_dual(value, direction[name].to(value)) if name in direction else value
                  for name, value in point.items()}
         parts = [forward_ad.unpack_dual(output) for output in function(duals)]

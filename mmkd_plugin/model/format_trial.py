@@ -13,6 +13,7 @@ from ..distiller.strength import ScaleCalibration
 from ..runtime import Timings, interleaved
 from ..runtime.memory_format import AGREEMENT, HALF_AGREEMENT, GradientDifferences, set_format
 from ..utils.isolation import get_rng_state, set_rng_state
+from ..utils.torch_versions import autocast_dtype
 from .overlay import DistilledMixin
 
 PLAIN, OTHER = 'plain', 'channels_last'
@@ -77,7 +78,7 @@ class FormatTrial:
         try:
             with found.of(self.model):
                 self._step()
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             return 'there is not enough memory for a copy of the model, to try it'
         except RuntimeError as error:
             return f'a step in {OTHER} fails ({str(error).splitlines()[0]})'
@@ -102,7 +103,7 @@ class FormatTrial:
 
     def _step(self) -> None:
         with self._context(self.model):
-            self._half = torch.is_autocast_enabled(next(self.model.parameters()).device.type)
+            self._half = autocast_dtype(next(self.model.parameters()).device.type) is not None
             losses = self.model._run_forward(self._data, mode='loss')
         self.model.parse_losses(losses)[0].backward()
 

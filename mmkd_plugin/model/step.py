@@ -26,6 +26,7 @@ from ..taps import Recording, laid_out
 from ..utils.errors import DistillationError, shown, under
 from ..utils.isolation import get_rng_state
 from ..utils.progress import current_iteration
+from ..utils.torch_versions import autocast_dtype
 from .portions import Portions, View
 
 if TYPE_CHECKING:
@@ -279,4 +280,4 @@ def _may_have_none(distiller: Distiller) -> bool:
 
 def uses_float16(device: str) -> bool:
     """Whether autocast is in float16 at present, on a kind of device."""
-    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    return autocast_dtype(device) == torch.float16

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..taps import FeatureSum, FeatureTaps
+from ..utils.torch_versions import autocast_dtype
 
 Forward = Callable[[Tensor, Any], object]
 """Runs a network on images (B, C, H, W) and their data samples; what it returns is not looked at."""
@@ -42,8 +43,7 @@ class Call:
         inputs, kind = self.inputs, self.inputs.device.type
         sums = tuple((total.name, tuple(total.weights.items())) for total in self.sums)
         wanted = None if self.addresses is None else tuple(self.addresses)
-        autocast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
-        return tuple(inputs.shape), inputs.stride(), inputs.dtype, inputs.device, wanted, sums, autocast
+        return tuple(inputs.shape), inputs.stride(), inputs.dtype, inputs.device, wanted, sums, autocast_dtype(kind)
 
 
 def recorded(taps: FeatureTaps, forward: Forward, call: Call) -> Dict[str, Tensor]:

@@ -12,7 +12,7 @@ from mmcv.cnn.bricks.wrappers import Conv2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 from torch.utils.hooks import RemovableHandle
 
 LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2d, Conv2dAdaptivePadding)
@@ -91,7 +91,7 @@ class _Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         normalises = 'batch_norm' in str(operation)
-        for value in tree_leaves((args, kwargs)):
+        for value in tree_flatten((args, kwargs))[0]:
             if isinstance(value, Tensor) and id(value) in self._outputs:
                 self._readers.setdefault(id(value), []).append(self._running if normalises else None)
         return operation(*args, **(kwargs or {}))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..taps import widened
+from ..utils.torch_versions import autocast_dtype
 from .folding import Pair
 
 
@@ -41,7 +42,7 @@ class Variant:
 
     def feature(self, feature: Tensor, images: Tensor) -> Tensor:
         """A feature as others of the step are, in the network's memory format; half only under autocast."""
-        if self.dtype is not None and not torch.is_autocast_enabled(images.device.type):
+        if self.dtype is not None and autocast_dtype(images.device.type) is None:
             return widened(feature)
         return feature
 

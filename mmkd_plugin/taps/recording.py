@@ -3,9 +3,9 @@ from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from ..utils.errors import DistillationError
+from ..utils.torch_versions import Edge, gradient_edge
 from .shapes import map_size, tokens_to_map, widened
 from .tap import Tap, TapError
 
@@ -49,7 +49,7 @@ class Recording:
         self._features: Dict[str, Tensor] = {}
         self._versions: Dict[str, int] = {}
         self._totals: Dict[str, Tensor] = {}
-        self.edges: Dict[str, GradientEdge] = {}
+        self.edges: Dict[str, Edge] = {}
 
     def add(self, tap: Tap, feature: Tensor) -> Optional[Tensor]:
         """Takes a feature in. Returns what the model goes on with, or None if that is the feature itself."""
@@ -61,7 +61,7 @@ class Recording:
             self._add_to(total, tap, feature)
         if tap.address in self._wanted:
             if feature.requires_grad:
-                self.edges[tap.address] = get_gradient_edge(feature)
+                self.edges[tap.address] = gradient_edge(feature)
             kept = feature.clone() if tap.needs_clone else feature
             self._features[tap.address] = kept
             self._versions[tap.address] = kept._version

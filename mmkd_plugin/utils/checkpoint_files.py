@@ -16,8 +16,9 @@ import torch
 from mmengine.runner import checkpoint as loading
 
 from .errors import DistillationError
-from .safe_pickle import Cut, UnknownName
+from .safe_pickle import Cut, Refused, UnknownName
 from .torch_files import opened, read_torch_file, why_spoiled
+from .torch_versions import safe_globals, weights_only_is_safe
 
 __all__ = ['download', 'extend_checkpoint_loader', 'open_checkpoint', 'require_weights', 'why_spoiled']
 
@@ -35,7 +36,8 @@ def open_checkpoint(path: File, map_location: Any = 'cpu', **how: Any) -> Any:
     """What a checkpoint file holds: tensors, numbers, text, arrays of plain numbers, logs; nothing in it is executed.
 
     Where it asks for a class or a function that somebody has registered with ``torch.serialization.add_safe_globals``,
-    ``torch.load(weights_only=True)`` reads it, which uses what is registered.
+    ``torch.load(weights_only=True)`` reads it, which uses what is registered. Before torch 2.6 that is not safe, and the
+    file is refused.
 
     Args:
         path: the file to open, or its contents.
@@ -52,6 +54,9 @@ def open_checkpoint(path: File, map_location: Any = 'cpu', **how: Any) -> Any:
         except UnknownName as error:
             if error.name not in _registered():
                 raise
+            if not weights_only_is_safe():
+                raise Refused(f'{error}, which is registered; what is registered is read safely by torch 2.6 or later only, '
+                              f'and this is {torch.__version__}') from None
         return torch.load(_rewound(path), **{**how, 'map_location': map_location, 'weights_only': True})
     except Cut as error:
         raise DistillationError(f'is not a checkpoint that is whole: {error}', given=name, hint=_HINT_SPOILED) from None
@@ -80,7 +85,7 @@ def _rewound(path: File) -> File:
 def _registered() -> Set[str]:
     """The names that somebody else than torch has registered as safe, as they stand in files."""
     names = (entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}'
-             for entry in torch.serialization.get_safe_globals())
+             for entry in safe_globals())
     return {name for name in names if not name.startswith(_TORCHS_OWN)}
 
 

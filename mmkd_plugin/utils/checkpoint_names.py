@@ -16,13 +16,14 @@ from mmengine.optim import OneCycleLR
 from torch import Tensor
 
 from .safe_pickle import Budget, Maker, Part, Refused, check_key
+from .torch_versions import LATER_DTYPES
 
 _PLAIN = re.compile(r'[?biufU]\d{0,4}')  # numpy's truth values, whole numbers, floats, text
 _DEVICE = re.compile(r'[a-z]{1,16}(:\d{1,4})?')
 _STORAGES = dict(Double=torch.float64, Float=torch.float32, Half=torch.float16, BFloat16=torch.bfloat16, Long=torch.int64,
                  Int=torch.int32, Short=torch.int16, Char=torch.int8, Byte=torch.uint8, Bool=torch.bool,
                  ComplexDouble=torch.complex128, ComplexFloat=torch.complex64)
-_OTHER_DTYPES = (torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2)
+_OTHER_DTYPES = (*LATER_DTYPES, torch.float8_e4m3fn, torch.float8_e5m2)
 _MULTIARRAY = ('numpy._core.multiarray', 'numpy.core.multiarray')  # numpy 2, numpy 1
 _LOG = 'mmengine.logging.history_buffer.HistoryBuffer'
 _ONE_CYCLE = 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'

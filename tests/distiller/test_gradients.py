@@ -5,20 +5,20 @@ import math
 import pytest
 import torch
 from mmengine.logging import MessageHub
-from torch.autograd.graph import get_gradient_edge
 from zoo import STUDENTS, batch, build, distilled, mgd, run, run_cfg, update_hook
 
 from mmkd_plugin.distiller.gradients import GradientComparison, compare_gradients, feature_gradients
 from mmkd_plugin.distiller.strength import ScaleCalibration
 from mmkd_plugin.model.step import uses_float16
 from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.torch_versions import OlderEdge, gradient_edge, gradients_at
 
 SCOPES = sorted(STUDENTS)
 
 
 def test_comparison_of_two_known_gradients():
     feature = torch.tensor([1.0, 2.0], requires_grad=True) * 1
-    edges = dict(tap=get_gradient_edge(feature))
+    edges = dict(tap=gradient_edge(feature))
     task = feature_gradients((feature * torch.tensor([3.0, 4.0])).sum(), edges)
     ours = feature_gradients((feature * torch.tensor([1.0, 0.0])).sum(), edges)
     comparison = compare_gradients(task, ours)['tap']
@@ -28,15 +28,33 @@ def test_comparison_of_two_known_gradients():
 
 def test_the_gradient_is_that_before_an_in_place_activation():
     feature = torch.tensor([-1.0, 2.0], requires_grad=True) * 1
-    edges = dict(tap=get_gradient_edge(feature))
+    edges = dict(tap=gradient_edge(feature))
     feature.relu_()
     assert feature_gradients(feature.sum(), edges)['tap'].tolist() == [0, 1]
+
+
+def test_gradients_at_edges_are_the_same_with_torch_2_1():
+    """There they are taken by hooks: at a leaf, at one of several outputs, at a feature that later is changed in place."""
+    leaf = torch.tensor([0.3, -1.0, 2.0], requires_grad=True)
+    unused = leaf.sin()
+    feature = leaf.exp() - 1
+    first, second = (feature * 2).split([1, 2])
+    tensors = [leaf, unused, feature, second]
+    edges = [gradient_edge(tensor) for tensor in tensors]
+    nodes = [tensor.grad_fn or tensor.view_as(tensor).grad_fn.next_functions[0][0] for tensor in tensors]
+    older = [OlderEdge(node, tensor.output_nr) for node, tensor in zip(nodes, tensors)]
+    loss = (feature.relu_() ** 2).sum() + (first * second).sum()
+    found, expected = gradients_at(loss, older), gradients_at(loss, edges)
+    assert found[1] is expected[1] is None
+    for one, other in zip(found, expected):
+        if one is not None:
+            assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize('size', [1e-8, 1.0, 1e3])
 def test_float16_gradients_neither_vanish_nor_overflow(size):
     feature = torch.ones(4, requires_grad=True) * 1
-    edges = dict(tap=get_gradient_edge(feature))
+    edges = dict(tap=gradient_edge(feature))
     loss = feature.half().float().sum() * size  # float16 lies between, not at the tap
     assert feature_gradients(loss, edges, half=True)['tap'].tolist() == pytest.approx([size] * 4, rel=0.01)
     if size == 1e-8:

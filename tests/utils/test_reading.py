@@ -12,9 +12,12 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 from zoo import Stop, classifier, distilled, run, run_cfg
 
+from mmkd_plugin.utils import checkpoint_files
 from mmkd_plugin.utils.checkpoint_files import open_checkpoint, why_spoiled
 from mmkd_plugin.utils.errors import DistillationError
+from mmkd_plugin.utils.torch_versions import weights_only_is_safe
 
+SAFE = pytest.mark.skipif(not weights_only_is_safe(), reason='what is registered is read with torch 2.6 or later')
 LEGACY_START = (0x1950a86a20f9469cfc6c, 1001)
 
 
@@ -68,6 +71,7 @@ def test_why_a_file_is_spoiled_is_always_a_text(tmp_path):
     assert why_spoiled(tmp_path / 'x.pth') is None
 
 
+@SAFE
 @pytest.mark.parametrize('name', ['Note', 'written-as'])
 @pytest.mark.parametrize('layout', ['zip', 'legacy'])
 def test_what_a_user_has_registered_is_loaded_by_torch(tmp_path, name, layout):
@@ -85,6 +89,7 @@ def test_what_a_user_has_registered_is_loaded_by_torch(tmp_path, name, layout):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'x.pth'))
 
 
+@SAFE
 def test_nothing_else_is_loaded_with_what_a_user_has_registered(tmp_path):
     proof = tmp_path / 'executed'
     torch.save(dict(note=Note('mine'), other=Other('theirs')), tmp_path / 'other.pth')
@@ -97,6 +102,17 @@ def test_nothing_else_is_loaded_with_what_a_user_has_registered(tmp_path):
     assert not proof.exists()
 
 
+def test_before_torch_2_6_what_is_registered_is_refused_and_the_error_says_so(tmp_path, monkeypatch):
+    """There ``torch.load(weights_only=True)`` can be made to execute what is in a file."""
+    monkeypatch.setattr(torch, '__version__', '2.5.1+cu124')
+    monkeypatch.setattr(checkpoint_files, 'safe_globals', lambda: [Note])
+    monkeypatch.setattr(torch, 'load', lambda *_, **__: pytest.fail('torch.load was called'))
+    torch.save(dict(note=Note('mine')), tmp_path / 'x.pth')
+    with pytest.raises(DistillationError, match=r'Note, which is registered; .* torch 2\.6 or later only, and this is 2\.5'):
+        open_checkpoint(tmp_path / 'x.pth')
+
+
+@SAFE
 def test_what_torch_registers_for_itself_is_not_taken_for_a_users(tmp_path):
     from torch.nested._internal.nested_tensor import _rebuild_njt
     assert _rebuild_njt in torch.serialization.get_safe_globals()
