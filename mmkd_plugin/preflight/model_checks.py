@@ -65,10 +65,10 @@ def resolutions_apart(setup: Setup) -> Iterator[Finding]:
 
 @check('models', at_start=False)
 def stages_apart(setup: Setup) -> Iterator[Finding]:
-    """Pairs whose addresses are the same but for the number of the stage."""
+    """Pairs whose addresses are the same but for the number of the stage, in networks of one kind: others count otherwise."""
     for pair in setup.pairs:
         ours, theirs = _numbered(pair.student.address), _numbered(pair.teacher[-1].address)
-        if ours and theirs and ours[0] == theirs[0] and ours[1] != theirs[1]:
+        if ours and theirs and ours[0] == theirs[0] and ours[1] != theirs[1] and _one_kind(setup, pair):
             yield advice(pair.key, f'compares {pair.student.address!r} with {pair.teacher[-1].address!r}, another stage of '
                          'the teacher', 'If that is meant, all is well')
 
@@ -139,6 +139,14 @@ def _factor_apart(setup: Setup, pair: ComparedPair) -> Optional[float]:
 
 def _resolution(info: TapInfo) -> str:
     return 'no resolution' if info.size is None else f'{info.size[0]}x{info.size[1]}'
+
+
+def _one_kind(setup: Setup, pair: ComparedPair) -> bool:
+    """Whether the parts of the two models that a pair compares (their backbones, say) are of one class."""
+    ours, theirs = TapAddress.parse(pair.student.address), TapAddress.parse(pair.teacher[-1].address)
+    models = setup.model, setup.distillation.teachers.by_name[theirs.teacher].model
+    one, other = (type(getattr(model, address.path.split('.')[0])) for model, address in zip(models, (ours, theirs)))
+    return one is other
 
 
 def _numbered(address: str) -> Optional[Tuple[str, str]]:

@@ -117,6 +117,14 @@ def test_what_a_pixel_takes_the_teachers_is_what_distillation_adds(tmp_path):
     assert Measured().teachers_seconds == 0
 
 
+def test_networks_of_two_kinds_may_number_their_stages_otherwise(tmp_path):
+    student = classifier(8)
+    student.update(backbone=dict(type='MobileNetV2', widen_factor=0.25),
+                   head=dict(type='LinearClsHead', num_classes=5, in_channels=1280))
+    cfg = config(tmp_path, student=student, distillers=dict(l2=l2(('backbone.layer3', 'backbone.layer2'))))
+    assert 'stages-apart' not in [check for check, _ in found(run_check(cfg, iters=0, teacher_samples=0))]
+
+
 def test_updates_at_fifths_of_the_run_are_no_finding(tmp_path):
     cfg = config(tmp_path, distillers=dict(mgd=mgd('backbone.layer3@preact')),
                  custom_hooks=[dict(UPDATE, by_epoch=False, interval='auto')])
