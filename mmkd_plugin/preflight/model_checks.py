@@ -65,7 +65,7 @@ def resolutions_apart(setup: Setup) -> Iterator[Finding]:
 
 @check('models', at_start=False)
 def stages_apart(setup: Setup) -> Iterator[Finding]:
-    """Pairs whose addresses are the same but for the number of the stage, in networks of one kind: others count otherwise."""
+    """Pairs whose addresses are the same but for the number of the stage, in networks of one kind, which count alike."""
     for pair in setup.pairs:
         ours, theirs = _numbered(pair.student.address), _numbered(pair.teacher[-1].address)
         if ours and theirs and ours[0] == theirs[0] and ours[1] != theirs[1] and _one_kind(setup, pair):
