@@ -339,7 +339,7 @@ def test_mixed_precision_finds_nearly_the_same_gradient(wrapper, unrolled, tmp_p
     plain, half = (first_gradient(tmp_path / name, monkeypatch, wrapper=name, hooks=[hook(unrolled=unrolled)])
                    for name in ('OptimWrapper', wrapper))
     assert half.dtype == torch.float32
-    # bfloat16 has 3 digits, differentiated twice: 0.07 (unrolled 0.12) where torch rounds, 0.11 where the CPU's own units do.
+    # bfloat16 has 3 digits, differentiated twice: 0.07 (unrolled 0.12) where torch rounds, 0.11 where a CPU's own units do.
     assert 0 < (plain - half).norm() < (.2 if unrolled else .15) * plain.norm()
 
 
