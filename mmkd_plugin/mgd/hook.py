@@ -89,7 +89,6 @@ class MatchingUpdateHook(Hook):
         self._interval: Union[int, List[int]] = 1 if isinstance(self.options.interval, str) else self.options.interval
         self._by_epoch, self._num_images = self.options.by_epoch, self.options.num_images
         self._built: Optional[DataLoader[Any]] = None  # the data set is read once; workers do not outlive an update
-        self._instead: Optional[DataLoader[Any]] = None
 
     @staticmethod
     def with_images(hook: Dict[str, Any], cfg: Mapping[str, Any]) -> Dict[str, Any]:
@@ -111,13 +110,12 @@ class MatchingUpdateHook(Hook):
         """Whether an update is due after ``done`` epochs (iterations) have been finished."""
         return done in self._interval if isinstance(self._interval, list) else done % self._interval == 0
 
-    def limit_images(self, images: int) -> None:
-        """Lets an update use so many images at most, over all ranks, whatever ``num_images`` says."""
-        self._num_images = min(self._num_images, images)
-
-    def look_at(self, loader: 'DataLoader[Any]') -> None:
-        """Lets an update look at one batch of this loader instead; of its own one batch is made, and left at that."""
-        self._instead, self._num_images = loader, 1
+    def look_at(self, loader: 'DataLoader[Any]', runner: Runner) -> None:
+        """Lets updates look at one batch of this loader; one of their own is made, so that unreadable data are found."""
+        with preserved_rng():
+            if next(iter(self._loader(runner)), None) is None:
+                raise _no_batch()
+        self._built, self._num_images = loader, 1
 
     def before_run(self, runner: Runner) -> None:
         """Looks at the training that is about to begin, before a checkpoint is loaded."""
@@ -143,7 +141,7 @@ class MatchingUpdateHook(Hook):
         self._interval = sorted({point for point in points if 0 < point < length})
         shown = ', '.join(map(str, self._interval)) or 'nothing else'
         # An update is not to cost more than the training up to the next.
-        self.limit_images(max(1, runner.max_iters // UPDATES) * images_per_iteration(runner))
+        self._num_images = min(self._num_images, max(1, runner.max_iters // UPDATES) * images_per_iteration(runner))
         print_log(f'{KEY}.interval: a matching at the start and after {shown} of {length} {unit}, with {self._num_images} '
                   'images each, rounded up to whole batches of its loader', logger=runner.logger)
 
@@ -215,11 +213,7 @@ class MatchingUpdateHook(Hook):
                     statistics: Dict[str, List[StageStatistics]]) -> int:
         wanted = -(-self._num_images // get_world_size())
         images = 0
-        loader = self._loader(runner)
-        if self._instead is not None:
-            next(iter(loader), None)
-            loader = self._instead
-        for data in loader:
+        for data in self._loader(runner):
             batch = Batch(*model.forward_arguments(model.data_preprocessor(data, False)), runner.iter)
             student, teacher = distillation_of(runner).features(model, batch, list(chosen))
             for name, distiller in chosen.items():
@@ -228,9 +222,7 @@ class MatchingUpdateHook(Hook):
             if images >= wanted:
                 break
         if not images:
-            raise DistillationError('has no whole batch: the matching update has seen no image', path=f'{KEY}.dataloader',
-                                    accepted='a batch_size up to the number of its images (on each rank), or '
-                                    'drop_last=False')
+            raise _no_batch()
         return images
 
     def _chosen(self, runner: Runner) -> Dict[str, MatchingGuidedDistiller]:
@@ -255,6 +247,11 @@ class MatchingUpdateHook(Hook):
                     raise DistillationError('the data set is empty', path=f'{KEY}.dataloader', accepted='one with images')
                 iter(self._built.sampler)  # it may be anything
         return self._built
+
+
+def _no_batch() -> DistillationError:
+    return DistillationError('has no whole batch: the matching update has seen no image', path=f'{KEY}.dataloader',
+                             accepted='a batch_size up to the number of its images (on each rank), or drop_last=False')
 
 
 def iterations_per_epoch(runner: Runner) -> int:

@@ -194,7 +194,7 @@ class ShortRun:
         one: DataLoader[Any] = DataLoader(Subset(images, [0]), collate_fn=data.collate_fn)
         for hook in self.runner.hooks:
             if isinstance(hook, MatchingUpdateHook):
-                hook.look_at(one)
+                hook.look_at(one, self.runner)
 
     def begin(self, data_batch: Any) -> None:
         """An iteration begins: the student alone is timed on its batch, or gradients are going to be compared, in turn."""

@@ -5,6 +5,15 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
+try:
+    from torch.autograd.graph import get_gradient_edge
+except ImportError:  # before torch 2.2
+    get_gradient_edge = None  # type: ignore[assignment]
+try:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+except ImportError:  # before torch 2.3
+    sdpa_kernel = None  # type: ignore[assignment]
+
 OLDEST = (2, 1)
 """The oldest version that the package runs with."""
 LATER_DTYPES: Tuple[torch.dtype, ...] = tuple(
@@ -28,13 +37,11 @@ class OlderEdge(NamedTuple):
 
 def gradient_edge(tensor: Tensor) -> Edge:
     """Where a tensor that requires a gradient stands in the graph now."""
-    try:
-        from torch.autograd.graph import get_gradient_edge
-    except ImportError:  # before torch 2.2
-        if tensor.grad_fn is not None:
-            return OlderEdge(tensor.grad_fn, tensor.output_nr)
-        return OlderEdge(*tensor.view_as(tensor).grad_fn.next_functions[0])  # type: ignore[union-attr]
-    return get_gradient_edge(tensor)
+    if get_gradient_edge is not None:
+        return get_gradient_edge(tensor)
+    if tensor.grad_fn is not None:
+        return OlderEdge(tensor.grad_fn, tensor.output_nr)
+    return OlderEdge(*tensor.view_as(tensor).grad_fn.next_functions[0])
 
 
 def gradients_at(loss: Tensor, edges: Sequence[Edge]) -> Sequence[Optional[Tensor]]:
@@ -79,11 +86,9 @@ def _leaf_before(node: Any) -> Tensor:
 
 def plain_attention() -> AbstractContextManager[Any]:
     """Inside, attention is computed by plain operations: the fused kernels have no forward-mode and no second derivative."""
-    try:
-        from torch.nn.attention import SDPBackend, sdpa_kernel
-    except ImportError:  # before torch 2.3
-        return torch.backends.cuda.sdp_kernel(enable_flash=False, enable_math=True, enable_mem_efficient=False)
-    return sdpa_kernel(SDPBackend.MATH)
+    if sdpa_kernel is not None:
+        return sdpa_kernel(SDPBackend.MATH)
+    return torch.backends.cuda.sdp_kernel(enable_flash=False, enable_math=True, enable_mem_efficient=False)
 
 
 def autocast_dtype(device: str) -> Optional[torch.dtype]:

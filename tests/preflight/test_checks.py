@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from check_setups import UPDATE, config, l2, searching
+from check_setups import IMAGE, UPDATE, config, l2, searching
 from click.testing import CliRunner
 from fuzz.shipped import names, small
 from fuzz.toy import loader
@@ -61,6 +61,13 @@ def test_a_matching_is_found_on_one_image_of_the_training_batches(tmp_path):
         lambda _, images: seen.append((len(images[0]), images[0].shape[-1])))
     run.go(1, 60)
     assert seen == [(1, 32), (2, 32)]  # the matching, and the iteration
+
+
+def test_images_of_a_matching_that_make_no_whole_batch_are_found_all_the_same(tmp_path):
+    update = dict(UPDATE, dataloader=dict(loader('classification', IMAGE, 2, 4, shuffle=False), drop_last=True))
+    report = run_check(config(tmp_path, distillers=dict(mgd=mgd()), custom_hooks=[update]), iters=1, teacher_samples=0)
+    assert report.exit_code == 2
+    assert 'MatchingUpdateHook.dataloader: has no whole batch' in report.text().replace('\n', ' ')
 
 
 def test_a_large_image_of_the_dry_run_is_made_smaller_where_the_networks_take_that(tmp_path):
