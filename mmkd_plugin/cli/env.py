@@ -33,7 +33,7 @@ class Need(NamedTuple):
 
 
 MMCV = Need('mmcv', 'mmcv', '2.0', also=('mmcv-lite', 'onedl-mmcv'))
-BASE = (Need('torch', 'torch', '2.1'), Need('mmengine', 'mmengine', '0.10', also=('onedl-mmengine',)), MMCV,
+BASE = (Need('torch', 'torch', '2.1'), Need('mmengine', 'mmengine', '0.10.3', also=('onedl-mmengine',)), MMCV,
         Need('scipy', 'scipy'), Need('numpy', 'numpy'))
 OPERATORS = Need("mmcv's operators", 'mmcv._ext')
 TASKS: Dict[str, Sequence[Need]] = dict(
