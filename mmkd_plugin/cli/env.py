@@ -32,9 +32,9 @@ class Need(NamedTuple):
     also: Tuple[str, ...] = ()
 
 
+MMENGINE = Need('mmengine', 'mmengine', '0.10.3', also=('onedl-mmengine',))
 MMCV = Need('mmcv', 'mmcv', '2.0', also=('mmcv-lite', 'onedl-mmcv'))
-BASE = (Need('torch', 'torch', '2.1'), Need('mmengine', 'mmengine', '0.10.3', also=('onedl-mmengine',)), MMCV,
-        Need('scipy', 'scipy'), Need('numpy', 'numpy'))
+BASE = (Need('torch', 'torch', '2.1'), MMENGINE, MMCV, Need('scipy', 'scipy'), Need('numpy', 'numpy'))
 OPERATORS = Need("mmcv's operators", 'mmcv._ext')
 TASKS: Dict[str, Sequence[Need]] = dict(
     classification=(Need('mmpretrain', 'mmpretrain', '1.2', also=('onedl-mmpretrain',)), Need('torchvision', 'torchvision')),
@@ -58,7 +58,7 @@ def env() -> None:
     for task, needs in {'every task': BASE, **TASKS}.items():
         lacking = [need for need in needs if installed(need) is None or old(need)]
         there = [f'{need.name} {installed(need)}'.strip() for need in needs if need not in lacking]
-        missing = [*map(_missing, lacking), *filter(None, map(refused_mmcv, needs))]
+        missing = [*map(_missing, lacking), *filter(None, map(refused_mmcv, needs)), *filter(None, map(lost_module, needs))]
         table.add_row(task, 'no' if missing else 'yes', ', '.join(there), '; '.join(missing))
     out.print(table)
 
@@ -100,6 +100,18 @@ def refused_mmcv(need: Need) -> str:
     if said is None or _numbers(found) < _numbers(said[1]):
         return ''
     return f'{need.name} {installed(need)} refuses mmcv {found} (pip install "mmcv<{said[1]}", or "mmcv-lite<{said[1]}")'
+
+
+def lost_module(need: Need) -> str:
+    """What mmengine imports and does not ask for: ``pkg_resources``, which setuptools has up to 81; '' where it is there.
+
+    Without it no config is found that another one names as its base by a codebase's name.
+    """
+    spec = find_spec(need.module) if need is MMENGINE else None
+    reader = Path(str(spec.origin)).parent / 'utils/package_utils.py' if spec else None
+    if reader is None or not reader.is_file() or 'import pkg_resources' not in reader.read_text(errors='replace'):
+        return ''
+    return '' if find_spec('pkg_resources') else f'pkg_resources, which {need.name} imports (pip install "setuptools<82")'
 
 
 def _numbers(text: str) -> List[int]:

@@ -110,10 +110,18 @@ def _read(key: str, name: str, read: Callable[[], Config]) -> Config:
     except (Exception, SystemExit) as error:  # a config is a program, which may raise anything
         _check_custom_imports(error, name, key)
         reason = shortened(f'{type(error).__name__}: {error}')
-        lacks = re.search(r"ConfigDict' object has no attribute '(\w+)'", reason)
         raise DistillationError(f'{name!r} cannot be read ({reason})' if name else f'is no config ({reason})', path=key,
-                                hint=f'The base config has no {lacks[1]}: leave _base_.{lacks[1]} out.' if lacks else ''
-                                ) from error
+                                hint=_remedy(error)) from error
+
+
+def _remedy(error: BaseException) -> str:
+    """What can be done about an error of a config, '' where that is not known."""
+    lacks = re.search(r"ConfigDict' object has no attribute '(\w+)'", str(error))
+    if lacks:
+        return f'The base config has no {lacks[1]}: leave _base_.{lacks[1]} out.'
+    if isinstance(error, ModuleNotFoundError) and error.name == 'pkg_resources':
+        return "mmengine imports it to find a base config, and setuptools has it up to 81: pip install 'setuptools<82'."
+    return ''
 
 
 def extend_bases() -> None:

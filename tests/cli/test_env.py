@@ -2,11 +2,12 @@
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mmkd_plugin.cli import env
-from mmkd_plugin.cli.env import MMCV, Need, installed, refused_mmcv
+from mmkd_plugin.cli.env import MMCV, MMENGINE, Need, installed, lost_module, refused_mmcv
 
 CODEBASE = Need('codebase', 'a_codebase')
 
@@ -42,6 +43,19 @@ def test_what_the_readme_says_of_a_bound_is_what_the_codebase_says(package, modu
     if not installed(Need(package, module)):
         pytest.skip(f'{package} is not installed, or as OneDL has it, whose packages have no bound')
     assert env.BOUND.search(Path(find_spec(module).origin).read_text())[1] == '2.2.0'
+
+
+@pytest.mark.parametrize('text', ['import pkg_resources', 'from importlib import metadata'])
+@pytest.mark.parametrize('there', [False, True])
+def test_what_mmengine_imports_of_an_older_setuptools_is_said_to_be_missing(text, there, tmp_path, monkeypatch):
+    (tmp_path / 'utils').mkdir()
+    (tmp_path / 'utils/package_utils.py').write_text(f'def is_installed(package):\n    {text}\n')
+    found = dict(mmengine=SimpleNamespace(origin=str(tmp_path / '__init__.py')), pkg_resources=there or None)
+    monkeypatch.setattr(env, 'find_spec', found.get)
+    lost = lost_module(MMENGINE)
+    assert lost == ('' if there or 'pkg' not in text else
+                    'pkg_resources, which mmengine imports (pip install "setuptools<82")')
+    assert lost_module(MMCV) == ''
 
 
 def test_a_package_of_another_name_counts(monkeypatch):

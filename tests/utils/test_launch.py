@@ -1,5 +1,6 @@
 """What the tools do before and around a run: the config, its overrides, the work dir, the seed, and how they end."""
 import argparse
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,15 @@ def test_a_config_that_cannot_be_read_is_named(arguments, tmp_path, name, text, 
     if text is not None:
         (tmp_path / name).write_text(text)
     refused(lambda: read_config(arguments(config=str(tmp_path / name))), 'config', name, fragment)
+
+
+def test_what_mmengine_takes_from_an_older_setuptools_is_said(arguments, tmp_path, monkeypatch):
+    (tmp_path / 'based.py').write_text("_base_ = 'mmseg::_base_/default_runtime.py'")
+    # What OneDL's mmengine does not ask for.
+    monkeypatch.setattr('mmengine.config.config.is_installed', lambda package: __import__('pkg_resources'))
+    monkeypatch.setitem(sys.modules, 'pkg_resources', None)
+    refused(lambda: read_config(arguments(config=str(tmp_path / 'based.py'))), 'config', 'pkg_resources',
+            "pip install 'setuptools<82'")
 
 
 @pytest.mark.parametrize('seed', ["'x'", '-1', '1.5', '2 ** 32', 'True', '[1]', "float('nan')"])
