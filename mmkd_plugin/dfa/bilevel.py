@@ -119,8 +119,10 @@ def exact_mixed_derivative(loss: Loss, beta: Tensor, weights: Sequence[Tensor], 
         _refuse_once_differentiable(dependent)
         try:
             return _or_zero(torch.autograd.grad(dependent, beta, units, allow_unused=True)[0], beta)
-        except NotImplementedError as error:
-            missing = re.search(r"derivative for '(\S+)' is not implemented", str(error))
+        except RuntimeError as error:  # NotImplementedError is one, which torch does not raise for each such operation
+            missing = re.search(r"derivative for '?(?:aten::)?(\w+)'? is not implemented", str(error))
+            if missing is None and not isinstance(error, NotImplementedError):
+                raise
             raise NoSecondDerivative(missing[1] if missing else str(error)) from error
 
 
