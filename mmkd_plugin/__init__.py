@@ -34,13 +34,14 @@ from .model import extend_runner  # noqa: E402
 from .model.plain import plain_config  # noqa: E402
 from .model.run_checks import extend_builders  # noqa: E402
 from .utils.checkpoint_files import extend_checkpoint_loader  # noqa: E402
-from .utils.config import extend_bases  # noqa: E402
+from .utils.config import extend_bases, name_packages_of_onedl  # noqa: E402
 from .utils.errors import DistillationError  # noqa: E402
 
 extend_checkpoint_loader()
 extend_runner()
 extend_builders()
 extend_bases()
+name_packages_of_onedl()
 
 __all__ = ['Batch', 'DistillationError', 'Distiller', 'Pairs', 'ParsedPair', '__version__', 'auto', 'backbones',
            'baselines', 'datasets', 'dfa', 'distpro', 'losses', 'mgd', 'plain_config', 'preflight']

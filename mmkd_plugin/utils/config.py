@@ -5,11 +5,13 @@ import re
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
 
 import yaml
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.fileio.handlers import YamlHandler, registry_utils
 
 from .errors import LONGEST_NAME, DistillationError, shortened, unknown_name
@@ -20,6 +22,7 @@ CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')
 MOST_VALUES = 10 ** 6
 ACCEPTED = 'a path, "package::path", or a dict'
 OWN = 'mmkd_plugin'
+ONEDL_MMSEG = 'onedl-mmsegmentation'
 _SAFE_LOADER = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 """The one in C where PyYAML has it: to find ``mmseg::x.py`` mmengine reads all metafiles of a package."""
 
@@ -144,6 +147,18 @@ def extend_bases() -> None:
 
     find_base.knows_this_package = True  # type: ignore[attr-defined]  # a mark that no function has
     Config._get_cfg_path = staticmethod(find_base)
+
+
+def name_packages_of_onedl() -> None:
+    """Lets ``mmseg::path`` be found where OneDL's packages are: mmengine asks for mmsegmentation, OpenMMLab's name for it.
+
+    OneDL's mmdet and mmpretrain have other names too; mmengine's name for them is that of the module, which it also finds.
+    """
+    try:
+        distribution(ONEDL_MMSEG)
+    except PackageNotFoundError:
+        return
+    MODULE2PACKAGE['mmseg'] = ONEDL_MMSEG
 
 
 def _check_custom_imports(error: BaseException, name: str, key: str) -> None:
