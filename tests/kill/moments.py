@@ -4,6 +4,7 @@ import functools
 import importlib
 import io
 import os
+import pathlib
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,8 @@ def install(moment: Moment, call: int, announce: Callable[[], None]) -> None:
     """
     if moment.where == OPEN:
         builtins.open = io.open = dying(builtins.open, moment, call, announce)
+        if hasattr(pathlib, '_NormalAccessor'):  # Python 3.10: pathlib keeps the function it found when it was imported
+            pathlib._NormalAccessor.open = staticmethod(io.open)
         return
     module, _, path = moment.where.partition(':')
     owner: Any = importlib.import_module(module)
