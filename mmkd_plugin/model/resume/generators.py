@@ -40,7 +40,9 @@ class Generators:
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             if self._waiting is not None:
                 loop = runner.train_loop
-                loop.dataloader_iterator = _PutsBack(self, loop, loop.iter)
+                # With this key OneDL's loop goes on with the first batches, and fetches none before.
+                fetched = 0 if getattr(loop, 'fast_forward_on_resume', False) else loop.iter
+                loop.dataloader_iterator = _PutsBack(self, loop, fetched)
         else:
             self.put_back()
 
@@ -66,6 +68,15 @@ class _PutsBack:
             self._loop.dataloader_iterator = self._batches
         self._left -= 1
         return next(self._batches)
+
+    def skip_iter(self, number: int) -> None:
+        """Fetches that many, as OpenMMLab's loop does.
+
+        OneDL's calls this, and its own iterator would only move the sampler: what workers draw for their batches would be
+        that of the first ones.
+        """
+        for _ in range(number):
+            next(self)
 
 
 def check_rng_state(state: Any) -> None:
