@@ -1,12 +1,13 @@
 """Runs the tests in the corners of the versions that are supported, each in an environment of its own.
 
 usage: python tools/run_matrix.py [CORNER ...] [--slow] [--rooms ROOM,ROOM] [--no-setup] [--again]
+       python tools/run_matrix.py [CORNER ...] --failed    only what has failed in the last whole run, at the present commit
        python tools/run_matrix.py --render     only writes what has been run into the pages
 
 A corner is a file in requirements/matrix/, and `pinned` is the environment of `make test`. One folder of tests runs at a
 time; one that has run, in this environment and at this commit, is not run again, so what was interrupted goes on when it is
 called again. What has been run, and when, is kept in requirements/matrix/results.json and shown in the README and in
-docs/versions.md.
+docs/versions.md; with --failed, that it comes from two commits, and from which.
 """
 import argparse
 import datetime
@@ -19,7 +20,7 @@ import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / 'work_dirs/matrix'
@@ -41,6 +42,10 @@ for name, packages in json.loads(sys.argv[1]).items():
 print(json.dumps(found))
 '''
 """Prints the versions that an environment has, with the name of the package where it is not the usual one."""
+
+
+Outcome = Tuple[str, str, str]
+"""A test, 'passed', 'failed' or 'skipped', and the first line of the reason."""
 
 
 class Corner(NamedTuple):
@@ -130,8 +135,8 @@ def run_room(name: str, files: List[str], target: Path, slow: bool, jobs: int) -
         part.rename(target)
 
 
-def outcomes(file: Path) -> Iterator[Tuple[str, str, str]]:
-    """(test, 'passed', 'failed' or 'skipped', the first line of the reason) of whatever a room has run."""
+def outcomes(file: Path) -> Iterator[Outcome]:
+    """Of whatever a room has run."""
     for case in ET.parse(file).getroot().iter('testcase'):
         test = f"{case.get('classname', '').replace('.', '/')}.py: {case.get('name')}".replace('.py: [', '[')
         bad, skipped = case.find('failure'), case.find('skipped')
@@ -144,9 +149,8 @@ def outcomes(file: Path) -> Iterator[Tuple[str, str, str]]:
             yield test, 'passed', ''
 
 
-def summary(name: str, folder: Path, tests: str, chosen: Iterable[str]) -> Dict[str, Any]:
+def summary(name: str, found: List[Outcome], tests: str) -> Dict[str, Any]:
     """What is kept of a corner's run."""
-    found = [entry for room in chosen for entry in outcomes(folder / f'{room}.xml')]
     counts = Counter(outcome for _, outcome, _ in found)
     listed: Dict[str, Dict[str, List[str]]] = dict(failed={}, skipped={})
     for test, outcome, reason in found:
@@ -176,13 +180,42 @@ def run_corner(name: str, args: argparse.Namespace) -> bool:
             print(f'[{name}] {room}: the tests have not come to their end')
             return False
     tests = ('all' if args.slow else 'not slow') + (f' of {", ".join(chosen)}' if args.rooms else '')
-    result = summary(name, folder, tests, chosen)
+    return keep(name, [entry for room in chosen for entry in outcomes(folder / f'{room}.xml')], tests)
+
+
+def run_failed(name: str, args: argparse.Namespace) -> bool:
+    """Runs again, at the present commit, what of a corner has failed when it was run whole. Whether nothing fails now.
+
+    Raises:
+        SystemExit: where it has not been run whole, or with other packages.
+    """
+    folder, stamp = WORK / name, WORK / name / 'state'
+    if not stamp.exists() or any(not (folder / f'{room}.xml').exists() for room in rooms()):
+        raise SystemExit(f'{name} has not been run whole')
+    before, _, packages, slow = json.loads(stamp.read_text())
+    if packages != versions(name):
+        raise SystemExit(f'{name} has other packages than when it was run')
+    first = [entry for room in rooms() for entry in outcomes(folder / f'{room}.xml')]
+    failed = [test for test, outcome, _ in first if outcome == 'failed']
+    target = folder / 'again.xml'
+    target.unlink(missing_ok=True)
+    run_room(name, [test.replace('.py: ', '.py::') for test in failed], target, slow, args.jobs)
+    second = {entry[0]: entry for entry in outcomes(target)} if target.exists() else {}
+    if set(second) != set(failed):
+        raise SystemExit(f'{name}: not each test that had failed has come to its end')
+    return keep(name, [second.get(entry[0], entry) for entry in first],
+                f'{"all" if slow else "not slow"}, at {before}; the {len(failed)} that failed, again at {commit()}')
+
+
+def keep(name: str, found: List[Outcome], tests: str) -> bool:
+    """Keeps what a corner's tests have come to, and prints it. Whether nothing has failed."""
+    result = summary(name, found, tests)
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     RESULTS.write_text(json.dumps({**kept, name: result}, indent=1, sort_keys=True) + '\n')
     print(f"[{name}] {result['passed']} passed, {total(result['failed'])} failed, {total(result['skipped'])} skipped")
     for kind in ('failed', 'skipped'):
-        for reason, tests in result[kind].items():
-            print(f'  {kind}: {reason}', *tests, sep='\n    ')
+        for reason, names in result[kind].items():
+            print(f'  {kind}: {reason}', *names, sep='\n    ')
     return not result['failed']
 
 
@@ -240,6 +273,7 @@ def main() -> None:
     parser.add_argument('--rooms', default='', help='some folders of tests only, with commas; root: the files beside')
     parser.add_argument('--no-setup', action='store_true', help='take the environments as they are')
     parser.add_argument('--again', action='store_true', help='run anew what has been run')
+    parser.add_argument('--failed', action='store_true', help='only what has failed in the last whole run')
     parser.add_argument('--jobs', type=int, default=0, help='how many test files run at once; 0: in one process')
     parser.add_argument('--render', action='store_true', help='only write the pages')
     args = parser.parse_args()
@@ -247,7 +281,8 @@ def main() -> None:
     if unknown:
         parser.error(f'{unknown[0]} is no corner; there are {", ".join(CORNERS)}')
     # All of them, whatever has failed before.
-    good = [] if args.render else [run_corner(name, args) for name in args.corners or CORNERS]
+    run = run_failed if args.failed else run_corner
+    good = [] if args.render else [run(name, args) for name in args.corners or CORNERS]
     if RESULTS.exists():
         render()
     sys.exit(not all(good))

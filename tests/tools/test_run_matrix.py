@@ -88,6 +88,38 @@ def test_the_result_has_the_counts_and_the_names(matrix, ran):
     assert 'old\n' not in page
 
 
+def test_what_has_failed_is_run_again_alone_and_the_result_says_at_which_commits(matrix, ran, monkeypatch):
+    monkeypatch.setattr(matrix, 'rooms', lambda: dict(mgd=['tests/mgd/test_hook.py']))
+    with pytest.raises(SystemExit, match='not been run whole'):
+        matrix.run_failed('oldest', ARGUMENTS)
+    ran.xml = MIXED
+    matrix.run_corner('oldest', ARGUMENTS)
+    asked = []
+
+    def run_room(name, files, target, slow, jobs):
+        asked.extend(files)
+        target.write_text(f'<testsuite>{CASE.format("test_two", "")}{CASE.format("test_three", NMS)}</testsuite>')
+
+    monkeypatch.setattr(matrix, 'commit', lambda: 'def')
+    monkeypatch.setattr(matrix, 'run_room', run_room)
+    assert matrix.run_failed('oldest', ARGUMENTS)
+    assert asked == ['tests/mgd/test_hook.py::test_two', 'tests/mgd/test_hook.py::test_three']
+    kept = json.loads(matrix.RESULTS.read_text())['oldest']
+    assert (kept['passed'], kept['failed'], sum(map(len, kept['skipped'].values()))) == (2, {}, 3)
+    assert kept['tests'] == 'not slow, at abc; the 2 that failed, again at def'
+    monkeypatch.setattr(matrix, 'versions', lambda name: dict(torch='2.2'))
+    with pytest.raises(SystemExit, match='other packages'):
+        matrix.run_failed('oldest', ARGUMENTS)
+
+
+def test_a_test_that_does_not_come_to_its_end_again_is_an_error(matrix, ran):
+    ran.xml = MIXED
+    matrix.run_corner('oldest', ARGUMENTS)
+    ran.xml = PASSED
+    with pytest.raises(SystemExit, match='not each test'):
+        matrix.run_failed('oldest', ARGUMENTS)
+
+
 def test_every_corner_has_its_file(matrix):
     files = {path.stem for path in (ROOT / 'requirements/matrix').glob('*.txt')}
     assert files == set(matrix.CORNERS) - {'pinned'}
