@@ -1,6 +1,9 @@
 """Random numbers of a resumed run: in this process, in loader workers that live on, and in validations."""
+from inspect import signature
+
 import pytest
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import IterBasedTrainLoop
 from resume_runs import differences, epochs_cfg, interrupted, iterations_cfg, let_workers_go, with_drops
 from zoo import Stop, run
 
@@ -33,6 +36,18 @@ def test_workers_of_one_epoch_and_this_process_go_on_where_they_were(tmp_path):
 @pytest.mark.parametrize('workers', [0, 2], ids=['none', 'living_on'])
 def test_an_iteration_based_run_goes_on_where_it_was(workers, tmp_path):
     same(lambda folder, **options: iterations_cfg(folder, workers=workers, **options), tmp_path, iteration=4)
+
+
+@pytest.mark.skipif('fast_forward_on_resume' not in signature(IterBasedTrainLoop).parameters,
+                    reason="mmengine has no fast_forward_on_resume, which OneDL's has")
+def test_a_run_that_goes_on_with_the_first_batches_draws_from_where_it_was(tmp_path):
+    def make(folder, **options):
+        cfg = iterations_cfg(folder, **options)
+        cfg.train_cfg.fast_forward_on_resume = True
+        return cfg
+
+    whole, resumed, *_ = interrupted(make, tmp_path, iteration=2)
+    assert resumed.generators_at_the_end.tolist() == whole.generators_at_the_end.tolist()
 
 
 @pytest.mark.parametrize('kind', ['epochs', 'iterations'])

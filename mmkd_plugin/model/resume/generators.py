@@ -64,6 +64,8 @@ class _PutsBack:
 
     def __next__(self) -> Any:
         if self._left == 0:
+            # OneDL's begins with its first batch, and draws then.
+            getattr(self._batches, '_ensure_iterator', lambda: None)()
             self._generators.put_back()
             self._loop.dataloader_iterator = self._batches
         self._left -= 1

@@ -5,6 +5,7 @@ from mmengine.hooks import Hook, SyncBuffersHook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
+from ...utils.isolation import preserved_rng
 from .generators import Generators
 
 
@@ -45,9 +46,11 @@ class ValidatesFirst(Hook):
         for hook in runner.hooks:
             if isinstance(hook, SyncBuffersHook):  # the end of an epoch has synchronised them
                 hook.called_in_train = isinstance(runner.train_loop, EpochBasedTrainLoop)
-        self._generators.advance()
-        runner.val_loop.run()
-        self._generators.hold_on()
+        # OneDL's loop starts its workers after this, and seeds them as those of the uninterrupted run were.
+        with preserved_rng():
+            self._generators.advance()
+            runner.val_loop.run()
+            self._generators.hold_on()
 
 
 def _wants_validation(runner: Runner) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Mapping, Optional
 
 import torch
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
@@ -20,9 +20,11 @@ from ...utils.isolation import pack_rng_state, set_rng_state, unpack_rng_state
 def persistent_loaders(runner: Runner) -> Dict[str, 'DataLoader[Any]']:
     """The loaders (``'train'``, ``'val'``) whose workers live on and have not been started yet.
 
-    An iteration-based loop starts those of training when it is built, and a resumed one replays their batches.
+    Not those of training in an iteration-based loop: it starts them when it is built, OneDL's before the first batch, and a
+    resumed one replays their batches.
     """
-    loops = dict(train=runner.train_loop, val=runner.val_loop)
+    loops = dict(val=runner.val_loop) if isinstance(runner.train_loop, IterBasedTrainLoop) else dict(
+        train=runner.train_loop, val=runner.val_loop)
     loaders = {name: getattr(loop, 'dataloader', None) for name, loop in loops.items()}
     return {name: loader for name, loader in loaders.items() if isinstance(loader, DataLoader)
             and loader.num_workers > 0 and loader.persistent_workers and loader._iterator is None}
