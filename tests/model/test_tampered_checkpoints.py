@@ -193,7 +193,7 @@ OTHERS = {
     'scheduler-step': ('param_schedulers[0].last_step', 'x', r"param_schedulers\[0\].last_step: 'x'"),
     'scheduler-more': ('param_schedulers[0].step', lambda _: 1, r'param_schedulers\[0\].step: is no entry'),
     'log-number': ('message_hub.log_scalars.train/lr', 1, 'message_hub.log_scalars.train/lr: 1'),
-    'fused-dict': ('optimizer.param_groups[0].fused', {'a': 1}, r'param_groups\[0\].fused: a dict'),
+    'foreach-dict': ('optimizer.param_groups[0].foreach', {'a': 1}, r'param_groups\[0\].foreach: a dict'),
     'hub-none': ('message_hub', None, 'message_hub: is None'), 'hub-empty': ('message_hub', {}, 'message_hub.log_scalars')}
 """Changes to what mmengine keeps."""
 

@@ -28,6 +28,10 @@ def refused(tmp_path, content, message):
 def test_weights_of_another_kind_are_refused(tmp_path, kind):
     weights = state()
     weights[WEIGHT] = weights[WEIGHT].to(getattr(torch, kind))
+    try:
+        torch.save(weights, tmp_path / 'teacher.pth')
+    except KeyError as error:
+        pytest.skip(f'this torch cannot save such weights: {error.args[0]}')
     refused(tmp_path, dict(state_dict=weights),
             f'holds {WEIGHT} as {kind}. Accepted: float16, bfloat16, float32, float64')
 
