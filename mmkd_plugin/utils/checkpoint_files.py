@@ -25,7 +25,7 @@ __all__ = ['download', 'extend_checkpoint_loader', 'open_checkpoint', 'require_w
 _HINT_SPOILED = 'Was its writing, or its download, interrupted? Take another, or write it again.'
 _TORCHS_OWN = ('torch.distributed.', 'torch._dynamo.', 'torch.nested.')
 """Where torch registers classes of its own as safe, which nobody has asked for."""
-_ZOOS = ('download.openmmlab.com', 'download.pytorch.org')
+_ZOOS = ('download.openmmlab.com', 'mmassets.onedl.ai', 'download.pytorch.org')
 _HINT_UNSAFE = ('It was written with more in it than weights and plain values, or somebody has changed it. If it is yours, '
                 'write dict(state_dict=model.state_dict()) in its place.')
 

@@ -56,7 +56,8 @@ def test_a_file_of_another_address_is_not_taken(cache):
     assert all(path.name.startswith('model-') and path.suffix == '.pth' for path in paths)
 
 
-@pytest.mark.parametrize('host', ['download.openmmlab.com', 'download.pytorch.org'], ids=['OpenMMLab', 'PyTorch'])
+@pytest.mark.parametrize('host', ['download.openmmlab.com', 'mmassets.onedl.ai', 'download.pytorch.org'],
+                         ids=['OpenMMLab', 'OneDL', 'PyTorch'])
 def test_a_file_of_a_zoo_has_its_own_name(cache, host):
     (cache / 'resnet18-12345678.pth').touch()
     assert download(f'https://{host}/models/resnet18-12345678.pth') == cache / 'resnet18-12345678.pth'
