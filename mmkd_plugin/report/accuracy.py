@@ -12,13 +12,15 @@ A table is a small Python config file::
         dict(name='alone', config='configs/.../student.py'),
         dict(name='MGD', config='configs/.../mgd.py', overrides={'model.teacher.checkpoint': '{teacher}'}),
         dict(name='search', config='configs/.../dfa.py', stage='search', seeds=[0]),  # the search that the config describes
+        dict(name='given', config='configs/.../teacher.py', checkpoint='teacher.pth', seeds=[0]),  # is tested, not trained
         dict(name='DFA', label='DFA, searched', config='configs/.../dfa.py',  # the label is what pages show
              overrides={'model.distillers.dfa.aggregation': '{search:aggregation.json}'}),
     ]
 
 ``{name}`` in an override stands for the last checkpoint of the first seed of that row, which must come earlier;
 ``{name:file}`` for a file in the same folder, e.g. ``{search:process.json}``; ``{seed}`` for the cell's seed. The overrides
-of a search change its derived config. It does not validate: its student is tested by tools/test.py, whatever the split.
+of a search change its derived config. It does not validate: its student is tested by tools/test.py, whatever the split, and so are
+given weights.
 """
 import json
 import math
@@ -52,13 +54,17 @@ REFERENCE = re.compile(r'{(?!seed})([^{}:]+)(?::([^{}]+))?}')
 
 @dataclass
 class Row:
-    """One row: a config (its training or its search), what is changed in it, and for which seeds it is run."""
+    """One row: a config (its training or its search), what is changed in it, and for which seeds it is run.
+
+    With a ``checkpoint`` nothing is trained: its weights are what is tested, and what ``{name}`` stands for.
+    """
     name: str
     config: str
     overrides: Dict[str, Any] = field(default_factory=dict)
     seeds: List[int] = field(default_factory=list)
     stage: str = 'train'
     label: str = ''
+    checkpoint: str = ''
 
     @property
     def title(self) -> str:
@@ -104,7 +110,7 @@ class Table:
         check_known_keys(str(path), content, ('rows', 'seeds', 'metric', 'split', 'scale', 'teacher', 'alone'))
         rows = []
         for number, row in enumerate(content['rows']):
-            check_known_keys(f'{path}: rows[{number}]', row, ('name', 'config', 'overrides', 'seeds', 'stage', 'label'))
+            check_known_keys(f'{path}: rows[{number}]', row, ('name', 'config', 'overrides', 'seeds', 'stage', 'label', 'checkpoint'))
             rows.append(Row(**row))
         return cls(**{**content, 'rows': rows})
 
@@ -120,6 +126,9 @@ class Table:
         for position, row in enumerate(self.rows):
             if row.stage not in STAGES:
                 raise unknown_name(f'rows[{position}].stage', row.stage, STAGES)
+            if row.checkpoint and row.stage == 'search':
+                raise DistillationError('stands in a row of a search, which makes its own', path=f'rows[{position}].checkpoint', given=row.checkpoint,
+                                        accepted="'', or stage='train'")
             row.seeds = row.seeds or list(self.seeds)
             if not row.seeds:
                 raise DistillationError(f'is empty, and the row {row.name!r} has none', path='seeds', given=self.seeds,
@@ -178,7 +187,8 @@ class TableRun:
         # Its result is known, but somebody still to be run may want its checkpoint (results travel, checkpoints do not).
         wanted = any(row.name in other.references and self._is_missing(other, other_seed, waiting)
                      for other in waiting if other is not row for other_seed in other.seeds)
-        return wanted and seed == row.seeds[0] and not (self.folder(row, seed) / 'last_checkpoint').exists()
+        return (wanted and seed == row.seeds[0] and not row.checkpoint
+                and not (self.folder(row, seed) / 'last_checkpoint').exists())
 
     def folder(self, row: Row, seed: int) -> Path:
         """The work dir of a cell."""
@@ -188,7 +198,9 @@ class TableRun:
         """A file in the folder of a row's first seed; by default its last checkpoint."""
         row = next(row for row in self.table.rows if row.name == name)
         folder = self.folder(row, row.seeds[0])
-        return folder / file if file else last_checkpoint(folder)
+        if file:
+            return folder / file
+        return Path(row.checkpoint) if row.checkpoint else last_checkpoint(folder)
 
     def checkpoint(self, name: str) -> Path:
         """The last checkpoint of the first seed of a row."""
@@ -205,13 +217,15 @@ class TableRun:
         started = time.perf_counter()
         options = [f'randomness.seed={seed}', *(f'{key}={self._fill(value, seed)}' for key, value in row.overrides.items())]
         trained = folder / 'trained'  # made at its end; in it, the commit
-        if not trained.exists():
+        if row.checkpoint:
+            trained.write_text(self._commit or '')
+        elif not trained.exists():
             config = _config_of(row, folder)
             _call('train.py', config, '--work-dir', folder, '--resume', '--cfg-options', *options,
                   log=folder / 'train.log', threads=threads, end=self._end)
             trained.write_text(self._commit or '')
-        if self.table.split == 'test' or row.stage == 'search':
-            _call('test.py', row.config, last_checkpoint(folder), '--work-dir', folder / 'test', '--cfg-options',
+        if self.table.split == 'test' or row.stage == 'search' or row.checkpoint:
+            _call('test.py', row.config, row.checkpoint or last_checkpoint(folder), '--work-dir', folder / 'test', '--cfg-options',
                   *options, log=folder / 'test.log', threads=threads, end=self._end)
             metrics = _last_json(folder / 'test', '*/*.json')
         else:

@@ -88,22 +88,27 @@ def test_cells_are_run_once_kept_at_once_and_gone_on_with(run, capsys):
 
 
 @pytest.mark.slow
-def test_a_row_may_be_the_search_that_its_config_describes(tmp_path, monkeypatch):
+def test_a_row_may_be_given_weights_or_the_search_that_its_config_describes(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     teacher = Config.fromfile('configs/demo/pspnet_r18w32-d8_demo-64x128.py')
     replace_sync_bn(teacher._cfg_dict)
     init_default_scope('mmseg')
     torch.save(dict(state_dict=MODELS.build(teacher.model).state_dict()), tmp_path / 'teacher.pth')
-    common = {**short_on_data_in(tmp_path), 'model.teacher.checkpoint': str(tmp_path / 'teacher.pth')}
+    common = {**short_on_data_in(tmp_path), 'model.teacher.checkpoint': '{teacher}'}
     searching = {key: value for key, value in common.items() if not key.startswith('val_dataloader')}
     searching['train_dataloader.dataset.dataset.data_root'] = searching.pop('train_dataloader.dataset.data_root')
-    rows = [Row('search', DISTPRO, searching, seeds=[0], stage='search'),
+    tested = {key: value for key, value in common.items() if key.startswith('test_dataloader')}
+    rows = [Row('teacher', teacher.filename, tested, seeds=[0], checkpoint=str(tmp_path / 'teacher.pth')),
+            Row('search', DISTPRO, searching, seeds=[0], stage='search'),
             Row('DistPro', DISTPRO, {**common, 'model.distillers.distpro.process': '{search:process.json}'})]
     run = TableRun(Table(rows, seeds=[3], metric='mIoU', split='val'), tmp_path / 'work', tmp_path / 'results.json')
-    assert set(run.run()) == {'search', 'DistPro'}  # a search does not validate, and is tested
-    process = run.folder(rows[0], 0) / 'process.json'
+    # A search does not validate, and is tested; so are weights that are given, and nothing is trained for them.
+    assert set(run.run()) == {'teacher', 'search', 'DistPro'}
+    assert not (run.folder(rows[0], 0) / 'train.log').exists()
+    process = run.folder(rows[1], 0) / 'process.json'
     assert read_process(process).length == 2
-    trained = Config.fromfile(run.folder(rows[1], 3) / Path(DISTPRO).name)
+    trained = Config.fromfile(run.folder(rows[2], 3) / Path(DISTPRO).name)
+    assert trained.model.teacher.checkpoint == str(tmp_path / 'teacher.pth')
     assert trained.model.distillers.distpro.process == str(process)
 
 
@@ -138,6 +143,9 @@ def test_table_files_are_checked(tmp_path):
         Table.from_file(path)
     path.write_text("metric = 'mIoU'\nseeds = [0]\nrows = [dict(name='a', config='x.py', stage='serch')]\n")
     with pytest.raises(DistillationError, match="rows.0..stage: 'serch' is not known. Did you mean 'search'"):
+        Table.from_file(path)
+    path.write_text("metric = 'mIoU'\nseeds = [0]\nrows = [dict(name='a', config='x.py', stage='search', checkpoint='x.pth')]\n")
+    with pytest.raises(DistillationError, match="rows.0..checkpoint: 'x.pth' stands in a row of a search, which makes its own"):
         Table.from_file(path)
     path.write_text("metric = 'mIoU'\nseeds = []\nrows = [dict(name='a', config='x.py')]\n")
     with pytest.raises(DistillationError, match="the row 'a' has none"):
