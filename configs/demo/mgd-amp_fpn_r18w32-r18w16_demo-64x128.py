@@ -1,0 +1,14 @@
+# The demo's student, distilled by MGD with absolute max pooling.
+_base_ = './fpn_r18w16_demo-64x128.py'
+custom_imports = dict(imports='mmkd_plugin')
+model = dict(
+    _delete_=True,
+    type='mmkd.DistilledModel',
+    student={{_base_.model}},
+    teacher=dict(config='mmkd_plugin::demo/fpn_r18w32_demo-64x128.py'),
+    distillers=dict(
+        mgd=dict(
+            type='mmkd.MatchingGuidedDistiller',
+            pairs=['backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
+            reduction='mean')))
+custom_hooks = [dict(type='mmkd.MatchingUpdateHook', interval=2, num_images=200)]
