@@ -40,8 +40,9 @@ def short_on_data_in(folder):
 @pytest.fixture
 def run(tmp_path):
     common = short_on_data_in(tmp_path)
-    rows = [Row('teacher', 'configs/demo/pspnet_r18w32-d8_demo-64x128.py', dict(common), seeds=[0]),
-            Row('MGD', 'configs/demo/mgd-amp_pspnet_r18w32-r18w8-d8_demo-64x128.py',
+    rows = [Row('teacher', 'configs/demo/fpn_r18w32_demo-64x128.py', dict(common), seeds=[0]),
+            Row('student alone', 'configs/demo/fpn_r18w16_demo-64x128.py', dict(common)),
+            Row('MGD', 'configs/demo/mgd-amp_fpn_r18w32-r18w16_demo-64x128.py',
                 {**common, 'model.teacher.checkpoint': '{teacher}', 'custom_hooks.0.num_images': 2})]
     table = Table(rows, seeds=[3], metric='mIoU', split='test')
     before = Path.cwd()
@@ -53,32 +54,34 @@ def run(tmp_path):
 @pytest.mark.slow
 def test_cells_are_run_once_kept_at_once_and_gone_on_with(run, capsys):
     first = run.run()
-    assert set(first) == {'teacher', 'MGD'}
+    assert set(first) == {'teacher', 'student alone', 'MGD'}
     assert read_results(run.path) == first
     cell = first['MGD']['3']
     assert (cell.commit or '').rstrip('+') == (commit() or '').rstrip('+')  # another test may be writing beside this one
     # Two iterations, each logged: the first is that of the start.
-    lines = [json.loads(line) for line in next(run.folder(run.table.rows[1], 3).glob('*/vis_data/scalars.json')).open()]
+    lines = [json.loads(line) for line in next(run.folder(run.table.rows[2], 3).glob('*/vis_data/scalars.json')).open()]
     assert cell.seconds_per_iteration == next(line['time'] for line in lines if line.get('iter') == 2)
     assert 'MGD, seed 3: mIoU' in capsys.readouterr().out
-    log = run.folder(run.table.rows[1], 3) / 'train.log'
+    log = run.folder(run.table.rows[2], 3) / 'train.log'
     stamp = log.stat().st_mtime_ns
 
     again = TableRun(run.table, run.work_dir, run.path)
     assert again.run() == first
     assert capsys.readouterr().out == ''
 
-    picture = run.work_dir / 'picture.png'
-    runpy.run_path('tools/run_demo.py')['draw'](run, run.work_dir.parent / 'demo', picture)
+    demo, picture = runpy.run_path('tools/run_demo.py'), run.work_dir / 'picture.png'
+    demo['draw'](run, run.work_dir.parent / 'demo', picture)
     width, height = Image.open(picture).size
     assert width > height / 2 > 100
+    page = demo['write_page'](run, run.work_dir / 'report.html').read_text()
+    assert 'mgd-amp_fpn_r18w32-r18w16_demo-64x128' in page and 'student alone' in page
 
     # Cut off after its first checkpoint: it goes on from there, and nothing else runs.
     folder = log.parent
     (folder / 'trained').unlink()
     (folder / 'iter_2.pth').unlink()
     (folder / 'last_checkpoint').write_text(str(folder / 'iter_1.pth'))
-    write_results(run.path, {'teacher': first['teacher']})
+    write_results(run.path, {name: first[name] for name in ('teacher', 'student alone')})
     third = TableRun(run.table, run.work_dir, run.path)
     third.run()
     assert log.stat().st_mtime_ns > stamp
