@@ -1,10 +1,11 @@
 """The demo: a small student with a trained teacher, on embedded data, with `tools/train.py` and shipped configs only.
 
-The teacher comes with the package. Trains the student alone, with KD, with MGD and with both, on equal data and schedule, tests all on
-held-out scenes, prints a table, and writes a picture and a report (one HTML page). What is finished is not trained again.
+The teacher comes with the package. Trains the student alone, with KD, with MGD and with both, on equal data and schedule,
+tests all on held-out scenes, prints a table, and writes a picture and a report (one HTML page). What is finished is not
+trained again.
 
 usage: python tools/run_demo.py [--seeds 0 1 2] [--work-dir work_dirs/demo]
-       python tools/run_demo.py --train-teacher    trains the teacher anew, on ten times as many scenes, and writes its weights
+       python tools/run_demo.py --train-teacher    trains the teacher anew, on ten times as many scenes
 """
 import argparse
 import os
@@ -39,7 +40,7 @@ def demo_table(seeds) -> Table:
         Row('student alone', STUDENT),
         Row('KD', f'configs/demo/cwd_{pair}', label='KD (CWD)'),
         Row('MGD', f'configs/demo/mgd-amp_{pair}'),
-        Row('MGD + KD', f'configs/demo/mgd-amp-cwd_{pair}')])
+        Row('MGD and KD', f'configs/demo/mgd-amp-cwd_{pair}', label='MGD + KD')])
 
 
 def draw(run: TableRun, data: Path, path: Path) -> None:
@@ -81,8 +82,8 @@ def train_teacher(work_dir: Path) -> None:
     subprocess.run([sys.executable, 'tools/train.py', TEACHER, '--work-dir', work_dir, '--resume', '--cfg-options',
                     *(f'{split}_dataloader.dataset.data_root={data}/cityscapes/' for split in ('train', 'val'))], check=True)
     weights = open_checkpoint(last_checkpoint(work_dir))['state_dict']
-    torch.save(dict(state_dict={name: value.half() if value.is_floating_point() else value for name, value in weights.items()}),
-               WEIGHTS)
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    torch.save(dict(state_dict=halves), WEIGHTS)
     print(f'teacher: {WEIGHTS}, {Path(WEIGHTS).stat().st_size / 1e6:.2f} MB')
 
 

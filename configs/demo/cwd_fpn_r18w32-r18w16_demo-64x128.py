@@ -1,5 +1,5 @@
-# The demo's student, distilled on its logits, channel by channel: nine tenths of the pixels are background, and by the pixel that
-# is what a student of so short a run follows.
+# The demo's student, distilled on its logits, channel by channel: nine tenths of the pixels are background, and by the pixel
+# that is what a student of so short a run follows.
 _base_ = './fpn_r18w16_demo-64x128.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(

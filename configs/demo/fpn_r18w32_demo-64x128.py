@@ -12,8 +12,8 @@ model = dict(
     data_preprocessor=dict(size=(64, 128)),
     pretrained=None,
     backbone=dict(
-        depth=18, num_stages=3, out_indices=(0, 1, 2), strides=(1, 2, 2), dilations=(1, 1, 1), stem_channels=32, base_channels=32,
-        norm_cfg=dict(type='BN')),
+        depth=18, num_stages=3, out_indices=(0, 1, 2), strides=(1, 2, 2), dilations=(1, 1, 1),
+        stem_channels=32, base_channels=32, norm_cfg=dict(type='BN')),
     neck=dict(in_channels=[32, 64, 128], out_channels=64, num_outs=3),
     decode_head=dict(
         in_channels=[64, 64, 64], in_index=[0, 1, 2], feature_strides=[4, 8, 16], channels=64, dropout_ratio=0,

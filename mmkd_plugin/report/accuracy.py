@@ -19,8 +19,8 @@ A table is a small Python config file::
 
 ``{name}`` in an override stands for the last checkpoint of the first seed of that row, which must come earlier;
 ``{name:file}`` for a file in the same folder, e.g. ``{search:process.json}``; ``{seed}`` for the cell's seed. The overrides
-of a search change its derived config. It does not validate: its student is tested by tools/test.py, whatever the split, and so are
-given weights.
+of a search change its derived config. It does not validate: its student is tested by tools/test.py, whatever the split,
+and so are given weights.
 """
 import json
 import math
@@ -32,7 +32,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -110,7 +110,7 @@ class Table:
         check_known_keys(str(path), content, ('rows', 'seeds', 'metric', 'split', 'scale', 'teacher', 'alone'))
         rows = []
         for number, row in enumerate(content['rows']):
-            check_known_keys(f'{path}: rows[{number}]', row, ('name', 'config', 'overrides', 'seeds', 'stage', 'label', 'checkpoint'))
+            check_known_keys(f'{path}: rows[{number}]', row, [key.name for key in fields(Row)])
             rows.append(Row(**row))
         return cls(**{**content, 'rows': rows})
 
@@ -127,8 +127,8 @@ class Table:
             if row.stage not in STAGES:
                 raise unknown_name(f'rows[{position}].stage', row.stage, STAGES)
             if row.checkpoint and row.stage == 'search':
-                raise DistillationError('stands in a row of a search, which makes its own', path=f'rows[{position}].checkpoint', given=row.checkpoint,
-                                        accepted="'', or stage='train'")
+                raise DistillationError('stands in a row of a search, which makes its own', given=row.checkpoint,
+                                        path=f'rows[{position}].checkpoint', accepted="'', or stage='train'")
             row.seeds = row.seeds or list(self.seeds)
             if not row.seeds:
                 raise DistillationError(f'is empty, and the row {row.name!r} has none', path='seeds', given=self.seeds,
@@ -225,8 +225,8 @@ class TableRun:
                   log=folder / 'train.log', threads=threads, end=self._end)
             trained.write_text(self._commit or '')
         if self.table.split == 'test' or row.stage == 'search' or row.checkpoint:
-            _call('test.py', row.config, row.checkpoint or last_checkpoint(folder), '--work-dir', folder / 'test', '--cfg-options',
-                  *options, log=folder / 'test.log', threads=threads, end=self._end)
+            _call('test.py', row.config, row.checkpoint or last_checkpoint(folder), '--work-dir', folder / 'test',
+                  '--cfg-options', *options, log=folder / 'test.log', threads=threads, end=self._end)
             metrics = _last_json(folder / 'test', '*/*.json')
         else:
             metrics = _last_json(folder, '*/vis_data/scalars.json', self.table.metric)

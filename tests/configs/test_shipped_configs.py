@@ -35,7 +35,8 @@ CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '
 DISTPRO, DFA = 'mmkd.DistProDistiller', 'mmkd.FeatureAggregationDistiller'
 # Beside those in the accuracy tables.
 MEASURED = ['demo/pspnet_r18w32-d8_demo-64x128.py', 'demo/pspnet_r18w8-d8_demo-64x128.py',
-            'demo/mgd-amp_pspnet_r18w32-r18w8-d8_demo-64x128.py', *(name for name in CONFIGS if name.startswith('demo/') and 'fpn' in name),
+            'demo/mgd-amp_pspnet_r18w32-r18w8-d8_demo-64x128.py',
+            *(name for name in CONFIGS if name.startswith('demo/') and 'fpn' in name),
             *(name for name in CONFIGS if '/7scenes/' in name)]
 
 
