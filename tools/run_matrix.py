@@ -149,6 +149,11 @@ def outcomes(file: Path) -> Iterator[Outcome]:
             yield test, 'passed', ''
 
 
+def function(test: str) -> str:
+    """The name of a test without that of the case."""
+    return re.sub(r'\[.*', '', test)
+
+
 def summary(name: str, found: List[Outcome], tests: str) -> Dict[str, Any]:
     """What is kept of a corner's run."""
     counts = Counter(outcome for _, outcome, _ in found)
@@ -196,14 +201,15 @@ def run_failed(name: str, args: argparse.Namespace) -> bool:
     if packages != versions(name):
         raise SystemExit(f'{name} has other packages than when it was run')
     first = [entry for room in rooms() for entry in outcomes(folder / f'{room}.xml')]
-    failed = [test for test, outcome, _ in first if outcome == 'failed']
+    # With all their cases, whose names may have changed since.
+    failed = sorted({function(test) for test, outcome, _ in first if outcome == 'failed'})
     target = folder / 'again.xml'
     target.unlink(missing_ok=True)
     run_room(name, [test.replace('.py: ', '.py::') for test in failed], target, slow, args.jobs)
-    second = {entry[0]: entry for entry in outcomes(target)} if target.exists() else {}
-    if set(second) != set(failed):
+    second = list(outcomes(target)) if target.exists() else []
+    if sorted({function(test) for test, *_ in second}) != failed:
         raise SystemExit(f'{name}: not each test that had failed has come to its end')
-    return keep(name, [second.get(entry[0], entry) for entry in first],
+    return keep(name, [*(entry for entry in first if function(entry[0]) not in failed), *second],
                 f'{"all" if slow else "not slow"}, at {before}; the {len(failed)} that failed, again at {commit()}')
 
 
@@ -246,7 +252,7 @@ def named(results: Dict[str, Any]) -> str:
     for name in CORNERS:
         for kind in ('failed', 'skipped'):
             for reason, tests in results.get(name, {}).get(kind, {}).items():
-                cases = Counter(re.sub(r'\[.*', '', test) for test in tests)
+                cases = Counter(map(function, tests))
                 parts.append(f'**{name}**, {kind}: {reason}\n\n' + '\n'.join(
                     f'* `{test}`' + (f' ({count} cases)' if count > 1 else '') for test, count in sorted(cases.items())))
     return '\n\n'.join(parts) or 'None.'

@@ -95,17 +95,18 @@ def test_what_has_failed_is_run_again_alone_and_the_result_says_at_which_commits
     ran.xml = MIXED
     matrix.run_corner('oldest', ARGUMENTS)
     asked = []
+    again = ''.join(CASE.format(*case) for case in (('test_two[of one]', ''), ('test_two[of two]', ''), ('test_three', NMS)))
 
     def run_room(name, files, target, slow, jobs):
         asked.extend(files)
-        target.write_text(f'<testsuite>{CASE.format("test_two", "")}{CASE.format("test_three", NMS)}</testsuite>')
+        target.write_text(f'<testsuite>{again}</testsuite>')
 
     monkeypatch.setattr(matrix, 'commit', lambda: 'def')
     monkeypatch.setattr(matrix, 'run_room', run_room)
     assert matrix.run_failed('oldest', ARGUMENTS)
-    assert asked == ['tests/mgd/test_hook.py::test_two', 'tests/mgd/test_hook.py::test_three']
+    assert asked == ['tests/mgd/test_hook.py::test_three', 'tests/mgd/test_hook.py::test_two']
     kept = json.loads(matrix.RESULTS.read_text())['oldest']
-    assert (kept['passed'], kept['failed'], sum(map(len, kept['skipped'].values()))) == (2, {}, 3)
+    assert (kept['passed'], kept['failed'], sum(map(len, kept['skipped'].values()))) == (3, {}, 3)
     assert kept['tests'] == 'not slow, at abc; the 2 that failed, again at def'
     monkeypatch.setattr(matrix, 'versions', lambda name: dict(torch='2.2'))
     with pytest.raises(SystemExit, match='other packages'):
