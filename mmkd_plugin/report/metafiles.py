@@ -63,8 +63,8 @@ COLLECTIONS = (
     Collection('DFA', ('dfa',), 'docs/dfa.md', 'Differentiable Feature Aggregation Search for Knowledge Distillation',
                'https://arxiv.org/abs/2008.00506'),
     Collection('Pools of losses', ('auto', 'pool'), 'docs/pool.md'),
-    Collection('Losses of the field', ('ab', 'at', 'cosine', 'fitnet', 'ft', 'ifvd', 'kd', 'l2', 'ofd', 'pkd', 'reviewkd',
-                                       'sp'), 'docs/losses.md'),
+    Collection('Losses of the field', ('ab', 'at', 'cosine', 'cwd', 'fitnet', 'ft', 'ifvd', 'kd', 'l2', 'ofd', 'pkd',
+                                       'reviewkd', 'sp'), 'docs/losses.md'),
     Collection('Networks alone', (), 'docs/configs.md'))
 
 
