@@ -73,7 +73,7 @@ def _against_alone(comparison: Comparison, row: Row, alone: Row) -> Iterator[Adv
     assert alone.mean is not None, 'it has been measured'
     gain = comparison.better(row.mean, alone.mean)
     spread = max(row.spread or 0, alone.spread or 0)
-    said = f'{row.label} is {abs(gain):.3g} {"better" if gain > 0 else "worse"} than the student alone'
+    said = f'the run {row.label} is {abs(gain):.3g} {"better" if gain > 0 else "worse"} than the student alone'
     if gain <= 0:
         yield Advice('model.distillers', said, 'look at the strength of each loss below; try another method, an `end` '
                      'half-way, or a longer training')
