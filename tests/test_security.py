@@ -112,6 +112,7 @@ def test_files_below_a_megabyte_take_little_memory(honest, tmp_path):
         from pathlib import Path
         import mmkd_plugin
         from mmkd_plugin.utils.checkpoint_files import open_checkpoint
+        print('imported')  # until then OneDL's packages print what they do without
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for path in sorted(Path({str(tmp_path)!r}).glob('*.pth')):
             try:
@@ -121,7 +122,7 @@ def test_files_below_a_megabyte_take_little_memory(honest, tmp_path):
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)""")
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    *refused, kilobytes = done.stdout.split()
+    *refused, kilobytes = done.stdout.partition('imported')[2].split()
     assert refused == ['refused'] * len(NAMES)
     assert int(kilobytes) < 300_000
     assert not (tmp_path / 'executed').exists()
