@@ -136,7 +136,7 @@ def run_room(name: str, files: List[str], target: Path, slow: bool, jobs: int) -
 
 
 def outcomes(file: Path) -> Iterator[Outcome]:
-    """Of whatever a room has run."""
+    """That of each test that a room has run."""
     for case in ET.parse(file).getroot().iter('testcase'):
         test = f"{case.get('classname', '').replace('.', '/')}.py: {case.get('name')}".replace('.py: [', '[')
         bad, skipped = case.find('failure'), case.find('skipped')
@@ -191,6 +191,8 @@ def run_corner(name: str, args: argparse.Namespace) -> bool:
 def run_failed(name: str, args: argparse.Namespace) -> bool:
     """Runs again, at the present commit, what of a corner has failed when it was run whole. Whether nothing fails now.
 
+    The environment is taken as it is.
+
     Raises:
         SystemExit: where it has not been run whole, or with other packages.
     """
@@ -203,6 +205,9 @@ def run_failed(name: str, args: argparse.Namespace) -> bool:
     first = [entry for room in rooms() for entry in outcomes(folder / f'{room}.xml')]
     # With all their cases, whose names may have changed since.
     failed = sorted({function(test) for test, outcome, _ in first if outcome == 'failed'})
+    if not failed:  # pytest without names would run everything
+        print(f'[{name}] nothing has failed in the last whole run')
+        return True
     target = folder / 'again.xml'
     target.unlink(missing_ok=True)
     run_room(name, [test.replace('.py: ', '.py::') for test in failed], target, slow, args.jobs)

@@ -113,6 +113,14 @@ def test_what_has_failed_is_run_again_alone_and_the_result_says_at_which_commits
         matrix.run_failed('oldest', ARGUMENTS)
 
 
+def test_where_nothing_has_failed_nothing_runs_again_and_the_result_stays(matrix, ran):
+    matrix.run_corner('oldest', ARGUMENTS)
+    kept = matrix.RESULTS.read_text()
+    assert matrix.run_failed('oldest', ARGUMENTS)
+    assert ran == ['mgd', 'dfa']
+    assert matrix.RESULTS.read_text() == kept
+
+
 def test_a_test_that_does_not_come_to_its_end_again_is_an_error(matrix, ran):
     ran.xml = MIXED
     matrix.run_corner('oldest', ARGUMENTS)
