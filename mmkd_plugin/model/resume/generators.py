@@ -40,7 +40,7 @@ class Generators:
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             if self._waiting is not None:
                 loop = runner.train_loop
-                # With this key OneDL's loop goes on with the first batches, and fetches none before.
+                # With this option OneDL's loop fetches nothing again, and goes on with the first batches.
                 fetched = 0 if getattr(loop, 'fast_forward_on_resume', False) else loop.iter
                 loop.dataloader_iterator = _PutsBack(self, loop, fetched)
         else:
@@ -64,7 +64,7 @@ class _PutsBack:
 
     def __next__(self) -> Any:
         if self._left == 0:
-            # OneDL's begins with its first batch, and draws then.
+            # OneDL's iterator starts its workers at its first batch, and draws their seed: before the states are put back.
             getattr(self._batches, '_ensure_iterator', lambda: None)()
             self._generators.put_back()
             self._loop.dataloader_iterator = self._batches
@@ -72,10 +72,10 @@ class _PutsBack:
         return next(self._batches)
 
     def skip_iter(self, number: int) -> None:
-        """Fetches that many, as OpenMMLab's loop does.
+        """Fetches that many batches, as OpenMMLab's loop does. OneDL's loop calls this.
 
-        OneDL's calls this, and its own iterator would only move the sampler: what workers draw for their batches would be
-        that of the first ones.
+        Its own iterator would only move the sampler, and workers would draw for the next batches what they had drawn for the
+        first.
         """
         for _ in range(number):
             next(self)

@@ -46,7 +46,7 @@ class ValidatesFirst(Hook):
         for hook in runner.hooks:
             if isinstance(hook, SyncBuffersHook):  # the end of an epoch has synchronised them
                 hook.called_in_train = isinstance(runner.train_loop, EpochBasedTrainLoop)
-        # OneDL's loop starts its workers after this, and seeds them as those of the uninterrupted run were.
+        # OneDL's loop starts its workers after this: their seed has to be drawn from where the uninterrupted run drew it.
         with preserved_rng():
             self._generators.advance()
             runner.val_loop.run()

@@ -20,11 +20,12 @@ from ...utils.isolation import pack_rng_state, set_rng_state, unpack_rng_state
 def persistent_loaders(runner: Runner) -> Dict[str, 'DataLoader[Any]']:
     """The loaders (``'train'``, ``'val'``) whose workers live on and have not been started yet.
 
-    Not those of training in an iteration-based loop: it starts them when it is built, OneDL's before the first batch, and a
-    resumed one replays their batches.
+    Those of training in an iteration-based loop are left out: a resumed loop has them fetch all batches again, by which
+    they come to where they were. (OpenMMLab's has started them by now, OneDL's has not.)
     """
-    loops = dict(val=runner.val_loop) if isinstance(runner.train_loop, IterBasedTrainLoop) else dict(
-        train=runner.train_loop, val=runner.val_loop)
+    loops = dict(train=runner.train_loop, val=runner.val_loop)
+    if isinstance(runner.train_loop, IterBasedTrainLoop):
+        del loops['train']
     loaders = {name: getattr(loop, 'dataloader', None) for name, loop in loops.items()}
     return {name: loader for name, loader in loaders.items() if isinstance(loader, DataLoader)
             and loader.num_workers > 0 and loader.persistent_workers and loader._iterator is None}
