@@ -105,7 +105,7 @@ def refused_mmcv(need: Need) -> str:
 def lost_module(need: Need) -> str:
     """What mmengine imports and does not ask for: ``pkg_resources``, which setuptools has up to 81; '' where it is there.
 
-    Without it no config is found that another one names as its base by a codebase's name.
+    Without it no base is found that a config names by its codebase, such as ``mmseg::path``. OneDL's mmengine does without.
     """
     spec = find_spec(need.module) if need is MMENGINE else None
     reader = Path(str(spec.origin)).parent / 'utils/package_utils.py' if spec else None

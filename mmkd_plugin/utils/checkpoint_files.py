@@ -92,8 +92,8 @@ def _registered() -> Set[str]:
 def download(url: str, folder: Union[str, Path, None] = None, progress: bool = True) -> Path:
     """The file under an http(s) address, as it lies in torch's hub folder; it is downloaded if it is not there.
 
-    A file of OpenMMLab's or PyTorch's zoo has its own name there, as they have it. That of any other address has the hash of
-    the address in its name too: many are called ``model.pth``.
+    A file of the zoos of OpenMMLab, OneDL and PyTorch has its own name there, as they have it. That of any other address has
+    the hash of the address in its name too: many are called ``model.pth``.
 
     Args:
         url: the address.

@@ -63,7 +63,7 @@ def test_a_config_that_cannot_be_read_is_named(arguments, tmp_path, name, text, 
 
 def test_what_mmengine_takes_from_an_older_setuptools_is_said(arguments, tmp_path, monkeypatch):
     (tmp_path / 'based.py').write_text("_base_ = 'mmseg::_base_/default_runtime.py'")
-    # What OneDL's mmengine does not ask for.
+    # As OpenMMLab's mmengine has it; OneDL's imports no pkg_resources.
     monkeypatch.setattr('mmengine.config.config.is_installed', lambda package: __import__('pkg_resources'))
     monkeypatch.setitem(sys.modules, 'pkg_resources', None)
     refused(lambda: read_config(arguments(config=str(tmp_path / 'based.py'))), 'config', 'pkg_resources',

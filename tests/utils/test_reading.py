@@ -115,7 +115,7 @@ def test_before_torch_2_6_what_is_registered_is_refused_and_the_error_says_so(tm
 
 @SAFE
 def test_what_torch_registers_for_itself_is_not_taken_for_a_users(tmp_path):
-    # Which these are is another in each torch.
+    # Each torch has others.
     own = [entry for entry in torch.serialization.get_safe_globals() if entry.__module__.startswith('torch.')]
     assert own
     for entry in own:
