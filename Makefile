@@ -16,7 +16,7 @@ help:
 	@echo 'make test-fast   lint and all tests but those marked slow: 2 to 10 minutes on 2 cores'
 	@echo 'make test-matrix all tests but the slow ones with old, new and other versions of everything, see docs/versions.md; CORNER=names'
 	@echo 'make lint        style (ruff), types (mypy) and layers (import-linter); each is a target of its own, too'
-	@echo 'make demo        MGD on embedded data, a table and a picture; in .venv, or .venv-lite where that is not there'
+	@echo 'make demo        a small student learns from a trained teacher: a table, a picture and a page; in .venv, or in .venv-lite without it'
 	@echo 'make kill        kills trainings, resumes and compares them; SEED=, LIMIT=kills of each case, CASE=names or patterns'
 	@echo 'make fuzz        tries mutated configs, artefacts, checkpoints and parts of them; SEED=, NUMBER=of inputs, KIND=one kind'
 	@echo 'make site        the documentation as a site in site/, in an environment of its own ($(DOCS)); warnings are errors'

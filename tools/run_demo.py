@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import List
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ WEIGHTS = TEACHER.replace('.py', '.pth')
 TEACHER_SCENES = 6000
 
 
-def demo_table(seeds) -> Table:
+def demo_table(seeds: List[int]) -> Table:
     """The teacher as it is given, students for every seed. The held-out scenes are the validation split."""
     pair = 'fpn_r18w32-r18w16_demo-64x128.py'
     return Table(metric='mIoU', split='val', seeds=seeds, rows=[
@@ -101,7 +102,9 @@ def main() -> None:
     if not (DATA / 'cityscapes').exists():
         write_demo_data(DATA)
     print('testing the teacher, then training students; logs are beside the checkpoints', flush=True)
-    run = TableRun(demo_table(args.seeds), args.work_dir, args.work_dir / 'results.json', jobs=os.cpu_count() or 1)
+    # Apart from what the demo of 0.1 has left in the same folder, whose rows have the same names.
+    cells = args.work_dir / 'cells'
+    run = TableRun(demo_table(args.seeds), cells, cells / 'results.json', jobs=os.cpu_count() or 1)
     run.run()
     text = markdown(run.table, run.results)
     (args.work_dir / 'table.md').write_text(text + '\n')
