@@ -15,7 +15,7 @@ from mmkd_plugin.datasets.demo_scenes import write_demo_data
 from mmkd_plugin.distpro import read_process
 from mmkd_plugin.report.accuracy import Row, Table, TableRun
 from mmkd_plugin.report.pictures import colourise
-from mmkd_plugin.report.results import commit, read_results, write_results
+from mmkd_plugin.report.results import Cell, commit, read_results, write_results
 from mmkd_plugin.utils.errors import DistillationError
 from mmkd_plugin.utils.launch import replace_sync_bn
 
@@ -131,6 +131,15 @@ def test_references_stand_for_files_of_earlier_rows(tmp_path):
     assert rows[2].references == ['search', 'a b']
     assert [run._fill(value, seed=7) for value in rows[2].overrides.values()] == [
         f'{tmp_path}/search-seed4/process.json', f'x/{tmp_path}/a-b-seed0/epoch_2.pth', 3, '7']
+
+
+def test_weights_that_are_given_need_not_be_tested_again_for_a_row_that_wants_them(tmp_path):
+    rows = [Row('given', 't.py', checkpoint='weights.pth'), Row('MGD', 'm.py', {'teacher': '{given}'})]
+    run = TableRun(Table(rows, seeds=[0], metric='mIoU'), tmp_path, tmp_path / 'results.json')
+    assert run._is_missing(rows[0], 0, rows)
+    run.results = dict(given={'0': Cell(50.0)})
+    assert not run._is_missing(rows[0], 0, rows)
+    assert run._fill('{given}', seed=0) == 'weights.pth'
 
 
 def test_table_files_are_checked(tmp_path):
