@@ -60,8 +60,9 @@ class AutoDistiller(Distiller, StandsForSeveral):
                                  'file', dict(mode=('train',), online=(False,)))
         online: bool = option(Flag(), False, 'whether the weights move through the whole run, instead of a search and a '
                               'replay', dict(mode=('train',)))
-        total: float = option(Number(above=0), 1.0, 'what all losses weigh together while they are equally important: at 1 '
-                              "about as strong as the task's own loss")
+        total: Optional[float] = option(
+            Either(Number(above=0), (None,)), None, "what all losses weigh together while they are equally important: at 1 "
+            "about as strong as the task's own loss; None: about as many as they are, so that each is")
         transforms: str = option(Text('the name of a transform'), 'conv1', 'of the pathways')
 
         def check(self, given: Sequence[str]) -> None:
@@ -104,7 +105,8 @@ class AutoDistiller(Distiller, StandsForSeveral):
 
     def _process(self, members: List[str], pathways: List[Any], surroundings: Surroundings) -> Dict[str, Any]:
         given: Dict[str, Any] = {key: getattr(self.options, key) for key in HANDED_ON}
-        given.update(type='mmkd.DistProDistiller', total=self.options.total, scales='calibrated')
+        given.update(type='mmkd.DistProDistiller', scales='calibrated')
+        given.update(dict(scale_by_pathways=True) if self.options.total is None else dict(total=self.options.total))
         if members:
             given['members'] = members
         if pathways:

@@ -66,21 +66,23 @@ class Weights(Hook):
     """The weights of every iteration."""
 
     def __init__(self):
-        self.modes, self.weights = [], []
+        self.modes, self.weights, self.strength = [], [], []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         importance = runner.model.distillation.auto.importance
         self.modes.append(importance.mode)
         self.weights.append(importance.at(runner.iter).tolist())
+        self.strength.append(runner.model.distillation.auto.scale_at(runner.iter))
 
 
 def test_a_run_searches_in_its_first_part_and_replays_what_it_has_found_for_the_rest(tmp_path):
     weights = Weights()
     run(auto_cfg(tmp_path, searched=.3, pool=['kd', 'mgd']), before=lambda runner: runner.register_hook(weights))
     assert weights.modes == ['search'] * 6 + ['process'] * 14
+    assert weights.strength == [2.] * 20  # the sum of two weights is about 1: each loss pulls about as hard as the task's
     content = json.loads((tmp_path / 'process.json').read_text())
     assert [member['distiller'] for member in content['members']] == ['auto_kd', 'auto_mgd']
-    assert (content['length'], content['total'], len(content['scales'])) == (6, 1., 2)
+    assert (content['length'], content['total'], len(content['scales'])) == (6, None, 2)
     assert content['importance'][0] == [1, 1]
     assert content['importance'][-1] != [1, 1]
     # The replay is the search's course, stretched over the 14 iterations that are left.
@@ -94,10 +96,12 @@ def test_a_run_searches_in_its_first_part_and_replays_what_it_has_found_for_the_
 
 def test_online_the_weights_move_to_the_end(tmp_path):
     weights = Weights()
-    run(auto_cfg(tmp_path, length=8, online=True, pool=['kd', 'hcl']), before=lambda runner: runner.register_hook(weights))
+    run(auto_cfg(tmp_path, length=8, online=True, pool=['kd', 'hcl'], total=3.0),
+        before=lambda runner: runner.register_hook(weights))
     assert weights.modes == ['search'] * 8
     assert weights.weights[-1] != weights.weights[-2]
-    assert json.loads((tmp_path / 'process.json').read_text())['length'] == 8
+    content = json.loads((tmp_path / 'process.json').read_text())
+    assert (content['length'], content['total']) == (8, 3.)
 
 
 def test_what_a_search_has_left_in_its_place_is_replayed(tmp_path):
