@@ -61,8 +61,8 @@ class AutoDistiller(Distiller, StandsForSeveral):
         online: bool = option(Flag(), False, 'whether the weights move through the whole run, instead of a search and a '
                               'replay', dict(mode=('train',)))
         total: Optional[float] = option(
-            Either(Number(above=0), (None,)), None, "what all losses weigh together while they are equally important: at 1 "
-            "about as strong as the task's own loss; None: about as many as they are, so that each is")
+            Either(Number(above=0), (None,)), None, 'what all losses weigh together while they are equally important: at 1 '
+            "they are together about as strong as the task's own loss; None: about their number, so that each of them is")
         transforms: str = option(Text('the name of a transform'), 'conv1', 'of the pathways')
 
         def check(self, given: Sequence[str]) -> None:
