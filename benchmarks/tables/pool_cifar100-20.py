@@ -12,7 +12,7 @@ metric = 'accuracy/top1'
 split = 'val'
 seeds = [0, 1, 2]
 rows = [
-    dict(name='teacher', config=folder + 'resnet14x2_24e_cifar100-20.py', seeds=[0]),
+    dict(name='teacher', config=folder + 'resnet14x2_24e_cifar100-20.py', overrides=format_on, seeds=[0]),
     dict(name='student alone', config=folder + 'resnet8_8e_cifar100-20.py', overrides=format_on),
     dict(name='search', config=folder + 'pool_' + pair, stage='search', overrides=taught, seeds=[0]),
     dict(name='process', config=folder + 'pool_' + pair, overrides=found),

@@ -25,7 +25,7 @@ model = dict(
                 'backbone.layer4@preact',
             ],
             transforms='conv1',
-            total=1.0)))
+            total=14.0)))  # as many as there are members: docs/pool.md
 custom_hooks = [dict(type='mmkd.MatchingUpdateHook', interval=2, num_images=100)]
 search = dict(
     config=dict(
