@@ -2,18 +2,15 @@
 # See docs/every-and-fraction.md.
 folder = 'configs/classification/cifar100-20/'
 pair = 'resnet14x2-resnet8_8e_cifar100-20.py'
-# Neither the teacher's variant nor the student's format is chosen by time: a cell is a function of its seed.
-format_on = {'default_hooks.format.mode': 'on'}
-taught = {**{'model.teacher.runtime.' + key: True for key in ('_delete_', 'fold_bn', 'channels_last')}, **format_on,
-          'model.teacher.checkpoint': '{teacher}'}
+taught = {'model.teacher.checkpoint': '{teacher}'}
 # The config's own weight, 1 with T = 4, makes it several times as strong.
 weaker = {**taught, 'model.distillers.kd.loss_scale': 'auto'}
 metric = 'accuracy/top1'
 split = 'val'
 seeds = [0, 1, 2]
 rows = [
-    dict(name='teacher', config=folder + 'resnet14x2_24e_cifar100-20.py', overrides=format_on, seeds=[0]),
-    dict(name='student alone', config=folder + 'resnet8_8e_cifar100-20.py', overrides=format_on),
+    dict(name='teacher', config=folder + 'resnet14x2_24e_cifar100-20.py', seeds=[0]),
+    dict(name='student alone', config=folder + 'resnet8_8e_cifar100-20.py'),
     dict(name='MGD-AMP', config=folder + 'mgd-amp_' + pair, overrides=taught),
     dict(name='MGD-AMP, every=2', config=folder + 'mgd-amp_' + pair, overrides={**taught, 'model.distillers.mgd.every': 2}),
     dict(name='MGD-AMP, fraction=0.5', config=folder + 'mgd-amp_' + pair,
@@ -27,4 +24,4 @@ rows = [
     dict(name='KD as strong as the task, fraction=0.5', config=folder + 'kd_' + pair,
          overrides={**weaker, 'model.distillers.kd.fraction': 0.5}),
 ]
-del folder, pair, format_on, taught, weaker
+del folder, pair, taught, weaker
