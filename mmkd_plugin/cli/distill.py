@@ -7,7 +7,7 @@ from ..utils.config import load_config
 from ..utils.launch import override
 from ..utils.overrides import parsed_options
 from ..utils.work_dirs import latest_checkpoint, work_dir_of
-from .init import Request, init
+from .init import Request, check_made_by, init
 from .search import call
 from .terminal import print_decisions
 
@@ -34,11 +34,12 @@ def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequ
         check: whether :func:`~mmkd_plugin.preflight.run_check` comes first, and an error that it finds ends all.
 
     Raises:
-        DistillationError: see :func:`~mmkd_plugin.cli.init.init`.
+        DistillationError: see :func:`~mmkd_plugin.cli.init.init`; for a config that is there and was made by other flags.
         SystemExit: if the check finds an error, or the training, its search or the test ends with one.
     """
     file = request.file
     if file.exists() and not request.force:
+        check_made_by(request)
         print(f'{file}: is there already, and used as it is (--force writes it anew)', flush=True)
     else:
         decisions = init(request)

@@ -34,6 +34,7 @@ from .methods import (
 from .render import rendered
 from .subject import DEFAULT_SHAPE, Pipeline, Subject, look_at, quiet, read_pipeline
 
+COMMAND = 'mmkd init'
 TASKS = dict(mmdet=DETECTION, mmseg=SEGMENTATION, mmpretrain=CLASSIFICATION)
 
 
@@ -151,7 +152,7 @@ def teacher_checkpoint(request: Request) -> Decision:
         error.path = '--checkpoint'
         raise
     return Decision('teacher.checkpoint', default, "the published one of its package" if package_of(request.teacher) else
-                    'the last of its training')
+                    'the last of its training, or what lies beside its config')
 
 
 def base_of(config: str, file: Path) -> str:
@@ -177,10 +178,26 @@ def _check_file(request: Request, file: Path) -> None:
     check_file_place(file, '-o')
 
 
-def _header(request: Request) -> List[str]:
+def check_made_by(request: Request) -> None:
+    """Sees that a file that is there was made for what is asked for now, where it says what it was made for.
+
+    Raises:
+        DistillationError: for other flags, which would be ignored.
+    """
+    lines = request.file.read_text(errors='replace').splitlines()
+    made_by = next((line[1:].strip() for line in lines if line.startswith('#') and line[1:].strip().startswith(COMMAND)), '')
+    if made_by and made_by != _command(request):
+        raise DistillationError(f'was made by `{made_by}`', path='-o', given=str(request.file),
+                                accepted='--force, which writes it anew, another name, or the flags that it was made by')
+
+
+def _command(request: Request) -> str:
     flags = f'--teacher {request.teacher}' + (f' --checkpoint {request.checkpoint}' if request.checkpoint else '')
-    return [f'Made by mmkd_plugin {__version__}:',
-            f'    mmkd init {request.config} {flags} --method {",".join(request.methods)}',
+    return f'{COMMAND} {request.config} {flags} --method {",".join(request.methods)}'
+
+
+def _header(request: Request) -> List[str]:
+    return [f'Made by mmkd_plugin {__version__}:', f'    {_command(request)}',
             'All of it may be changed: docs/options.md has the keys. The hooks of the base stay, a method brings its own.']
 
 

@@ -62,6 +62,21 @@ def test_what_has_begun_is_not_checked_again_nor_where_that_is_not_wanted(ran):
     assert [command[0] for command in commands if command[0] in ('check', 'train')] == ['train', 'train']
 
 
+@pytest.mark.parametrize('asked', [
+    Request('student.py', 'teacher.py', 'right.pth', out=Path('made.py')),
+    Request('student.py', 'teacher.py', 'wrong.pth', ('kd',), out=Path('made.py'))], ids=['checkpoint', 'method'])
+def test_a_config_that_other_flags_have_made_is_not_taken_for_what_is_asked_for(ran, asked):
+    commands, _ = ran
+    made = Path('made.py')
+    made_by = 'mmkd init student.py --teacher teacher.py --checkpoint wrong.pth --method mgd'
+    made.write_text(f'# Made by mmkd_plugin 0.2.0:\n#     {made_by}\n' + made.read_text())
+    with pytest.raises(DistillationError, match=f"^-o: 'made.py' was made by `{made_by}`. Accepted: --force"):
+        distill(asked)
+    assert not commands
+    distill(Request('student.py', 'teacher.py', 'wrong.pth', out=made))
+    assert commands
+
+
 @pytest.mark.parametrize(('work_dir', 'options', 'used'), [
     (None, [], 'work_dirs/deep'), (None, ['work_dir=elsewhere'], 'elsewhere'),
     (Path('given'), ['work_dir=elsewhere'], 'given')])
