@@ -2,7 +2,8 @@
 
 usage: python benchmarks/hold_out.py data/cifar100_20/train data/cifar100_20_tuning [--every 5]
 
-Every fifth image of each class, by name, goes to OUT/val, the others to OUT/train.
+Every fifth image of each class, by name, goes to OUT/val, the others to OUT/train. (mmkd.SplitDataset does likewise in a
+config; what a table overrides is single keys.)
 """
 import argparse
 from pathlib import Path
@@ -18,6 +19,7 @@ def main() -> None:
         for number, image in enumerate(sorted(folder.iterdir())):
             link = args.out / ('train' if number % args.every else 'val') / folder.name / image.name
             link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
             link.symlink_to(image.resolve())
 
 

@@ -1,13 +1,9 @@
 # The demo's teacher: Cityscapes' Semantic FPN with three stages of a ResNet-18 at half the width, on embedded scenes in the
 # folder layout of Cityscapes. Its weights lie beside this file: `python tools/run_demo.py --train-teacher`, on 6000 scenes.
-_base_ = 'mmseg::sem_fpn/fpn_r50_4xb2-80k_cityscapes-512x1024.py'
-data_root = 'data/demo/cityscapes/'
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs')
+_base_ = [
+    'mmseg::_base_/models/fpn_r50.py', '../_base_/datasets/demo.py', 'mmseg::_base_/default_runtime.py',
+    'mmseg::_base_/schedules/schedule_80k.py'
 ]
-test_pipeline = train_pipeline  # what inference APIs take; Cityscapes' would enlarge the scenes
 model = dict(
     data_preprocessor=dict(size=(64, 128)),
     pretrained=None,
@@ -18,11 +14,6 @@ model = dict(
     decode_head=dict(
         in_channels=[64, 64, 64], in_index=[0, 1, 2], feature_strides=[4, 8, 16], channels=64, dropout_ratio=0,
         norm_cfg=dict(type='BN')))
-train_dataloader = dict(
-    batch_size=8, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=10, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
-test_dataloader = val_dataloader
 optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=30, by_epoch=False),

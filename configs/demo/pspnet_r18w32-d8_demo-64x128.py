@@ -1,26 +1,17 @@
 # The demo's teacher: Cityscapes' PSPNet R18-d8 at half the width, on embedded scenes in the folder layout of Cityscapes.
-_base_ = 'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'
-data_root = 'data/demo/cityscapes/'
+_base_ = [
+    'mmseg::_base_/models/pspnet_r50-d8.py', '../_base_/datasets/demo.py', 'mmseg::_base_/default_runtime.py',
+    'mmseg::_base_/schedules/schedule_80k.py'
+]
 # Nine tenths of the pixels are background: without weights a short run learns nothing else. Of Cityscapes' 19 classes the
 # scenes use 11: digits 0 to 9, and 10 for the background.
 class_weight = [1.0] * 10 + [0.15] + [1.0] * 8
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs')
-]
-test_pipeline = train_pipeline  # what inference APIs take; Cityscapes' would enlarge the scenes
 model = dict(
     data_preprocessor=dict(size=(64, 128)),
     pretrained=None,
-    backbone=dict(stem_channels=32, base_channels=32),
+    backbone=dict(depth=18, stem_channels=32, base_channels=32),
     decode_head=dict(in_channels=256, channels=64, dropout_ratio=0, loss_decode=dict(class_weight=class_weight)),
     auxiliary_head=dict(in_channels=128, channels=32, dropout_ratio=0, loss_decode=dict(class_weight=class_weight)))
-train_dataloader = dict(
-    batch_size=8, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=10, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
-test_dataloader = val_dataloader
 optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=30, by_epoch=False),

@@ -1,6 +1,7 @@
 """``mmkd init``: from a student's config and a teacher's to a distilled config in its shortest form."""
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -151,8 +152,10 @@ def teacher_checkpoint(request: Request) -> Decision:
     except DistillationError as error:
         error.path = '--checkpoint'
         raise
-    return Decision('teacher.checkpoint', default, "the published one of its package" if package_of(request.teacher) else
-                    'the last of its training, or what lies beside its config')
+    if package_of(request.teacher) is not None:
+        return Decision('teacher.checkpoint', default, 'the published one of its package')
+    beside = Path(default).parent == find_config(request.teacher, '--teacher').parent
+    return Decision('teacher.checkpoint', default, 'that beside its config' if beside else 'the last of its training')
 
 
 def base_of(config: str, file: Path) -> str:
@@ -184,10 +187,9 @@ def check_made_by(request: Request) -> None:
     Raises:
         DistillationError: for other flags, which would be ignored.
     """
-    lines = request.file.read_text(errors='replace').splitlines()
-    made_by = next((line[1:].strip() for line in lines if line.startswith('#') and line[1:].strip().startswith(COMMAND)), '')
-    if made_by and made_by != _command(request):
-        raise DistillationError(f'was made by `{made_by}`', path='-o', given=str(request.file),
+    made_by = re.search(rf'^# +({COMMAND} .*)$', request.file.read_text(errors='replace'), re.MULTILINE)
+    if made_by and made_by[1] != _command(request):
+        raise DistillationError(f'was made by `{made_by[1]}`', path='-o', given=str(request.file),
                                 accepted='--force, which writes it anew, another name, or the flags that it was made by')
 
 

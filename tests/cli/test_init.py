@@ -146,6 +146,16 @@ def test_the_latest_checkpoint_of_the_teachers_training_is_taken(workplace):
 
 
 @pytest.mark.parametrize('scope', ['mmpretrain'], indirect=True)
+def test_weights_beside_the_teachers_config_are_said_to_be_there(workplace):
+    Path('teacher.pth').rename('beside.pth')
+    Path('teacher.py').rename('beside.py')
+    made = init(Request('student.py', 'beside.py', methods=['kd'], out=Path('made.py')))
+    found = next(decision for decision in made if decision.key == 'teacher.checkpoint')
+    assert (Path(found.value).name, found.reason) == ('beside.pth', 'that beside its config')
+
+
+
+@pytest.mark.parametrize('scope', ['mmpretrain'], indirect=True)
 def test_the_latest_checkpoint_lies_where_the_teachers_config_says(workplace):
     Path('elsewhere').mkdir()
     Path('teacher.pth').rename('elsewhere/epoch_2.pth')
