@@ -28,9 +28,9 @@ class AutoDistiller(Distiller, StandsForSeveral):
     pathways. Each is calibrated to the task loss first. Stages, class scores and the levels of the neck are found by running
     both networks once.
 
-    Without the file of a search (``process``, or ``search/process.json`` in the work dir) the first part of the run is the
-    search, judged by the next batch, and the process that it finds is replayed for the rest. The hooks that this needs are
-    added to the run.
+    By default all of them weigh the same to the end. The file of a search (``process``, or ``search/process.json`` in the work
+    dir) is replayed. With ``searched`` the first part of the run is a search, judged by the next batch, and the process that
+    it finds is replayed for the rest; with ``online`` all of it is. The hooks that this needs are added to the run.
 
     Losses: those of the distillers, as ``<name>_<distiller>.loss_*``, and ``<name>.loss_pathways``.
 
@@ -55,9 +55,10 @@ class AutoDistiller(Distiller, StandsForSeveral):
                            'else, which is what `mmkd search` makes of it')
         process: Optional[str] = option(
             Either(Text('the path of a process file'), (None,)), None, 'a file to replay; None: `search/process.json` in '
-            'the work dir of the run, and a search in the run itself where there is none', dict(mode=('train',)))
-        searched: float = option(Number(above=0, below=1), 0.15, 'the part of the run that is its search, where there is no '
-                                 'file', dict(mode=('train',), online=(False,)))
+            'the work dir of the run, where there is one', dict(mode=('train',)))
+        searched: Optional[float] = option(
+            Either(Number(above=0, below=1), (None,)), None, 'the part of the run that is a search, where there is no file; '
+            'None: no search', dict(mode=('train',), online=(False,)))
         online: bool = option(Flag(), False, 'whether the weights move through the whole run, instead of a search and a '
                               'replay', dict(mode=('train',)))
         total: Optional[float] = option(
@@ -112,22 +113,28 @@ class AutoDistiller(Distiller, StandsForSeveral):
         if pathways:
             given.update(levels=pathways, transforms=self.options.transforms)
         file = self._file(surroundings)
-        return dict(given, mode='search') if file is None else dict(given, mode='process', process=file, scales='auto')
+        if file is not None:
+            return dict(given, mode='process', process=file, scales='auto')
+        return dict(given, mode='equal' if self._until is None else 'search')
 
     def _file(self, surroundings: Surroundings) -> Optional[str]:
-        """The file that is replayed, None where the run searches."""
-        if self.options.mode == 'search' or self.options.online:
+        """The file that is replayed, None where there is none, or the run is to search from its start to its end."""
+        if self._until == 1:
             return None
         if self.options.process is not None or surroundings.work_dir is None:
             return self.options.process
         file = surroundings.work_dir / ARTEFACT
         return str(file) if file.is_file() else None
 
+    @property
+    def _until(self) -> Optional[float]:
+        """The part of the run that searches where there is no file, None where no part does."""
+        return 1.0 if self.options.online or self.options.mode == 'search' else self.options.searched
+
     def hooks(self, distillers: Dict[str, Dict[str, Any]]) -> List[Dict[str, Any]]:
         if distillers[self.name]['mode'] != 'search':
             return []
-        until = 1.0 if self.options.online or self.options.mode == 'search' else self.options.searched
-        return [dict(type=SEARCH_HOOK, validation='next_batch', until=until)]
+        return [dict(type=SEARCH_HOOK, validation='next_batch', until=self._until)]
 
 
 def _places(model: nn.Module, image: Tensor, run: Callable[[Tensor], object]) -> List[Place]:

@@ -1,4 +1,4 @@
-"""One line beside the teacher: a pool for the task, its taps found, searched and replayed in an ordinary run."""
+"""One line beside the teacher: a pool for the task, its taps found; equal weights, or searched and replayed in an ordinary run."""
 import json
 
 import pytest
@@ -73,6 +73,17 @@ class Weights(Hook):
         self.modes.append(importance.mode)
         self.weights.append(importance.at(runner.iter).tolist())
         self.strength.append(runner.model.distillation.auto.scale_at(runner.iter))
+
+
+def test_all_weigh_the_same_to_the_end_and_nothing_is_searched(tmp_path):
+    weights = Weights()
+    run(auto_cfg(tmp_path, length=6, pool=['kd', 'mgd', 'hcl']), before=lambda runner: runner.register_hook(weights))
+    assert weights.modes == ['equal'] * 6
+    members = len(weights.weights[0])
+    assert members > 3
+    assert weights.weights == [[1.] * members] * 6
+    assert weights.strength == [float(members)] * 6
+    assert not (tmp_path / 'process.json').exists()
 
 
 def test_a_run_searches_in_its_first_part_and_replays_what_it_has_found_for_the_rest(tmp_path):

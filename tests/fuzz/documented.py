@@ -193,8 +193,8 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
         task=choice('auto', 'classification', 'segmentation', 'detection'),
         pool=optional(Documented(listed(TEXT, different=True).fits,
                                  [['kd'], ['mgd', 'hcl'], ['kd', 'kd'], ['x'], [], 'kd'])),
-        mode=choice('train', 'search'), process=optional(TEXT), searched=number(above=0, below=1), online=FLAG,
-        total=number(above=0), transforms=_ONE_TRANSFORM),
+        mode=choice('train', 'search'), process=optional(TEXT), searched=optional(number(above=0, below=1)),
+        online=FLAG, total=optional(number(above=0)), transforms=_ONE_TRANSFORM),
     'mmkd.FeatureAggregationDistiller': dict(
         STRENGTH, pairs=pairs(several=True, more=('every',), required=True), mode=choice('search', 'distill'),
         every_block=number(above=0, whole=True), resize=FLAG, normalise_layers=FLAG,
