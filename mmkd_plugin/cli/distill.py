@@ -3,7 +3,9 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
+from ..report.compare import compare
 from ..utils.config import load_config
+from ..utils.errors import DistillationError
 from ..utils.launch import override
 from ..utils.overrides import parsed_options
 from ..utils.work_dirs import latest_checkpoint, work_dir_of
@@ -62,7 +64,20 @@ def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequ
         _run(['test', str(file), str(checkpoint), '--work-dir', str(folder / 'test'), *flags[2:]])
     if call([sys.executable, *COMMAND, 'report', str(folder)]):
         print(f'{folder} has no report, for what stands above; the training and its test are done', flush=True)
-    print(f'done: {folder}. `mmkd export {folder}` writes the student as a plain config and clean weights.', flush=True)
+    print(f'done: {folder}{_reached(folder)}. `mmkd export {folder}` writes the student as a plain config and clean weights.',
+          flush=True)
+
+
+def _reached(folder: Path) -> str:
+    """What the student has come to, for the last line; '' where nothing was validated or tested."""
+    try:
+        found = compare([folder])
+    except DistillationError:
+        return ''  # no more than was said of the report
+    row = found.rows[-1]
+    places = [('in its test', row.tested), ('at its last validation', row.last)]
+    reached = [f'{values[-1]:.4g} {place}' for place, values in places if values]
+    return f', with {found.metric} {" and ".join(reached)}' if reached else ''
 
 
 def _check(file: Path, flags: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 from pathlib import Path
 
 import pytest
+from made_runs import make_run, numbers
 from zoo import classifier, distilled, mgd, run_cfg
 
 from mmkd_plugin.cli.distill import distill
@@ -60,6 +61,15 @@ def test_what_has_begun_is_not_checked_again_nor_where_that_is_not_wanted(ran):
     Path('work_dirs/made/epoch_1.pth').touch()
     distill(REQUEST)
     assert [command[0] for command in commands if command[0] in ('check', 'train')] == ['train', 'train']
+
+
+@pytest.mark.parametrize(('lines', 'said'), [
+    (numbers(), 'done: work_dirs/made, with mIoU 61 at its last validation. `mmkd export'),
+    (numbers(metrics=()), 'done: work_dirs/made. `mmkd export')], ids=['validated', 'nothing validated'])
+def test_the_last_line_says_what_the_student_has_come_to(ran, capsys, lines, said):
+    make_run(Path('work_dirs/made'), lines=lines)
+    distill(REQUEST)
+    assert capsys.readouterr().out.splitlines()[-1].startswith(said)
 
 
 @pytest.mark.parametrize('asked', [

@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 
-from mmkd_plugin.utils.errors import DistillationError, check_known_keys, nearest_names, under, unknown_name
+from mmkd_plugin.utils.errors import DistillationError, building, check_known_keys, nearest_names, under, unknown_name
 
 
 def test_the_message_names_path_value_problem_nearest_accepted_and_hint_in_this_order():
@@ -42,3 +42,10 @@ def test_an_unknown_key_may_have_advice_of_its_own():
 def test_an_error_can_be_sent_from_one_process_to_another():
     error = DistillationError('is odd', path='a', given=lambda: 0)
     assert str(pickle.loads(pickle.dumps(error))) == f'{error}.'.replace('..', '.')
+
+
+def test_a_file_that_is_not_found_is_said_with_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DistillationError, match=f'^train_dataloader: .*data/images.*The working directory is {tmp_path}'), \
+            building('train_dataloader'):
+        raise FileNotFoundError(2, 'No such file or directory', 'data/images')
