@@ -14,7 +14,8 @@ found_elsewhere = {**taught, distpro + 'process': '{search, other student:proces
 aggregated = {**taught, 'model.distillers.dfa.aggregation': '{search of DFA:aggregation.json}'}
 scores = {**taught, kd + 'loss_scale': 'auto', kd + 'temperature': 'None'}
 standardised = {kd + 'loss.type': 'kl', kd + 'loss.temperature': 2.0, kd + 'loss.standardise': True}
-own_levels = '[' + ', '.join(f'[backbone.layer{stage}@preact, backbone.layer{stage}@preact]' for stage in (1, 2, 3)) + ']'
+stages = [f'[backbone.layer{stage}@preact, backbone.layer{stage}@preact]' for stage in (1, 2, 3)]
+own_levels = {distpro + 'connections': f'[{", ".join(stages)}]', distpro + 'total': 6.0, distpro + 'scale_by_pathways': False}
 metric = 'accuracy/top1'
 split = 'val'
 seeds = [0, 1, 2]
@@ -25,7 +26,8 @@ rows = [
     dict(name='KD, standardised', config=folder + 'kd_' + pair, overrides={**scores, **standardised}),
     dict(name='DIST', config=folder + 'kd_' + pair, overrides={**scores, kd + 'loss.type': 'dist'}),
     dict(name='L2', label='L2 of the stages', config=folder + 'l2_' + pair, overrides=taught),
-    dict(name='L2 of the last stage', config=folder + 'l2_' + pair, overrides={**taught, l2 + 'pairs': '[backbone.layer3@preact]'}),
+    dict(name='L2 of the last stage', config=folder + 'l2_' + pair,
+         overrides={**taught, l2 + 'pairs': '[backbone.layer3@preact]'}),
     dict(name='ReviewKD', config=folder + 'reviewkd_' + pair, overrides=taught),
     dict(name='MGD-AMP', config=folder + 'mgd-amp_' + pair, overrides=taught),
     dict(name='MGD-SM', config=folder + 'mgd-sm_' + pair, overrides=taught),
@@ -35,11 +37,13 @@ rows = [
     dict(name='search, other student', config=folder + 'distpro_resnet14x2-wrn-10-1_8e_cifar100-20.py', stage='search',
          overrides=taught, seeds=[0]),
     dict(name='DistPro', label='DistPro: the process', config=folder + 'distpro_' + pair, overrides=found),
-    dict(name='DistPro, alpha_T', label='its last weights (alpha_T)', config=folder + 'distpro-final_' + pair, overrides=found),
-    dict(name='DistPro, equal', label='its pathways, equal weights', config=folder + 'distpro-equal_' + pair, overrides=taught),
+    dict(name='DistPro, alpha_T', label='its last weights (alpha_T)', config=folder + 'distpro-final_' + pair,
+         overrides=found),
+    dict(name='DistPro, equal', label='its pathways, equal weights', config=folder + 'distpro-equal_' + pair,
+         overrides=taught),
     dict(name='DistPro, own levels', label='each stage to its own, equal weights of the same sum',
          config=folder + 'distpro-equal_' + pair,
-         overrides={**taught, distpro + 'connections': own_levels, distpro + 'total': 6.0, distpro + 'scale_by_pathways': False}),
+         overrides={**taught, **own_levels}),
     dict(name='DistPro, transferred', label='a process that was found for another student',
          config=folder + 'distpro-transfer_' + pair, overrides=found_elsewhere),
     dict(name='search of DFA', config=folder + 'dfa_' + pair, stage='search', overrides=taught, seeds=[0]),
@@ -58,4 +62,4 @@ rows = [
     dict(name='auto, online', config=folder + 'auto_' + pair, overrides={**taught, auto + 'online': True}),
 ]
 del folder, pair, runtime, format_on, taught, pool, l2, kd, auto, distpro, pool_found, found, found_elsewhere, aggregated
-del scores, standardised, own_levels
+del scores, standardised, stages, own_levels

@@ -28,9 +28,9 @@ class AutoDistiller(Distiller, StandsForSeveral):
     pathways. Each is calibrated to the task loss first. Stages, class scores and the levels of the neck are found by running
     both networks once.
 
-    By default all of them weigh the same to the end. The file of a search (``process``, or ``search/process.json`` in the work
-    dir) is replayed. With ``searched`` the first part of the run is a search, judged by the next batch, and the process that
-    it finds is replayed for the rest; with ``online`` all of it is. The hooks that this needs are added to the run.
+    By default all of them weigh the same to the end. The file of a search (``process``, or ``search/process.json`` in the
+    work dir) is replayed. With ``searched`` the first part of the run is a search, judged by the next batch, and the process
+    that it finds is replayed for the rest; with ``online`` all of it is. The hooks that this needs are added to the run.
 
     Losses: those of the distillers, as ``<name>_<distiller>.loss_*``, and ``<name>.loss_pathways``.
 

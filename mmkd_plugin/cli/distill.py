@@ -64,8 +64,8 @@ def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequ
         _run(['test', str(file), str(checkpoint), '--work-dir', str(folder / 'test'), *flags[2:]])
     if call([sys.executable, *COMMAND, 'report', str(folder)]):
         print(f'{folder} has no report, for what stands above; the training and its test are done', flush=True)
-    print(f'done: {folder}{_reached(folder)}. `mmkd export {folder}` writes the student as a plain config and clean weights.',
-          flush=True)
+    print(f'done: {folder}{_reached(folder)}. `mmkd export {folder}` writes the student as a plain config and clean '
+          'weights.', flush=True)
 
 
 def _reached(folder: Path) -> str:

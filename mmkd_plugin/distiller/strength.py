@@ -261,6 +261,12 @@ class ScaleCalibration(nn.Module, ChecksState):
         if self.finished:
             self._report(path)
 
+    def go_on_until(self, limit: int) -> None:
+        """Goes on, if it has ended, until so many iterations have been taken into account."""
+        self.limit = limit
+        self.finished = self._counted >= limit
+        self.frozen.fill_(self.finished)
+
     def finish(self) -> None:
         """Freezes the scale as it is, without a word."""
         self.finished = True
@@ -268,8 +274,9 @@ class ScaleCalibration(nn.Module, ChecksState):
 
     def state_entries(self) -> Dict[str, Entry]:
         """What its buffers have to be in a run that is resumed: what a calibration can come to."""
+        most = 2 * (self.iterations or SETTLING_LIMIT)  # where it has gone on, there were two windows
         return dict(log_scales=Array(torch.float32, tuple(self.log_scales.shape), least=-LARGEST_LOG, below=LARGEST_LOG),
-                    counted=Array(torch.long, (), least=0, below=(self.iterations or SETTLING_LIMIT) + 1))
+                    counted=Array(torch.long, (), least=0, below=most + 1))
 
     def _report(self, path: str) -> None:
         low, high = math.exp(min(self._window)), math.exp(max(self._window))

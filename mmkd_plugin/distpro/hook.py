@@ -233,6 +233,8 @@ class ProcessSearchHook(StatefulHook):
             self.search.drop()
             distiller.keeps_step = distiller.keeps_gradients = distiller.keeps_weight_gradients = False
             distiller.see_task_loss = None
+            if distiller.scales is not None:  # those of the search are of its first iterations, a tenth of it
+                distiller.scales.go_on(distiller.options.scale_iters)
             distiller.importance.replay(self.process(), self._end)
 
     def before_saving_on_every_rank(self, runner: Runner) -> None:

@@ -1,4 +1,4 @@
-"""One line beside the teacher: a pool for the task, its taps found; equal weights, or searched and replayed in an ordinary run."""
+"""One line beside the teacher: a pool for the task, its taps found; equal weights, or a search and its replay in one run."""
 import json
 
 import pytest
@@ -66,13 +66,14 @@ class Weights(Hook):
     """The weights of every iteration."""
 
     def __init__(self):
-        self.modes, self.weights, self.strength = [], [], []
+        self.modes, self.weights, self.strength, self.scales = [], [], [], []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         importance = runner.model.distillation.auto.importance
         self.modes.append(importance.mode)
         self.weights.append(importance.at(runner.iter).tolist())
         self.strength.append(runner.model.distillation.auto.scale_at(runner.iter))
+        self.scales.append(runner.model.distillation.auto.member_scales())
 
 
 def test_all_weigh_the_same_to_the_end_and_nothing_is_searched(tmp_path):
@@ -103,6 +104,14 @@ def test_a_run_searches_in_its_first_part_and_replays_what_it_has_found_for_the_
         left = min(int(place), 4)
         expected = course[left] + (course[left + 1] - course[left]) * (place - left)
         assert weights.weights[6 + iteration] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_the_replay_of_a_search_in_the_run_finds_the_scales_anew(tmp_path):
+    weights = Weights()
+    run(auto_cfg(tmp_path, searched=.3, pool=['kd', 'dist']), before=lambda runner: runner.register_hook(weights))
+    assert weights.scales[:6] == [weights.scales[0]] * 6  # found in the first tenth of the search
+    assert all(ours != next for ours, next in zip(weights.scales[5:], weights.scales[6:]))
+    assert json.loads((tmp_path / 'process.json').read_text())['scales'] == weights.scales[-1]
 
 
 def test_online_the_weights_move_to_the_end(tmp_path):
