@@ -15,7 +15,8 @@ aggregated = {**taught, 'model.distillers.dfa.aggregation': '{search of DFA:aggr
 scores = {**taught, kd + 'loss_scale': 'auto', kd + 'temperature': 'None'}
 standardised = {kd + 'loss.type': 'kl', kd + 'loss.temperature': 2.0, kd + 'loss.standardise': True}
 stages = [f'[backbone.layer{stage}@preact, backbone.layer{stage}@preact]' for stage in (1, 2, 3)]
-own_levels = {distpro + 'connections': f'[{", ".join(stages)}]', distpro + 'total': 6.0, distpro + 'scale_by_pathways': False}
+own_levels = {distpro + 'connections': f'[{", ".join(stages)}]', distpro + 'total': 6.0,
+              distpro + 'scale_by_pathways': False}
 metric = 'accuracy/top1'
 split = 'val'
 seeds = [0, 1, 2]
