@@ -261,11 +261,15 @@ class ScaleCalibration(nn.Module, ChecksState):
         if self.finished:
             self._report(path)
 
-    def go_on_until(self, limit: int) -> None:
-        """Goes on, if it has ended, until so many iterations have been taken into account."""
-        self.limit = limit
-        self.finished = self._counted >= limit
-        self.frozen.fill_(self.finished)
+    def go_on(self) -> None:
+        """Opens a second window after the first, which had ``limit`` iterations: what was found moves on.
+
+        To be called again in a run that is resumed.
+        """
+        if self._counted <= self.limit:
+            self.finished = False
+            self.frozen.fill_(False)
+        self.limit += self.iterations or SETTLING_LIMIT
 
     def finish(self) -> None:
         """Freezes the scale as it is, without a word."""

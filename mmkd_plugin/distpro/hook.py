@@ -29,8 +29,6 @@ KEY = 'ProcessSearchHook'
 VALIDATIONS = ('held_out', 'next_batch')
 IMPORTANCE, AUTO = 'importance', 'auto'
 DIGITS = 4
-SHARE_OF_SCALES = 10
-"""Of a search, the tenth in which scales are found at most."""
 
 
 @HOOKS.register_module()
@@ -105,9 +103,7 @@ class ProcessSearchHook(StatefulHook):
         self._end = max(1, round(options.until * runner.max_iters))
         self._length = runner.max_epochs if options.unit == 'epoch' else self._end
         self._every = options.every or choose_every(self._length, len(distiller.members))
-        if distiller.scales is not None:
-            distiller.scales.shorten(max(1, self._end // SHARE_OF_SCALES))
-        first = 0 if distiller.scales is None else distiller.options.begin + distiller.scales.iterations
+        first = 0 if distiller.scales is None else distiller.options.begin + distiller.scales.in_search(self._end)
         self._check_steps(distiller, first)
         self.search = self._make_search(distiller, first)
         saved = self.run.resume(self._settings())
@@ -233,8 +229,8 @@ class ProcessSearchHook(StatefulHook):
             self.search.drop()
             distiller.keeps_step = distiller.keeps_gradients = distiller.keeps_weight_gradients = False
             distiller.see_task_loss = None
-            if distiller.scales is not None:  # those of the search are of its first iterations, a tenth of it
-                distiller.scales.go_on(distiller.options.scale_iters)
+            if distiller.scales is not None:
+                distiller.scales.go_on()
             distiller.importance.replay(self.process(), self._end)
 
     def before_saving_on_every_rank(self, runner: Runner) -> None:

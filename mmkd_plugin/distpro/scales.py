@@ -1,10 +1,13 @@
 """One scale for all members of a process: with it, weight 1 means a gradient as large as the task loss's."""
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from torch import Tensor, nn
 
 from ..distiller import GradientComparison, ScaleCalibration
 from ..utils.errors import under
+
+SEARCH_WINDOW, SHARE_OF_SEARCH = 100, 10
+"""How many iterations of a search its scales take, unless the config says it; of its length the tenth at most."""
 
 
 class MemberScales(nn.Module):
@@ -15,10 +18,10 @@ class MemberScales(nn.Module):
 
     Args:
         names: the members' names.
-        iterations: the window.
+        iterations: the window; None: it moves on until the ratio has settled, as that of ``loss_scale='auto'``.
     """
 
-    def __init__(self, names: Sequence[str], iterations: int):
+    def __init__(self, names: Sequence[str], iterations: Optional[int]):
         super().__init__()
         self.names, self.iterations = list(names), iterations
         self.calibrations = nn.ModuleList(ScaleCalibration(iterations, 'scales', 'scale_iters') for _ in names)
@@ -29,19 +32,28 @@ class MemberScales(nn.Module):
         """Whether every scale has been found."""
         return all(calibration.finished for calibration in self._calibrations())
 
-    def shorten(self, iterations: int) -> None:
-        """Makes the window no longer than so many iterations."""
-        self.iterations = min(self.iterations, iterations)
-        for calibration in self._calibrations():
-            calibration.limit = self.iterations
+    def in_search(self, length: int) -> int:
+        """Makes the window no longer than a tenth of a search, and returns its length: the importance waits for its end.
 
-    def go_on(self, iterations: int) -> None:
-        """Opens a second window, of so many iterations: what was found moves on. To be called again in a resumed run.
+        Args:
+            length: the iterations of the search.
+        """
+        window = min(self.iterations or SEARCH_WINDOW, max(1, length // SHARE_OF_SEARCH))
+        for calibration in self._calibrations():
+            calibration.limit = window
+        return window
+
+    def go_on(self) -> None:
+        """Opens a second window after that of a search, as long as it would be without one; again in a resumed run.
 
         Gradients of losses between features shrink faster than the task loss's, most of all in the first hundred iterations.
         """
         for calibration in self._calibrations():
-            calibration.go_on_until(self.iterations + iterations)
+            calibration.go_on()
+
+    def describe(self) -> str:
+        """For how long it goes on, in words."""
+        return 'until each settles' if self.iterations is None else f'over {self.iterations} iterations'
 
     def values(self) -> List[float]:
         """The scales, as far as they have been found."""

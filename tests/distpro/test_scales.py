@@ -62,12 +62,41 @@ def test_scales_are_found_before_the_importance_moves_are_in_the_file_and_are_re
                          ids=['steady', 'moving'])
 def test_whether_a_scale_has_settled_is_asked_of_the_window_of_a_short_search(ratios, settled):
     scales = MemberScales(['kd'], 100)
-    scales.shorten(4)
+    assert scales.in_search(40) == 4
     for ratio in ratios:
         scales.observe(dict(kd=GradientComparison(1., ratio ** 2, 0.)), 'model.distillers.distpro')
     assert scales.finished
     assert scales.calibrations[0].settled == settled
     assert scales.values() == [pytest.approx(1 / math.sqrt(ratios[2] * ratios[3]))]
+
+
+@pytest.mark.parametrize(('given', 'first', 'second'), [(None, 5, 2000), (4, 4, 4)], ids=['until settled', 'given'])
+def test_after_a_search_there_is_a_second_window_which_a_resumed_run_goes_on_with(given, first, second):
+    def observe(scales, times, ratio):
+        for _ in range(times):
+            scales.observe(dict(kd=GradientComparison(1., ratio ** 2, 0.)), 'model.distillers.distpro')
+
+    def after_a_search():
+        scales = MemberScales(['kd'], given)
+        assert scales.in_search(50) == first
+        return scales
+
+    scales = after_a_search()
+    observe(scales, first, 10.)
+    assert (scales.finished, scales.values()) == (True, [pytest.approx(.1)])
+    scales.go_on()
+    assert (scales.finished, scales.values(), scales.calibrations[0].limit) == (False, [pytest.approx(.1)], first + second)
+    observe(scales, 2, 1.)
+    resumed = after_a_search()
+    resumed.load_state_dict(scales.state_dict())
+    resumed.go_on()
+    for each in (scales, resumed):
+        observe(each, 198 if given is None else 2, 1.)
+        assert (each.finished, each.values()) == (True, [1.])  # of 200 equal ones no more are needed
+    ended = after_a_search()
+    ended.load_state_dict(scales.state_dict())
+    ended.go_on()
+    assert ended.finished
 
 
 @pytest.mark.slow
@@ -79,7 +108,7 @@ def test_a_search_that_is_interrupted_while_scales_are_found_is_the_uninterrupte
         return made
 
     whole, resumed, losses, both = interrupted(cfg, tmp_path, 1)
-    assert hook_of(whole).search.distiller.scales.iterations == 2
+    assert hook_of(whole).search.distiller.scales.calibrations[0].limit == 2
     assert both == losses
     assert (tmp_path / 'whole/process.json').read_bytes() == (tmp_path / 'half/process.json').read_bytes()
 

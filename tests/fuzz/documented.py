@@ -178,7 +178,7 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
         STRENGTH, levels=optional(pairs()), mode=choice('process', 'final', 'equal', 'constant', 'search'),
         members=optional(Documented(is_members, [['mgd'], ['mgd.loss_layer3'], ['kd', 'kd'], ['kd.'], 'kd', [], [1]])),
         scales=optional(Documented(listed(number(above=0)).fits, [[1], [0], 'found']), None, 'auto', 'calibrated'),
-        scale_iters=number(above=0, most=100000, whole=True), total=optional(number(above=0), None, 'auto'),
+        scale_iters=optional(number(above=0, most=100000, whole=True)), total=optional(number(above=0), None, 'auto'),
         process=optional(TEXT), values=optional(listed(number())),
         connections=Documented(lambda value: value in ('all', 'lower_to_higher', 'higher_to_lower') if isinstance(value, str)
                                else pairs().fits(value), ['all', 'lower_to_higher', 'higher_to_lower', 'lower']),

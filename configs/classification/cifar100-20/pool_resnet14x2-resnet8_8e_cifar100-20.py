@@ -22,6 +22,7 @@ model = dict(
             members=['mgd', 'kd', 'dist', 'l2'],
             levels=['backbone.layer1@preact', 'backbone.layer2@preact', 'backbone.layer3@preact'],
             transforms='conv1',
+            scale_iters=100,
             total=16.0)),  # chosen on held-out training images: docs/pool.md
     image_shape=(3, 32, 32))
 custom_hooks = [dict(type='mmkd.MatchingUpdateHook', interval=2, num_images=1000)]
