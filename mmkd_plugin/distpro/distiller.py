@@ -103,9 +103,9 @@ class DistProDistiller(WeighsMembers, IdleInPart):
             "its gradient at the student's taps is as strong as the task loss's, then frozen, and written to the file; "
             "None: 1 each. 'auto': the file's; without one 'calibrated' beside `members`, else None")
         scale_iters: Optional[int] = option(
-            Either(Number(above=0, most=100000, whole=True), (None,)), None, 'how many iterations it takes to find `scales`, '
-            'at most a tenth of a search, which does not move the importance then; None: until each has settled (200 to '
-            '2000), in a search 100')
+            Either(Number(above=0, most=100000, whole=True), (None,)), None, 'how many iterations it takes to find '
+            '`scales`, at most a tenth of a search, which does not move the importance then; None: until each has settled '
+            '(200 to 2000), in a search 100')
         total: Union[float, str, None] = option(
             Either(Number(above=0), (None, AUTO)), AUTO, "what all weigh together while they are equally important, as when "
             "a search begins. None: what the normalisation gives, P / (P + 1) with the biased softmax, times P with "

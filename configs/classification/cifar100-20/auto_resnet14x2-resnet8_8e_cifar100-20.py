@@ -1,4 +1,4 @@
-# The default pool, searched and replayed in one run.
+# The default pool.
 _base_ = './resnet8_8e_cifar100-20.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
