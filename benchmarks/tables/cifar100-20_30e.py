@@ -4,8 +4,9 @@ folder = 'configs/classification/cifar100-20/'
 pair = 'resnet14x2-resnet8_8e_cifar100-20.py'
 longer = {'train_cfg.max_epochs': 30, 'train_cfg.val_interval': 5, 'default_hooks.checkpoint.interval': 5,
           'default_hooks.checkpoint.max_keep_ckpts': 1, 'param_scheduler.1.T_max': 30, 'default_hooks.format.mode': 'on'}
-taught = {**longer, **{'model.teacher.runtime.' + key: True for key in ('_delete_', 'fold_bn', 'channels_last')},
-          'model.teacher.checkpoint': '{teacher}'}
+short = {**{'model.teacher.runtime.' + key: True for key in ('_delete_', 'fold_bn', 'channels_last')},
+         'model.teacher.checkpoint': '{teacher}', 'default_hooks.format.mode': 'on'}
+taught = {**longer, **short}
 kd, distpro = 'model.distillers.kd.', 'model.distillers.distpro.'
 standardised = {kd + 'loss_scale': 'auto', kd + 'temperature': 'None', kd + 'loss.type': 'kl', kd + 'loss.temperature': 2.0,
                 kd + 'loss.standardise': True}
@@ -24,8 +25,7 @@ rows = [
     dict(name='ReviewKD', config=folder + 'reviewkd_' + pair, overrides=taught),
     dict(name='MGD-AMP', config=folder + 'mgd-amp_' + pair, overrides=taught),
     dict(name='MGD and KD', label='MGD-AMP + KD', config=folder + 'mgd-amp-kd_' + pair, overrides=taught),
-    dict(name='search', config=folder + 'distpro_' + pair, stage='search', seeds=[0], overrides={
-        key: value for key, value in taught.items() if not key.startswith(('train_cfg', 'param_scheduler', 'default_hooks.ch'))}),
+    dict(name='search', config=folder + 'distpro_' + pair, stage='search', overrides=short, seeds=[0]),
     dict(name='DistPro', label='DistPro: the process', config=folder + 'distpro_' + pair, overrides=found),
     dict(name='DistPro, alpha_T', label='its last weights (alpha_T)', config=folder + 'distpro-final_' + pair,
          overrides=found),
@@ -35,4 +35,4 @@ rows = [
          config=folder + 'distpro-equal_' + pair, overrides={**taught, **own_levels}),
     dict(name='auto', config=folder + 'auto_' + pair, overrides=taught),
 ]
-del folder, pair, longer, taught, kd, distpro, standardised, found, stages, own_levels
+del folder, pair, longer, short, taught, kd, distpro, standardised, found, stages, own_levels
