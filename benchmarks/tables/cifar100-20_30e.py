@@ -18,8 +18,8 @@ metric = 'accuracy/top1'
 split = 'val'
 seeds = [0, 1, 2]
 rows = [
-    dict(name='teacher', config=folder + 'resnet14x2_24e_cifar100-20.py', seeds=[0],
-         overrides={'default_hooks.format.mode': 'on'}),
+    dict(name='teacher', config=folder + 'resnet14x2_24e_cifar100-20.py',
+         checkpoint=folder + 'resnet14x2_24e_cifar100-20.pth', seeds=[0]),
     dict(name='student alone', config=folder + 'resnet8_8e_cifar100-20.py', overrides=longer),
     dict(name='KD, standardised', config=folder + 'kd_' + pair, overrides={**taught, **standardised}),
     dict(name='ReviewKD', config=folder + 'reviewkd_' + pair, overrides=taught),

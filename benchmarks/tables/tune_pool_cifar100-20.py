@@ -1,13 +1,13 @@
 # How strong a pool is to be as a whole, chosen on a fifth of the training images of 20 classes of CIFAR-100:
 # python benchmarks/hold_out.py data/cifar100_20/train data/cifar100_20_tuning
-# The teacher is that of cifar100-20_8e.py; it has seen these images, the students have not.
+# The teacher is that of pool_cifar100-20.py; it has seen these images, the students have not.
 folder = 'configs/classification/cifar100-20/'
 pair = 'resnet14x2-resnet8_8e_cifar100-20.py'
 images = 'data/cifar100_20_tuning/'
 data = {'default_hooks.format.mode': 'on', 'train_dataloader.dataset.data_root': images + 'train',
         'val_dataloader.dataset.data_root': images + 'val'}
 taught = {**data, **{'model.teacher.runtime.' + key: True for key in ('_delete_', 'fold_bn', 'channels_last')},
-          'model.teacher.checkpoint': 'work_dirs/accuracy/cifar100-20_8e/teacher-seed0/epoch_24.pth'}
+          'model.teacher.checkpoint': 'work_dirs/accuracy/pool_cifar100-20/teacher-seed0/epoch_24.pth'}
 pool = 'model.distillers.pool.'
 equal = {**taught, pool + 'mode': 'equal'}
 metric = 'accuracy/top1'
