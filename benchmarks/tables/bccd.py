@@ -12,6 +12,8 @@ rows = [
     dict(name='student alone', config=folder + 'retinanet_r18w16_fpn_600_bccd.py'),
     dict(name='MGD-AMP', config=folder + 'mgd-amp_' + pair, overrides=taught),
     dict(name='PKD', config=folder + 'pkd_' + pair, overrides=taught),
+    dict(name='auto', config=folder + 'pkd_' + pair,
+         overrides={**taught, 'model.distillers._delete_': True, 'model.distillers.auto.type': 'mmkd.AutoDistiller'}),
     dict(name='L2', config=folder + 'pkd_' + pair, overrides={**taught, pkd + 'loss': 'l2'}),
 ]
 del folder, pair, taught, pkd
