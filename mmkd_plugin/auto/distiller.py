@@ -1,4 +1,4 @@
-"""``mmkd.AutoDistiller``: a pool of losses for the task at hand, and a process that weighs them."""
+"""``mmkd.AutoDistiller``: a pool of losses for the task at hand, at equal weights or weighed by a process."""
 from dataclasses import dataclass
 from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence
 
@@ -21,7 +21,7 @@ OF_THE_MEMBERS = ('every', 'scale_by_every', 'fraction', 'loss_scale', 'calibrat
 
 @MODELS.register_module()
 class AutoDistiller(Distiller, StandsForSeveral):
-    """Stands for a pool of distillers, and for the process that weighs them; where they compare what, it finds itself.
+    """Stands for a pool of distillers, and for what weighs them; where they compare what, it finds itself.
 
     The pool follows from the task: classification: KL with standardised class scores, DIST, MGD on the stages, and
     DistPro's pathways; segmentation: CWD and KL of the class scores, MGD, pathways; detection: PKD on the neck, MGD,
@@ -59,8 +59,8 @@ class AutoDistiller(Distiller, StandsForSeveral):
         searched: Optional[float] = option(
             Either(Number(above=0, below=1), (None,)), None, 'the part of the run that is a search, where there is no file; '
             'None: no search', dict(mode=('train',), online=(False,)))
-        online: bool = option(Flag(), False, 'whether the weights move through the whole run, instead of a search and a '
-                              'replay', dict(mode=('train',)))
+        online: bool = option(Flag(), False, 'whether all of the run is a search: the weights move to its end, and nothing '
+                              'is replayed', dict(mode=('train',)))
         total: Optional[float] = option(
             Either(Number(above=0), (None,)), None, 'what all losses weigh together while they are equally important: at 1 '
             "they are together about as strong as the task's own loss; None: about their number, so that each of them is")

@@ -62,9 +62,12 @@ def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequ
     checkpoint = latest_checkpoint(folder)
     if checkpoint is not None and cfg.get('test_dataloader') is not None:
         _run(['test', str(file), str(checkpoint), '--work-dir', str(folder / 'test'), *flags[2:]])
+    reached = ''
     if call([sys.executable, *COMMAND, 'report', str(folder)]):
         print(f'{folder} has no report, for what stands above; the training and its test are done', flush=True)
-    print(f'done: {folder}{_reached(folder)}. `mmkd export {folder}` writes the student as a plain config and clean '
+    else:
+        reached = _reached(folder)
+    print(f'done: {folder}{reached}. `mmkd export {folder}` writes the student as a plain config and clean '
           'weights.', flush=True)
 
 
@@ -73,7 +76,7 @@ def _reached(folder: Path) -> str:
     try:
         found = compare([folder])
     except DistillationError:
-        return ''  # no more than was said of the report
+        return ''
     row = found.rows[-1]
     places = [('in its test', row.tested), ('at its last validation', row.last)]
     reached = [f'{values[-1]:.4g} {place}' for place, values in places if values]

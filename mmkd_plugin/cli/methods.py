@@ -248,8 +248,8 @@ def _auto(plan: Plan, name: str, situation: Situation) -> None:
             raise DistillationError(f'finds nothing to compare in these networks (as {situation.task})', path='--method',
                                     given=name, hint='Look at `mmkd taps`.')
     listed = f': {", ".join(pool)}' if pool else ''
-    plan.put(name, 'type', 'mmkd.AutoDistiller', 'when training begins it finds its taps itself, and then how much each of '
-             f'its losses weighs{listed}')
+    plan.put(name, 'type', 'mmkd.AutoDistiller', 'when training begins it finds its taps itself, and brings each loss to '
+             f'one strength; all weigh the same{listed}')
     plan.decisions += [Decision(f'{name}_{member}' if member != PATHWAYS else name, pairs, MEMBERS[member])
                        for member, pairs in pool.items()]
     for member in [member for member in OF_SCORES.get(situation.task, ()) if pool and member not in pool]:

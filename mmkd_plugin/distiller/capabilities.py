@@ -162,6 +162,10 @@ class ComparesLosses(ABC):
     def take_comparisons(self, comparisons: Mapping[str, GradientComparison]) -> None:
         """What has come of it, by the same names."""
 
+    @abstractmethod
+    def unsettled(self) -> Sequence[str]:
+        """Of these names those of which something was found that still moves."""
+
 
 class BringsHook(ABC):
     """It needs a hook beside it. Where the config has none that serves it, one is added when training starts.

@@ -237,12 +237,12 @@ class ScaleCalibration(nn.Module, ChecksState):
             path: where the distiller stands in the config, for the log.
 
         Raises:
-            DistillationError: when that has been so in as many iterations as the calibration takes.
+            DistillationError: when nothing else has been seen in as many iterations as the calibration takes.
         """
         found = None if comparison.ratio is None else -math.log(comparison.ratio)
         if found is None or abs(found) >= LARGEST_LOG:
             self._rejected += 1
-            if self._rejected >= self.limit:
+            if self._rejected >= self.limit and not self._counted:
                 raise DistillationError(
                     f'found no scale: in {self._rejected} iterations a gradient at the taps was 0, not finite, or 1e26 '
                     f'times the other (squared norms in the last: task loss {comparison.task:g}, distiller '
@@ -266,7 +266,7 @@ class ScaleCalibration(nn.Module, ChecksState):
 
         To be called again in a run that is resumed.
         """
-        if self._counted <= self.limit:
+        if self._counted <= self.limit:  # of the second window nothing has been counted
             self.finished = False
             self.frozen.fill_(False)
         self.limit += self.iterations or SETTLING_LIMIT

@@ -73,8 +73,10 @@ class ProcessSearchHook(StatefulHook):
         rest: float = option(Number(least=0, below=1), 0.0, 'the part of the search at whose start the importance stays as '
                              'it is, while its gradients are looked at')
         interval: int = option(Number(above=0, whole=True), 1, 'a search step every so many iterations')
-        until: float = option(Number(above=0, most=1), 1.0, 'the part of the run that is a search; for the rest of it the '
-                              'same student is trained on, with the process that was found, stretched over the rest')
+        until: float = option(
+            Number(above=0, most=1), 1.0, 'the part of the run that is a search; for the rest of it the same student is '
+            'trained on, with the process that was found, stretched over the rest; scales that are calibrated are looked '
+            'for once more then')
         unit: str = option(Choice(UNITS), 'iter', 'what the file counts: the importance with which an iteration begins, or '
                            'an epoch ends')
         every: Optional[int] = option(Either(Number(above=0, whole=True), (None,)), None,
@@ -275,7 +277,7 @@ class ProcessSearchHook(StatefulHook):
         importance, records = distiller.importance, self.run.course.values(IMPORTANCE)
         return Process(distiller.members, importance.normalisation, importance.bias, importance.tau,
                        torch.tensor(records, dtype=torch.float64), self._length, self._every, self.options.unit,
-                       self.run.meta, distiller.total, distiller.member_scales(), stability=self._stability())
+                       self.run.meta, distiller.total, distiller.scales_of_search(), stability=self._stability())
 
     def _stability(self) -> Dict[str, Any]:
         """How sure the process is, for its file; of each member where it is a list."""

@@ -1,16 +1,18 @@
 """One scale for all members of a process: with it, weight 1 means a gradient as large as the task loss's."""
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
+import torch
 from torch import Tensor, nn
 
 from ..distiller import GradientComparison, ScaleCalibration
 from ..utils.errors import under
+from ..utils.records import Array, ChecksState, Entry
 
 SEARCH_WINDOW, SHARE_OF_SEARCH = 100, 10
 """How many iterations of a search its scales take, unless the config says it; of its length the tenth at most."""
 
 
-class MemberScales(nn.Module):
+class MemberScales(nn.Module, ChecksState):
     """Finds the scale of each member in the first iterations, by comparing its gradient with the task loss's.
 
     Both gradients are taken at the student's taps that the member reads, all together; the scale is the geometric mean of
@@ -21,10 +23,14 @@ class MemberScales(nn.Module):
         iterations: the window; None: it moves on until the ratio has settled, as that of ``loss_scale='auto'``.
     """
 
+    searched: Tensor
+
     def __init__(self, names: Sequence[str], iterations: Optional[int]):
         super().__init__()
         self.names, self.iterations = list(names), iterations
+        self.register_buffer('searched', torch.zeros(len(self.names), dtype=torch.float64))
         self.calibrations = nn.ModuleList(ScaleCalibration(iterations, 'scales', 'scale_iters') for _ in names)
+        self._window = 0
         self._losses: Dict[int, Tuple[Tensor, Sequence[str]]] = {}
 
     @property
@@ -41,13 +47,16 @@ class MemberScales(nn.Module):
         window = min(self.iterations or SEARCH_WINDOW, max(1, length // SHARE_OF_SEARCH))
         for calibration in self._calibrations():
             calibration.limit = window
+        self._window = window
         return window
 
     def go_on(self) -> None:
-        """Opens a second window after that of a search, as long as it would be without one; again in a resumed run.
+        """After a search: opens a second window, which goes on with what the first has found. Again in a resumed run.
 
         Gradients of losses between features shrink faster than the task loss's, most of all in the first hundred iterations.
         """
+        if not self.searched.any():
+            self.searched.copy_(torch.tensor(self.values(), dtype=torch.float64))
         for calibration in self._calibrations():
             calibration.go_on()
 
@@ -58,6 +67,18 @@ class MemberScales(nn.Module):
     def values(self) -> List[float]:
         """The scales, as far as they have been found."""
         return [calibration.scale for calibration in self._calibrations()]
+
+    def of_search(self) -> List[float]:
+        """The scales that a search has worked with; as long as it lasts, those that have been found."""
+        return self.searched.tolist() if self.searched.any() else self.values()
+
+    def moving(self) -> List[str]:
+        """The members whose scale is still looked for; not those that have not acted, or not since the search."""
+        return [name for name, calibration in zip(self.names, self._calibrations())
+                if not calibration.finished and int(calibration.counted) > self._window]
+
+    def state_entries(self) -> Dict[str, Entry]:
+        return dict(searched=Array(torch.float64, (len(self.names),), least=0))
 
     def note(self, index: int, loss: Tensor, taps: Sequence[str]) -> None:
         """Keeps a member's loss of the step at hand, if its scale is still to be found.

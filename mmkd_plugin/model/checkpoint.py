@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from ..distiller import ComparesLosses
 from ..registry import HOOKS
 from ..utils import options
 from ..utils.checkpoint_files import require_weights
@@ -153,6 +154,11 @@ class DistillationHook(Hook):
                 print_log(f"{distiller.path}: the calibration of loss_scale='auto' was not finished in this run; the scale, "
                           f'last {strength.scale:.6g}, was still moving. Give a smaller calibration_iters, or a number.',
                           runner.logger, level=logging.WARNING)
+            moving = distiller.unsettled() if isinstance(distiller, ComparesLosses) else []
+            if moving:
+                print_log(f'{distiller.path}: the scales of {", ".join(moving)} were not settled in this run; they moved to '
+                          'its end. Give a smaller scale_iters, or numbers for scales.', runner.logger,
+                          level=logging.WARNING)
 
 
 class ResumeHook(Hook):

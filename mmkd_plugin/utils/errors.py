@@ -1,5 +1,6 @@
 """One exception for everything a user can get wrong, as data: where, what was given, what is accepted, what is near."""
-from contextlib import contextmanager
+import os
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence, Tuple, Union
@@ -115,8 +116,9 @@ def building(path: Union[str, Callable[[BaseException], str]], hint: str = '') -
         if 'unexpected keyword argument' in text:
             hint = ('A config that inherits another merges dicts: with _delete_=True a dict replaces the inherited one. '
                     f'{hint}').strip()
-        if isinstance(error, FileNotFoundError):
-            hint = f'The working directory is {Path.cwd()}. {hint}'.strip()
+        if isinstance(error, FileNotFoundError) and not os.path.isabs(str(error.filename or '')):
+            with suppress(OSError):  # it may be gone itself
+                hint = f'The working directory is {Path.cwd()}. {hint}'.strip()
         raise DistillationError(f'cannot be built ({type(error).__name__}: {text})', hint=hint,
                                 path=path if isinstance(path, str) else path(error)) from error
 

@@ -66,8 +66,14 @@ def test_what_has_begun_is_not_checked_again_nor_where_that_is_not_wanted(ran):
 @pytest.mark.parametrize(('lines', 'said'), [
     (numbers(), 'done: work_dirs/made, with mIoU 61 at its last validation. `mmkd export'),
     (numbers(metrics=()), 'done: work_dirs/made. `mmkd export')], ids=['validated', 'nothing validated'])
-def test_the_last_line_says_what_the_student_has_come_to(ran, capsys, lines, said):
+@pytest.mark.parametrize('tested', [False, True])
+def test_the_last_line_says_what_the_student_has_come_to(ran, capsys, lines, said, tested):
     make_run(Path('work_dirs/made'), lines=lines)
+    if tested:
+        test = Path('work_dirs/made/test/20260101_000000')
+        test.mkdir(parents=True)
+        (test / '20260101_000000.json').write_text('{"mIoU": 62.0}')
+        said = said.replace('mIoU 61', 'mIoU 62 in its test and 61').replace('made. ', 'made, with mIoU 62 in its test. ')
     distill(REQUEST)
     assert capsys.readouterr().out.splitlines()[-1].startswith(said)
 

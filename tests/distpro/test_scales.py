@@ -91,12 +91,46 @@ def test_after_a_search_there_is_a_second_window_which_a_resumed_run_goes_on_wit
     resumed.load_state_dict(scales.state_dict())
     resumed.go_on()
     for each in (scales, resumed):
+        assert (each.moving(), each.of_search()) == (['kd'], [pytest.approx(.1)])
         observe(each, 198 if given is None else 2, 1.)
         assert (each.finished, each.values()) == (True, [1.])  # of 200 equal ones no more are needed
     ended = after_a_search()
     ended.load_state_dict(scales.state_dict())
     ended.go_on()
-    assert ended.finished
+    assert (ended.finished, ended.moving(), ended.of_search()) == (True, [], [pytest.approx(.1)])
+
+
+def test_a_member_that_has_a_scale_keeps_it_where_its_gradient_is_gone():
+    scales = MemberScales(['kd'], 4)
+    scales.in_search(50)
+    for distillation in (4., 4., 4., 4.):
+        scales.observe(dict(kd=GradientComparison(1., distillation, 0.)), 'model.distillers.distpro')
+    scales.go_on()
+    for _ in range(9):
+        scales.observe(dict(kd=GradientComparison(1., 0., 0.)), 'model.distillers.distpro')
+    assert (scales.values(), scales.finished, scales.moving()) == ([pytest.approx(.5)], False, [])
+
+
+def test_scales_that_move_to_the_end_of_a_run_are_said(tmp_path, caplog):
+    run(pool_cfg(tmp_path, pool('equal', ['kd', 'l2'], scales='calibrated', scale_iters=50), length=2))
+    assert 'were not settled in this run' in (next(tmp_path.glob('*/*.log'))).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('iteration', [6, 10], ids=['before it has settled', 'after'])
+def test_a_replay_with_a_pruned_member_that_is_interrupted_is_the_uninterrupted_one(tmp_path, iteration):
+    def cfg(folder, **options):
+        distiller = pool('search', ['kd', 'l2'], scales='calibrated', scale_iters=3, tau=1.0)
+        made = endless(pool_cfg(folder, distiller, hook=dict(until=.5, lr=.05), **options))
+        made.train_cfg.max_iters = 12
+        made.default_hooks.checkpoint.interval = 1
+        return made
+
+    whole, resumed, losses, both = interrupted(cfg, tmp_path, iteration)
+    scales = whole.model.distillation.distpro.scales
+    assert {bool(calibration.finished) for calibration in scales.calibrations} == {True, False}  # those of pruned ones never
+    assert both == losses
+    assert (tmp_path / 'whole/process.json').read_bytes() == (tmp_path / 'half/process.json').read_bytes()
 
 
 @pytest.mark.slow

@@ -49,3 +49,14 @@ def test_a_file_that_is_not_found_is_said_with_the_working_directory(tmp_path, m
     with pytest.raises(DistillationError, match=f'^train_dataloader: .*data/images.*The working directory is {tmp_path}'), \
             building('train_dataloader'):
         raise FileNotFoundError(2, 'No such file or directory', 'data/images')
+    with pytest.raises(DistillationError, match="'/data/images'[^w]*$"), building('train_dataloader'):
+        raise FileNotFoundError(2, 'No such file or directory', '/data/images')
+
+
+def test_a_working_directory_that_is_gone_hides_no_error(tmp_path, monkeypatch):
+    gone = tmp_path / 'gone'
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(DistillationError, match='^train_dataloader: .*data/images'), building('train_dataloader'):
+        raise FileNotFoundError(2, 'No such file or directory', 'data/images')
