@@ -1,4 +1,4 @@
-# 20 classes of CIFAR-100 in data/cifar100_20/{train,test}/<class>/*.png; see docs/results.md.
+# 20 classes of CIFAR-100 in data/cifar100_20/{train,test}/<class>/*.png; see docs/results/classification.md.
 folder = 'configs/classification/cifar100-20/'
 taught = {'model.teacher.checkpoint': '{teacher}'}
 metric = 'accuracy/top1'

@@ -1,5 +1,5 @@
 # 20 classes of CIFAR-100, ResNet14x2 -> ResNet8, 30 epochs: what still helps a student that is trained for longer.
-# The rows of cifar100-20_8e.py that decide; see docs/results.md.
+# The rows of cifar100-20_8e.py that decide; see docs/results/classification.md.
 folder = 'configs/classification/cifar100-20/'
 pair = 'resnet14x2-resnet8_8e_cifar100-20.py'
 longer = {'train_cfg.max_epochs': 30, 'train_cfg.val_interval': 5, 'default_hooks.checkpoint.interval': 5,

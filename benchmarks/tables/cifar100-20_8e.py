@@ -1,6 +1,6 @@
 # 20 classes of CIFAR-100, ResNet14x2 -> ResNet8, 8 epochs: every method, and what it is compared with, from the teacher
-# that is shipped: the last figures of a training hang on the processor, so one that is trained anew is another one.
-# See docs/results.md and docs/pool.md.
+# that is shipped: one that is trained anew differs with the processor.
+# See docs/results/classification.md and docs/pool.md.
 folder = 'configs/classification/cifar100-20/'
 pair = 'resnet14x2-resnet8_8e_cifar100-20.py'
 # Neither the teacher's variant nor the student's format is chosen by time: a cell is a function of its seed.

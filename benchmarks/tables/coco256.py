@@ -1,4 +1,4 @@
-# 128 training images of COCO, 128 others for evaluation; see docs/results.md.
+# 128 training images of COCO, 128 others for evaluation; see docs/results/detection.md.
 folder = 'configs/detection/coco256/'
 taught = {name: {'model.teacher.checkpoint': '{teacher, ' + name + '}'} for name in ('RetinaNet', 'Faster R-CNN')}
 metric = 'coco/bbox_mAP_50'

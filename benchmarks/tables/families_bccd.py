@@ -1,5 +1,5 @@
 # Blood cells, test split, 200 iterations: a short run of the losses for detectors, their strength found by
-# loss_scale='auto'. See docs/results.md. The options of each loss are its defaults.
+# loss_scale='auto'. See docs/results/detection.md. The options of each loss are its defaults.
 folder = 'configs/detection/bccd/'
 pair = 'retinanet_r18-r18w16_fpn_600_bccd.py'
 

@@ -1,5 +1,5 @@
 # CamVid, test split, 300 iterations: a short run of each family of losses for segmentation, its strength found by
-# loss_scale='auto'. See docs/results.md. The options of each loss are its defaults.
+# loss_scale='auto'. See docs/results/segmentation.md. The options of each loss are its defaults.
 folder = 'configs/segmentation/camvid/'
 config = folder + 'kd_pspnet_r18-r18w16-d8_1k_camvid-128x176.py'
 short = {
