@@ -1,4 +1,4 @@
-# CamVid: the default pool (not run; builds and trains a step in the tests).
+# CamVid: the default pool.
 _base_ = './pspnet_r18w16-d8_1k_camvid-128x176.py'
 custom_imports = dict(imports='mmkd_plugin')
 model = dict(
