@@ -1,4 +1,5 @@
-# DFA on 20 classes of CIFAR-100: the search, then the student with what it found and the ablations; see docs/results/classification.md.
+# DFA on 20 classes of CIFAR-100: the search, then the student with what it found and the ablations.
+# See docs/results/classification.md.
 folder = 'configs/classification/cifar100-20/'
 pair = 'resnet14x2-resnet8_8e_cifar100-20.py'
 taught = {'model.teacher.checkpoint': '{teacher}'}

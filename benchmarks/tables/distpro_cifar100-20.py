@@ -1,4 +1,5 @@
-# DistPro on 20 classes of CIFAR-100: searches, then the student with the found process and without; see docs/results/classification.md.
+# DistPro on 20 classes of CIFAR-100: searches, then the student with the found process and without.
+# See docs/results/classification.md.
 folder = 'configs/classification/cifar100-20/'
 pair = 'resnet14x2-resnet8_8e_cifar100-20.py'
 taught = {'model.teacher.checkpoint': '{teacher}'}

@@ -1,5 +1,5 @@
 # 20 classes of CIFAR-100, 2 epochs: a short run of each family of losses, its strength found by loss_scale='auto'.
-# See docs/results/classification.md. Of each loss the options are its defaults, but for the numbers that follow from the data.
+# See docs/results/classification.md. Options of a loss are its defaults, but for the numbers that follow from the data.
 folder = 'configs/classification/cifar100-20/'
 feature, score = (folder + name + '_resnet14x2-resnet8_8e_cifar100-20.py' for name in ('l2', 'kd'))
 # Neither the teacher's variant nor the student's format is chosen by time: a cell is a function of its seed.

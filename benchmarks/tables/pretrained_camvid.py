@@ -1,5 +1,5 @@
 # CamVid, test split, with a teacher that has seen ImageNet: tools/model_converters/mobilenet_v2.py first. The pool finds the
-# taps of this pair itself; with one loss in it, it is that loss, as strong as the task's own. See docs/results/segmentation.md.
+# taps of this pair itself; one loss in it is that loss, as strong as the task's own. See docs/results/segmentation.md.
 folder = 'configs/segmentation/camvid/'
 teacher = 'pspnet_mobilenet-v2-d8_2k_camvid-128x176.py'
 student = 'pspnet_r18w16-d8_1k_camvid-128x176.py'
