@@ -209,6 +209,7 @@ class ScaleCalibration(nn.Module, ChecksState):
         # The buffers' content on the host, so that asking costs no sync.
         self._window: List[float] = []
         self._counted = self._rejected = 0
+        self._goes_on = False
 
     def describe(self) -> str:
         """For how long it goes on, in words."""
@@ -237,12 +238,13 @@ class ScaleCalibration(nn.Module, ChecksState):
             path: where the distiller stands in the config, for the log.
 
         Raises:
-            DistillationError: when nothing else has been seen in as many iterations as the calibration takes.
+            DistillationError: when that has been so in as many iterations as the calibration takes; not where it goes on
+                after it had found a scale.
         """
         found = None if comparison.ratio is None else -math.log(comparison.ratio)
         if found is None or abs(found) >= LARGEST_LOG:
             self._rejected += 1
-            if self._rejected >= self.limit and not self._counted:
+            if self._rejected >= self.limit and not self._goes_on:
                 raise DistillationError(
                     f'found no scale: in {self._rejected} iterations a gradient at the taps was 0, not finite, or 1e26 '
                     f'times the other (squared norms in the last: task loss {comparison.task:g}, distiller '
@@ -270,6 +272,7 @@ class ScaleCalibration(nn.Module, ChecksState):
             self.finished = False
             self.frozen.fill_(False)
         self.limit += self.iterations or SETTLING_LIMIT
+        self._goes_on = True
 
     def finish(self) -> None:
         """Freezes the scale as it is, without a word."""

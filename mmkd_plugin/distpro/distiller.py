@@ -250,6 +250,9 @@ class DistProDistiller(WeighsMembers, IdleInPart):
             parts.append(f'scales {self.scales.describe()}')
         return ', '.join(parts)
 
+    def unsettled(self) -> Sequence[str]:
+        return [] if self.scales is None else self.scales.moving()
+
     def weight_at(self, iteration: int) -> float:
         weight = super().weight_at(iteration)
         return weight if weight and self.importance.weights(iteration) else 0.0

@@ -275,9 +275,10 @@ class ProcessSearchHook(StatefulHook):
         assert self.search is not None
         distiller = self.search.distiller
         importance, records = distiller.importance, self.run.course.values(IMPORTANCE)
+        scales = distiller.member_scales() if distiller.scales is None else distiller.scales.of_search()
         return Process(distiller.members, importance.normalisation, importance.bias, importance.tau,
                        torch.tensor(records, dtype=torch.float64), self._length, self._every, self.options.unit,
-                       self.run.meta, distiller.total, distiller.scales_of_search(), stability=self._stability())
+                       self.run.meta, distiller.total, scales, stability=self._stability())
 
     def _stability(self) -> Dict[str, Any]:
         """How sure the process is, for its file; of each member where it is a list."""

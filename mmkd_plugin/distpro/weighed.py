@@ -79,13 +79,6 @@ class WeighsMembers(Distiller, KeepsStep, SeesTaskLoss, WeighsOthers, ComparesLo
         """The scale of each member, found or given; None where all are 1."""
         return self._fixed_scales if self.scales is None else self.scales.values()
 
-    def scales_of_search(self) -> Optional[List[float]]:
-        """The same, as they were while the importance was searched."""
-        return self._fixed_scales if self.scales is None else self.scales.of_search()
-
-    def unsettled(self) -> Sequence[str]:
-        return [] if self.scales is None else self.scales.moving()
-
     def losses_to_compare(self) -> Dict[str, Tuple[Tensor, Sequence[str]]]:
         return {} if self.scales is None else self.scales.take_losses()
 

@@ -215,7 +215,7 @@ def test_what_is_in_a_pool_is_said_with_its_taps_and_what_is_not_too(workplace, 
     teacher.dump('teacher.py')
     said = {decision.key: decision for decision in init(request('auto'))}
     scores = ['kd', 'dist'] if classes == 5 else []
-    assert said['auto.type'].reason.endswith(f'its losses weighs: {", ".join([*scores, "mgd", "hcl"])}')
+    assert said['auto.type'].reason.endswith(f'all weigh the same: {", ".join([*scores, "mgd", "hcl"])}')
     stages = [f'backbone.layer{stage}@preact' for stage in (1, 2, 3, 4)]
     assert [said[name].value for name in ('auto_mgd', 'auto')] == [[(tap, tap) for tap in stages],
                                                                    [(tap, tap) for tap in stages[1:]]]
