@@ -157,8 +157,8 @@ class DistillationHook(Hook):
             moving = distiller.unsettled() if isinstance(distiller, ComparesLosses) else []
             if moving:
                 print_log(f'{distiller.path}: the scales of {", ".join(moving)} were not settled in this run; they moved to '
-                          'its end. Give a smaller scale_iters, or numbers for scales.', runner.logger,
-                          level=logging.WARNING)
+                          'its end. Train for longer; a mmkd.DistProDistiller of your own also takes a smaller scale_iters, '
+                          'or numbers for scales.', runner.logger, level=logging.WARNING)
 
 
 class ResumeHook(Hook):

@@ -137,8 +137,8 @@ def _the_scale(run: Run) -> Iterator[Advice]:
     for text in run.log.warnings:
         path, _, member = text.partition(':')[0].partition(', ')
         if 'scale had not settled' in text and member or 'were not settled in this run' in text:
-            yield Advice(f'{path}.scale_iters', 'the scales of its members had not settled when they were frozen or the run '
-                         'ended', 'train for longer, or give other scale_iters')
+            yield Advice(path, 'the scales of its members had not settled when they were frozen or the run ended',
+                         'train for longer, or give a mmkd.DistProDistiller other scale_iters')
         elif 'scale had not settled' in text or 'calibration of loss_scale' in text:
             yield Advice(f'{path}.calibration_iters', "the scale of loss_scale='auto' had not settled when it was frozen or "
                          'the run ended', 'give the number in the log as loss_scale, or other calibration_iters')

@@ -111,9 +111,9 @@ def test_a_member_that_has_a_scale_keeps_it_where_its_gradient_is_gone():
     assert (scales.values(), scales.finished, scales.moving()) == ([pytest.approx(.5)], False, [])
 
 
-def test_scales_that_move_to_the_end_of_a_run_are_said(tmp_path, caplog):
+def test_scales_that_move_to_the_end_of_a_run_are_said(tmp_path):
     run(pool_cfg(tmp_path, pool('equal', ['kd', 'l2'], scales='calibrated', scale_iters=50), length=2))
-    assert 'were not settled in this run' in (next(tmp_path.glob('*/*.log'))).read_text()
+    assert 'were not settled in this run' in next(tmp_path.glob('*/*.log')).read_text()
 
 
 @pytest.mark.slow

@@ -40,6 +40,11 @@ CASES = dict(
                'model.distillers.kd.calibration_iters'),
     moving=(dict(lines=numbers(), log=[line("model.distillers.kd: the calibration of loss_scale='auto' was not finished",
                                             'WARNING')]), 'model.distillers.kd.calibration_iters'),
+    unsettled_in_a_pool=(dict(lines=numbers(), log=[
+        line('model.distillers.auto, auto_kd: the scale had not settled then.', 'WARNING')]), 'model.distillers.auto'),
+    moving_in_a_pool=(dict(lines=numbers(), log=[
+        line('model.distillers.auto: the scales of auto_kd were not settled in this run', 'WARNING')]),
+        'model.distillers.auto'),
     infinite=(dict(lines=logged(**{'decode.loss_ce': math.nan})), 'optim_wrapper.clip_grad'),
     killed=(dict(lines=numbers(), length=400, checkpoint=False), '--resume'),
     unvalidated=(dict(lines=numbers(metrics=())), 'val_dataloader'),
