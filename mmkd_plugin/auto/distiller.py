@@ -1,6 +1,6 @@
 """``mmkd.AutoDistiller``: a pool of losses for the task at hand, at equal weights or weighed by a process."""
 from dataclasses import dataclass
-from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ ARTEFACT = 'search/process.json'
 SEARCH_HOOK = 'mmkd.ProcessSearchHook'
 HANDED_ON = ('loss_weight', 'begin', 'end', 'warmup')
 """Of the options that every distiller has, those that become the process's."""
-OF_THE_MEMBERS = ('every', 'scale_by_every', 'fraction', 'loss_scale', 'calibration_iters', 'log_gradients')
 
 
 @MODELS.register_module()
@@ -46,6 +45,9 @@ class AutoDistiller(Distiller, StandsForSeveral):
     @dataclass(frozen=True, kw_only=True)
     class Options(Distiller.Options):
         """The options of the pool."""
+        refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
+            ('every', 'scale_by_every', 'fraction', 'loss_scale', 'calibration_iters', 'log_gradients'),
+            'A pool says itself when and how strongly each loss acts; loss_weight and total are for all of them.')
         task: str = option(Choice(('auto', *POOLS)), 'auto',
                            "what the networks are for; 'auto': what the student's parts say")
         pool: Optional[List[str]] = option(
@@ -68,10 +70,6 @@ class AutoDistiller(Distiller, StandsForSeveral):
 
         def check(self, given: Sequence[str]) -> None:
             super().check(given)
-            for key in OF_THE_MEMBERS:
-                if key in given:
-                    raise DistillationError('has no use in a pool: a process says when and how strongly each loss acts',
-                                            path=key, accepted='to leave it out; loss_weight and total are for all')
             if self.online and self.process is not None:
                 raise DistillationError('has no meaning beside online=True', path='process', given=self.process,
                                         accepted='one of the two')

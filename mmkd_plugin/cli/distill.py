@@ -1,11 +1,14 @@
 """``mmkd distill``: a config, a teacher, a method; then one call writes the config, checks it, trains, tests, reports."""
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Optional, Sequence
 
 from ..report.compare import compare
+from ..report.runs import CHECKED
 from ..utils.config import load_config
 from ..utils.errors import DistillationError
+from ..utils.files import write_whole
 from ..utils.launch import override
 from ..utils.overrides import parsed_options
 from ..utils.work_dirs import latest_checkpoint, work_dir_of
@@ -52,7 +55,7 @@ def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequ
     folder = work_dir or work_dir_of(cfg)
     flags = ['--work-dir', str(folder), *(['--cfg-options', *cfg_options] if cfg_options else [])]
     if check and latest_checkpoint(folder) is None:
-        _check(file, flags)
+        _check(file, flags, folder / CHECKED)
     several = cfg.get('search') is not None and gpus > 1
     if several:  # a search is started by one process, which starts the others
         _run(['search', str(file), '--then-train', '--gpus', str(gpus), *flags])
@@ -83,9 +86,15 @@ def _reached(folder: Path) -> str:
     return f', with {found.metric} {" and ".join(reached)}' if reached else ''
 
 
-def _check(file: Path, flags: Sequence[str]) -> None:
+def _check(file: Path, flags: Sequence[str], out: Path) -> None:
+    """Ends all where there are errors; nothing is written then."""
     print(f'{file}: is checked before it is trained (--no-check leaves that out)', flush=True)
-    code = call([sys.executable, *COMMAND, 'check', str(file), *CHECK, *flags])
+    with TemporaryDirectory() as folder:
+        found = Path(folder) / out.name
+        code = call([sys.executable, *COMMAND, 'check', str(file), *CHECK, '--out', str(found), *flags])
+        if code in (0, 1):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(out, found.read_text())
     if code == ERRORS:
         raise SystemExit(f'error: mmkd check has found errors in {file}, see above. Mend them there, or train in spite of '
                          'them: --no-check.')

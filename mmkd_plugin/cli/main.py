@@ -197,10 +197,11 @@ def init(config: str, teacher: str, checkpoint: Optional[str], method: str, out:
 @click.option('--seconds', type=click.FloatRange(0), default=60, show_default=True,
               help='For all of it; one iteration is always run.')
 @click.option('--json', 'as_json', is_flag=True, help='The report as JSON.')
+@click.option('-o', '--out', type=click.Path(path_type=Path), help='A file for the report as JSON, beside what is printed.')
 @click.option('--work-dir', help='Of the training, where results of searches are looked for.')
 @click.option('--cfg-options', multiple=True, metavar='KEY=VALUE', help='Overrides, e.g. train_cfg.max_iters=100.')
-def check(config: str, iters: int, teacher_samples: int, seconds: float, as_json: bool, work_dir: Optional[str],
-          cfg_options: Tuple[str, ...]) -> None:
+def check(config: str, iters: int, teacher_samples: int, seconds: float, as_json: bool, out: Optional[Path],
+          work_dir: Optional[str], cfg_options: Tuple[str, ...]) -> None:
     """Look for what will go wrong, before training: models, a few iterations, the teacher on validation images.
 
     Ends with code 2 where there are errors, 1 with warnings, 0 otherwise.
@@ -208,10 +209,13 @@ def check(config: str, iters: int, teacher_samples: int, seconds: float, as_json
     with running(ERRORS_FOUND):
         from mmkd_plugin.cli.subject import quiet
         from mmkd_plugin.preflight import run_check
+        from mmkd_plugin.utils.files import write_whole
         from mmkd_plugin.utils.overrides import parsed_options
         with redirect_stdout(sys.stderr), quiet():  # data sets print what they like
             overrides = parsed_options('--cfg-options', cfg_options)
             report = run_check(config, iters, teacher_samples, seconds, overrides, work_dir)
+        if out is not None:
+            write_whole(out, report.json())
         print(report.json() if as_json else report.text())
         raise SystemExit(report.exit_code)
 

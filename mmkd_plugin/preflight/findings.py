@@ -1,7 +1,7 @@
 """What a check finds, and the table of all checks: a further check is one function."""
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Callable, Dict, Iterable, List
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, Sequence
 
 from mmengine.logging import print_log
 
@@ -51,6 +51,12 @@ def warning(key: str, what: str, fix: str) -> Finding:
 def advice(key: str, what: str, fix: str) -> Finding:
     """What may be meant so."""
     return Finding('advice', key, what, fix)
+
+
+def counted(grades: Sequence[str]) -> str:
+    """How many there are of each grade, in words: ``'1 error, 0 warnings, 2 pieces of advice'``."""
+    named = dict(error=('error', 'errors'), warning=('warning', 'warnings'), advice=('piece of advice', 'pieces of advice'))
+    return ', '.join(f'{grades.count(grade)} {named[grade][grades.count(grade) != 1]}' for grade in GRADES)
 
 
 def finding_of(raised: DistillationError, check: str) -> Finding:

@@ -3,7 +3,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Optional, Sequence
 
-from .findings import GRADES, Finding, sorted_by_grade
+from .findings import Finding, counted, sorted_by_grade
 from .measured import Measured
 from .setup import Setup
 
@@ -97,8 +97,7 @@ class Report:
         lines += [f'not looked at: {what} ({why})' for what, why in self.left_out.items()]
         lines += [f'{finding.grade.upper():8}{finding}  [{finding.check}]' for finding in sorted_by_grade(self.findings)]
         grades = [finding.grade for finding in self.findings]
-        counts = ', '.join(f'{grades.count(grade)} of grade {grade}' for grade in GRADES)
-        return '\n'.join([*lines, f'found: {counts}'])
+        return '\n'.join([*lines, f'found: {counted(grades)}'])
 
     def _measured_lines(self) -> List[str]:
         measured = self.measured

@@ -116,6 +116,14 @@ class RunConfig:
         seed = given.get('seed') if isinstance(given, dict) else None
         return seed if type(seed) is int else None
 
+    @property
+    def logged_every(self) -> Optional[int]:
+        """Every how many iterations numbers were to be logged; None where it does not say."""
+        hooks = self.values.get('default_hooks')
+        logger = hooks.get('logger') if isinstance(hooks, dict) else None
+        interval = logger.get('interval') if isinstance(logger, dict) else None
+        return interval if type(interval) is int and interval > 0 else None
+
     def length(self, unit: str) -> Optional[int]:
         """How long the run was to be, in ``'iters'`` or ``'epochs'``; None where it is counted otherwise."""
         loop = self.values.get('train_cfg')

@@ -272,6 +272,8 @@ def _facts(run: Run) -> Dict[str, str]:
         ('last checkpoint', saved.file.name if saved else None)]
     rows += [(f'teacher: {name}', shortened(value, 160)) for name, value in (saved.teacher if saved else {}).items()
              if name.split('.')[-1] != 'config']
+    rows += [(where, ', '.join(f'{name} {number(value)}' for name, value in metrics.items()))
+             for where, metrics in run.teachers.items()]
     rows += [(f'test: {name}', number(value)) for name, value in run.tested.items()]
     return {name: value for name, value in rows if value is not None}
 

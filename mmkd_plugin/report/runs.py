@@ -13,15 +13,28 @@ from ..search.artefact import format_of
 from ..utils.checkpoint_files import open_checkpoint
 from ..utils.config import is_file
 from ..utils.errors import DistillationError
+from ..utils.files import lines_of
 from ..utils.work_dirs import latest_checkpoint, started
 from .configs import RunConfig, parsed, text_of
 from .logs import Log, read_logs
-from .scalars import Scalars, Series, last_numbers, read_scalars, summed
+from .scalars import (
+    LONGEST_LINE,
+    MOST_LINES,
+    Scalars,
+    Series,
+    last_numbers,
+    numbers_in,
+    parsed_object,
+    read_scalars,
+    summed,
+)
 
 SEARCH = 'search'
 """The folder of a search, in the work dir of its training."""
 ARTEFACTS = ('process.json', 'aggregation.json')
 MOST_ARTEFACTS = 10
+CHECKED = 'check.json'
+"""In a work dir, what `mmkd check` has found before the training."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,8 @@ class Run:
         scalars: what was logged.
         log: what its logs say.
         tested: the metrics of its last test; empty where there was none.
+        teachers: how good its teachers were in the check before the training, by where they stand in the config and on how
+            many images.
         saved: the last checkpoint.
         processes, aggregations: what searches have found, by file.
         missing: what a whole run has and this one does not.
@@ -65,6 +80,7 @@ class Run:
     scalars: Scalars = field(default_factory=Scalars)
     log: Log = field(default_factory=Log)
     tested: Dict[str, float] = field(default_factory=dict)
+    teachers: Dict[str, Dict[str, float]] = field(default_factory=dict)
     saved: Optional[Saved] = None
     processes: Dict[Path, Process] = field(default_factory=dict)
     aggregations: Dict[Path, Dict[str, Any]] = field(default_factory=dict)
@@ -159,6 +175,7 @@ def read_run(folder: Path, key: str = 'WORK_DIR') -> Run:
     run.log = read_logs(filter(is_file, [start / f'{start.name}.log' for start in starts]))
     tests = sorted([*folder.glob('*/*.json'), *folder.glob('test/*/*.json')], key=lambda file: file.stem)
     run.tested = last_numbers(file for file in tests if file.stem == file.parent.name and is_file(file))
+    run.teachers = _read_scores(folder / CHECKED)
     if checkpoint is not None:
         run.saved = _read_checkpoint(run, checkpoint)
     _read_artefacts(run)
@@ -202,6 +219,14 @@ def _part(content: Any, name: str) -> Mapping[Any, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def _read_scores(file: Path) -> Dict[str, Dict[str, float]]:
+    if not is_file(file):
+        return {}
+    scores = _part(parsed_object(' '.join(lines_of(file, MOST_LINES, LONGEST_LINE))), 'measured').get('teachers')
+    return {f'{score.get("key")} on {score.get("images")} validation images': metrics for score in (
+        scores if isinstance(scores, list) else []) if (metrics := numbers_in(_part(score, 'metrics')))}
+
+
 def _read_artefacts(run: Run) -> None:
     """What searches have written: in the work dir, in that of its search, or where the config says it is."""
     named = [block.get(key) for block in run.config.distillers.values() for key in ('process', 'aggregation')]
@@ -223,7 +248,10 @@ def _note_what_is_missing(run: Run) -> None:
     if scalars.unread:
         run.missing.append(f'{scalars.unread} lines of scalars.json, which are cut off or no JSON')
     if not scalars.train:
-        run.missing.append('the numbers of the training (vis_data/scalars.json): no curves, times or strengths')
+        every, done = run.config.logged_every, run.saved.iteration if run.saved else None
+        why = '' if every is None or done is None or done >= every else (
+            f'; numbers are logged every {every} iterations (default_hooks.logger.interval), and it had {done}')
+        run.missing.append(f'the numbers of the training (vis_data/scalars.json): no curves, times or strengths{why}')
     if not scalars.validation:
         run.missing.append('a validation: no metric of it is known')
     if run.saved is None and not any('checkpoint' in text for text in run.missing):

@@ -131,7 +131,7 @@ def read_scalars(files: Iterable[Path]) -> Scalars:
     found = Scalars()
     for file in files:
         for line in lines_of(file, MOST_LINES, LONGEST_LINE):
-            content = _parsed(line)
+            content = parsed_object(line)
             if content is None:
                 found.unread += bool(line.strip())
                 continue
@@ -147,14 +147,20 @@ def last_numbers(files: Iterable[Path]) -> Dict[str, float]:
     found: Dict[str, float] = {}
     for file in files:
         for line in lines_of(file, MOST_LINES, LONGEST_LINE):
-            content = _parsed(line)
+            content = parsed_object(line)
             if content:
-                found = {name: _as_float(value) for name, value in content.items() if name not in (
-                    *POSITIONS, 'time', 'data_time') and isinstance(value, (int, float)) and not isinstance(value, bool)}
+                found = numbers_in(content)
     return found
 
 
-def _parsed(line: str) -> Optional[Dict[str, Any]]:
+def numbers_in(content: Mapping[Any, Any]) -> Dict[str, float]:
+    """The numbers of an object by name, without places and times."""
+    return {str(name): _as_float(value) for name, value in content.items() if name not in (
+        *POSITIONS, 'time', 'data_time') and isinstance(value, (int, float)) and not isinstance(value, bool)}
+
+
+def parsed_object(line: str) -> Optional[Dict[str, Any]]:
+    """The JSON object that a text is; None where it is none."""
     try:
         content = json.loads(line)
     except (ValueError, RecursionError):

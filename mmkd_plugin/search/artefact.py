@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
-from ..utils.errors import DistillationError, nearest_names, unknown_name
+from ..utils.errors import DistillationError, nearest_files, unknown_name
 from ..utils.files import write_whole
 from ..utils.options import FLOAT32_MOST
 
@@ -87,7 +87,7 @@ class ArtefactFormat:
             if isinstance(error, DistillationError):
                 raise
         raise DistillationError(f'was not found (working directory {Path.cwd()})', given=str(path) if file else path,
-                                nearest=nearest_names(path, [*self.names, *beside], 1), accepted=self.instead)
+                                nearest=nearest_files(path, [*self.names, *beside]), accepted=self.instead)
 
 
 def parsed(file: Path, path: Any) -> Any:

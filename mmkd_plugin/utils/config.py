@@ -227,8 +227,8 @@ def carried_folder(package: Path, name: str) -> Path:
 def _not_found(reference: str, key: str, folder: Path, pattern: str, where: str) -> DistillationError:
     wanted = Path(reference.split('::')[-1])
     known = len(wanted.name) <= LONGEST_NAME and folder.is_dir()
-    files = {path.name: path for path in sorted(folder.glob(pattern))} if known else {}
-    nearest = get_close_matches(wanted.name, files, n=1, cutoff=0.5)
+    files = {path.stem: path for path in sorted(folder.glob(pattern))} if known else {}
+    nearest = get_close_matches(wanted.stem, files, n=1, cutoff=0.5)
     near = []
     if nearest:
         found = files[nearest[0]]

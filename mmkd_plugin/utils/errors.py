@@ -1,8 +1,11 @@
 """One exception for everything a user can get wrong, as data: where, what was given, what is accepted, what is near."""
+import inspect
 import os
+import re
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 _NOT_SAID = object()
@@ -113,14 +116,37 @@ def building(path: Union[str, Callable[[BaseException], str]], hint: str = '') -
     except BUILD_ERRORS as error:
         reason = error.args[0] if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str) else error
         text = shortened(str(reason).split('. Please check whether')[0] or 'no reason is given')
-        if 'unexpected keyword argument' in text:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", text)
+        if unknown:
             hint = ('A config that inherits another merges dicts: with _delete_=True a dict replaces the inherited one. '
                     f'{hint}').strip()
         if isinstance(error, FileNotFoundError) and not os.path.isabs(str(error.filename or '')):
             with suppress(OSError):  # it may be gone itself
                 hint = f'The working directory is {Path.cwd()}. {hint}'.strip()
-        raise DistillationError(f'cannot be built ({type(error).__name__}: {text})', hint=hint,
+        nearest = nearest_names(unknown[1], _arguments(error), 1) if unknown else ()
+        raise DistillationError(f'cannot be built ({type(error).__name__}: {text})', hint=hint, nearest=nearest,
                                 path=path if isinstance(path, str) else path(error)) from error
+
+
+def _arguments(error: BaseException) -> Sequence[str]:
+    """The arguments of the class that a registry of mmengine was building when this was raised; none if it was not."""
+    built = [frame.f_locals['obj_cls'] for frame, _ in walk_tb(error.__traceback__) if 'obj_cls' in frame.f_locals]
+    try:
+        # A class hands on to its bases what it does not know itself.
+        return [name for kind in inspect.getmro(built[-1]) for name in inspect.signature(kind).parameters] if built else []
+    except (TypeError, ValueError, AttributeError):  # what is built may be a function, or say nothing of its arguments
+        return []
+
+
+def nearest_files(path: Any, files: Iterable[Any]) -> Sequence[str]:
+    """The file whose name, folder and suffix aside, is most like that of ``path``; none where no name is similar.
+
+    Args:
+        path: what was looked for.
+        files: paths of those that are there.
+    """
+    stems = {Path(file).stem: str(file) for file in files}
+    return [stems[stem] for stem in nearest_names(Path(str(path)[-LONGEST_NAME:]).stem, stems, 1)]
 
 
 def nearest_names(value: Any, names: Iterable[str], count: int = 2) -> Sequence[str]:

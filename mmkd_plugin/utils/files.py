@@ -8,7 +8,7 @@ from uuid import uuid4
 from torch import Tensor
 
 from .checkpoint_files import download, open_checkpoint
-from .errors import DistillationError, nearest_names, under, unknown_name
+from .errors import DistillationError, nearest_files, under, unknown_name
 
 UNFINISHED = '.tmp'
 """How the name of a file ends that is not whole yet."""
@@ -74,7 +74,7 @@ def _local_file(reference: Any) -> Path:
         problem = 'is no regular file' if path.exists() and not path.is_dir() else problem
     except (OSError, RuntimeError) as error:  # a name that is too long, a user that is not known
         raise DistillationError(f'cannot be a path ({error})', given=str(reference), accepted=_ACCEPTED) from None
-    raise DistillationError(problem, given=str(reference), nearest=nearest_names(path, beside, 1), accepted=_ACCEPTED)
+    raise DistillationError(problem, given=str(reference), nearest=nearest_files(path, beside), accepted=_ACCEPTED)
 
 
 def lines_of(file: Path, most: int, longest: int) -> Iterator[str]:

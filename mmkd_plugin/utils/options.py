@@ -290,6 +290,8 @@ class Options:
     """By a key of former versions, or one that belongs elsewhere, what to write instead."""
     elsewhere: ClassVar[Mapping[str, str]] = {}
     """By a key that another package has in such a place, the name of the option here, or what to write instead."""
+    refused: ClassVar[Mapping[str, str]] = {}
+    """By an inherited option that has no use here, why, and what to write instead."""
     also_only: ClassVar[Mapping[str, Beside]] = {}
     """By an inherited option, beside which values of other options it has a meaning here; see :func:`option`."""
 
@@ -301,7 +303,7 @@ class Options:
             DistillationError: for an unknown key, one that is missing, a value that does not fit, or one that has no
                 meaning beside the others; its path begins with the key.
         """
-        fields = {field.name: field for field in dataclasses.fields(cls)}
+        fields = {field.name: field for field in dataclasses.fields(cls) if field.name not in cls.refused}
         check_known_keys('', given, fields, cls._hints(fields))
         for name, field in fields.items():
             if name not in given and field.metadata['default'] is dataclasses.MISSING:
@@ -324,7 +326,7 @@ class Options:
     def _hints(cls, known: Mapping[str, Any]) -> Dict[str, str]:
         called = {key: f'It is {name} here.' for key, name in cls.elsewhere.items() if name in known}
         said = {key: text for key, text in cls.elsewhere.items() if not text.isidentifier()}
-        return {**said, **called, **cls.renamed}
+        return {**said, **called, **cls.renamed, **cls.refused}
 
     def _check_meaning(self, name: str, value: Any) -> None:
         """Raises :class:`DistillationError` where an option would be ignored beside the values of the others."""
@@ -387,9 +389,8 @@ def _in_words(alternatives: Sequence[Beside]) -> str:
 def reference_table(options: Type[Options], leave_out: Sequence[str] = ()) -> str:
     """The options of a class as a table in markdown: key, accepted values, default, meaning."""
     rows = ['| key | accepted | default | meaning |', '|---|---|---|---|']
-    for field in dataclasses.fields(options):
-        if field.name in leave_out:
-            continue
+    left_out = {*leave_out, *options.refused}
+    for field in (field for field in dataclasses.fields(options) if field.name not in left_out):
         default = field.metadata['default']
         meaning = options.meaning_of(field.name)
         doc = f'{field.metadata["doc"]}. Only with `{meaning}`' if meaning else field.metadata['doc']

@@ -153,7 +153,7 @@ def test_an_interrupted_run_is_the_uninterrupted_one(tmp_path, iteration):
 
 @pytest.mark.parametrize(('options', 'path', 'said'), [
     (dict(pool=['kd', 'pkd']), 'pool', 'is no loss for classification that these networks have'),
-    (dict(every=2), 'every', 'a process says when and how strongly'), (dict(task='depth'), 'task', 'Accepted: auto, '),
+    (dict(every=2), 'every', 'A pool says itself when and how strongly'), (dict(task='depth'), 'task', 'Accepted: auto, '),
     (dict(online=True, process='x.json'), 'process', 'one of the two'),
     (dict(online=True, searched=.2), 'searched', 'online=False'),
     (dict(process='none.json'), 'process', 'was not found')])

@@ -24,6 +24,8 @@ def ran(tmp_path, monkeypatch):
 
     def call(command):
         commands.append(command[3:])
+        if '--out' in command:
+            Path(command[command.index('--out') + 1]).write_text('{"measured": null}')
         return ends.get(command[3], 0)
 
     monkeypatch.setattr('mmkd_plugin.cli.distill.call', call)
@@ -37,8 +39,10 @@ def test_a_config_is_checked_before_it_is_trained(ran):
     commands, _ = ran
     distill(REQUEST, cfg_options=['train_cfg.max_epochs=2'])
     flags = ['--work-dir', 'work_dirs/made', '--cfg-options', 'train_cfg.max_epochs=2']
-    assert commands[:2] == [['check', 'made.py', '--iters', '6', '--teacher-samples', '64', *flags],
-                            ['train', 'made.py', '--resume', *flags]]
+    checked, out = commands[0], commands[0].index('--out')
+    assert checked[:out] + checked[out + 2:] == ['check', 'made.py', '--iters', '6', '--teacher-samples', '64', *flags]
+    assert commands[1] == ['train', 'made.py', '--resume', *flags]
+    assert Path('work_dirs/made/check.json').read_text() == '{"measured": null}'
 
 
 @pytest.mark.parametrize(('code', 'words'), [(2, 'mmkd check has found errors in made.py, see above.'),
@@ -52,6 +56,7 @@ def test_errors_end_it_and_warnings_do_not(ran, code, words):
         with pytest.raises(SystemExit, match=f'^error: {words}.*--no-check'):
             distill(REQUEST)
     assert [command[0] for command in commands[:2]] == (['check'] if words else ['check', 'train'])
+    assert Path('work_dirs').exists() == (not words)
 
 
 def test_what_has_begun_is_not_checked_again_nor_where_that_is_not_wanted(ran):

@@ -50,7 +50,7 @@ def test_one_command_distils_and_the_student_is_exported(workplace):
              '--cfg-options', *SHORT]
     done = mmkd(workplace, *asked)
     assert 'mgd.pairs = ' in done.stdout
-    assert done.stdout.index('mgd.pairs = ') < done.stdout.index('found: 0 of grade error') < done.stdout.rindex('mIoU')
+    assert done.stdout.index('mgd.pairs = ') < done.stdout.index('found: 0 errors') < done.stdout.rindex('mIoU')
     assert 'interval: a matching at the start and after 1, 2, 3 of 4 iterations, with 2 images each' in done.stdout
     assert 'mIoU' in done.stdout
     assert 'train_pipeline' not in done.stdout  # the text of the config

@@ -197,6 +197,25 @@ def test_a_checkpoint_that_is_spoiled_and_a_process_that_is_none_are_said(tmp_pa
     assert 'what the search has found: ' in words
 
 
+def test_why_a_short_run_has_no_numbers_is_said(tmp_path):
+    hooks = dict(logger=dict(type='LoggerHook', interval=50))
+    words = page_of(make_run(tmp_path / 'run', length=40, default_hooks=hooks)).words
+    assert 'logged every 50 iterations (default_hooks.logger.interval), and it had 40' in words
+    assert 'logged every' not in page_of(make_run(tmp_path / 'other', length=60, default_hooks=hooks)).words
+
+
+SCORE = '{"key": "model.teacher", "images": 64, "metrics": {"mIoU": 71.5}}'
+
+
+@pytest.mark.parametrize('text', [f'{{"measured": {{"teachers": [{SCORE}]}}}}',
+                                  '{"measured": {"teachers": [3, {"metrics": "x"}]}}', '{"measured": null}', '[',
+                                  '{"measured": 3}'])
+def test_how_good_the_check_has_found_the_teacher_is_on_the_page(tmp_path, text):
+    run = make_run(tmp_path / 'run', lines=numbers())
+    (run / 'check.json').write_text(text)
+    assert ('model.teacher on 64 validation imagesmIoU 71.5' in page_of(run).words) == ('71.5' in text)
+
+
 def test_a_run_that_has_only_begun_has_a_page(tmp_path):
     (tmp_path / 'run' / START).mkdir(parents=True)
     assert 'the numbers of the training' in page_of(tmp_path / 'run').words

@@ -2,8 +2,17 @@
 import pickle
 
 import pytest
+from mmengine.registry import LOOPS, PARAM_SCHEDULERS
 
-from mmkd_plugin.utils.errors import DistillationError, building, check_known_keys, nearest_names, under, unknown_name
+from mmkd_plugin.utils.errors import (
+    DistillationError,
+    building,
+    check_known_keys,
+    nearest_files,
+    nearest_names,
+    under,
+    unknown_name,
+)
 
 
 def test_the_message_names_path_value_problem_nearest_accepted_and_hint_in_this_order():
@@ -51,6 +60,22 @@ def test_a_file_that_is_not_found_is_said_with_the_working_directory(tmp_path, m
         raise FileNotFoundError(2, 'No such file or directory', 'data/images')
     with pytest.raises(DistillationError, match="'/data/images'[^w]*$"), building('train_dataloader'):
         raise FileNotFoundError(2, 'No such file or directory', '/data/images')
+
+
+def test_an_argument_that_a_class_does_not_take_has_a_nearest_name():
+    with pytest.raises(DistillationError, match=r"^train_cfg: .*'max_iter'\)\. Did you mean 'max_iters'\?"), \
+            building('train_cfg'):
+        LOOPS.build(dict(type='IterBasedTrainLoop', runner=None, dataloader=None, max_iter=3))
+    # What a sub-class hands on to its base, the base knows.
+    with pytest.raises(DistillationError, match="Did you mean 'start_factor'"), \
+            building('param_scheduler'):
+        PARAM_SCHEDULERS.build(dict(type='LinearLR', optimizer=None, start_facto=3))
+
+
+def test_the_nearest_file_is_told_by_its_name_and_not_by_its_folder(tmp_path):
+    files = [tmp_path / 'epoch_12.pth', tmp_path / 'student.pth']
+    assert nearest_files(tmp_path / 'epoch_2.pth', files) == [str(files[0])]
+    assert not nearest_files(tmp_path / 'backbone_in1k.pth', files)
 
 
 def test_a_working_directory_that_is_gone_hides_no_error(tmp_path, monkeypatch):
