@@ -93,18 +93,24 @@ def update_interval(setup: Setup) -> Iterator[Finding]:
 
 @check('config')
 def calibration_too_long(setup: Setup) -> Iterator[Finding]:
-    """``loss_scale='auto'`` in a run that is over before the scale is found."""
+    """``loss_scale='auto'``, or a pool, in a run that is over before the scale is found."""
     for part in setup.distillers.values():
         options = part.options
-        if options.loss_scale != 'auto' or setup.iterations is None:
+        of_a_pool = part.is_a('AutoDistiller') and options.mode != 'search' and not options.online
+        if setup.iterations is None or not (of_a_pool or options.loss_scale == 'auto'):
             continue
         needed = options.calibration_iters or SETTLING_WINDOW
         end = setup.iterations if options.end is None else min(options.end, setup.iterations)
         acting = len(options.acting(end))
-        if acting < needed:
-            yield warning(f'{part.key}.calibration_iters', f"loss_scale='auto' takes {needed} iterations at least, and the "
-                          f'distiller acts in {acting}: the scale moves until the end', 'Give fewer calibration_iters, or a '
-                          'number for loss_scale')
+        if acting >= needed:
+            continue
+        lasting = f'{needed} iterations at least, and the distiller acts in {acting}'
+        if of_a_pool:
+            yield warning(f'{part.key}.type', f'to find the scales of its losses takes a pool {lasting}: they move until the '
+                          'end', 'Train longer, or give distillers with a loss_weight of their own')
+        else:
+            yield warning(f'{part.key}.calibration_iters', f"loss_scale='auto' takes {lasting}: the scale moves until the "
+                          'end', 'Give fewer calibration_iters, or a number for loss_scale')
 
 
 @check('config')

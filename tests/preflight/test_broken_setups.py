@@ -109,6 +109,8 @@ CONFIGS = {
         dict(UPDATE, by_epoch=False, interval=[10, 60])]), 'update-interval', 'warning', 'custom_hooks[0].interval'),
     'no-time-to-calibrate': (lambda f: config(f, distillers=dict(l2=l2(loss_scale='auto'))), 'calibration-too-long',
                              'warning', 'model.distillers.l2.calibration_iters'),
+    'no-time-for-the-scales-of-a-pool': (lambda f: config(f, distillers=dict(auto=dict(type='mmkd.AutoDistiller'))),
+                                         'calibration-too-long', 'warning', 'model.distillers.auto.type'),
     'means-of-0-to-1': (lambda f: config(f, small_means()), 'normalisation-unit', 'error',
                         'model.student.data_preprocessor.mean'),
     'a-norm-over-one-image': (one_image, 'norm-of-few-images', 'warning', 'model.distillers.mgd.norm'),
