@@ -106,8 +106,8 @@ def calibration_too_long(setup: Setup) -> Iterator[Finding]:
             continue
         lasting = f'{needed} iterations at least, and the distiller acts in {acting}'
         if of_a_pool:
-            yield warning(f'{part.key}.type', f'to find the scales of its losses takes a pool {lasting}: they move until the '
-                          'end', 'Train longer, or give distillers with a loss_weight of their own')
+            yield warning(f'{part.key}.type', f'to find the scales of its losses takes a pool {lasting}: they move until '
+                          'the end', 'Train longer, or give distillers with a loss_weight of their own')
         else:
             yield warning(f'{part.key}.calibration_iters', f"loss_scale='auto' takes {lasting}: the scale moves until the "
                           'end', 'Give fewer calibration_iters, or a number for loss_scale')
