@@ -47,14 +47,14 @@ def rows_of(pair, teacher, student, distilled, steps, searching, searched):
     def distil(name, changes, config=distilled):
         return row(name, config, whole, taught, changes)
 
-    # RepDistiller's weights, and those of the authors of logit standardisation.
+    # RepDistiller's weights, and those of the release of logit standardisation: 1 for the task, 9, T = 2.
     kd = dict(type='mmkd.LogitsDistiller', pairs='[head.fc]')
     standardised = dict(kd, loss__type='kl', loss__temperature=2.0, loss__standardise=True, loss_weight=9.0)
     return [
         row('teacher', teacher, whole, seeds=[0]),
         row('alone', student, whole),
         distil('KD', instead('kd', 0.1, **kd, temperature=4.0, loss_weight=0.9)),
-        distil('KD, standardised', instead('kd', 0.1, **standardised)),
+        distil('KD, standardised', instead('kd', 1.0, **standardised)),
         row('search', distilled, on_device(searched), searching, taught, stage='search', seeds=[0])], distil
 
 
