@@ -16,7 +16,5 @@ rows = [
     dict(name='KD', config=folder + 'kd_' + pair, overrides=taught),
     dict(name='KD, every=2', config=folder + 'kd_' + pair, overrides={**taught, 'model.distillers.kd.every': 2}),
     dict(name='KD, fraction=0.5', config=folder + 'kd_' + pair, overrides={**taught, 'model.distillers.kd.fraction': 0.5}),
-    dict(name='KD as strong as the task', config=folder + 'kd_' + pair,
-         overrides={**taught, 'model.distillers.kd.loss_scale': 'auto'}),
 ]
 del folder, pair, taught
