@@ -8,8 +8,9 @@ Nothing here changes anything but the importance: passes run on copies of buffer
 import copy
 import functools
 import logging
+from collections import deque
 from contextlib import nullcontext
-from typing import Any, Callable, ContextManager, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Sequence, Set
 
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
@@ -34,26 +35,11 @@ from .hypergradient import (
     missing_operation,
     tangents,
 )
-from .member_gradients import MemberGradients
 from .moves import Moves
+from .steps import Autocast, Snapshot, TrainingStep, Waiting
 from .weights import importance_gradient
 
-Autocast = Callable[[], ContextManager[Any]]
 HYPERGRADIENTS = ('exact', 'finite_difference')
-
-
-class Snapshot(NamedTuple):
-    """theta_t: trained parameters and buffers by name, copied before the training step; and what watches that step."""
-    point: Named
-    watch: StepWatch
-
-
-class TrainingStep(NamedTuple):
-    """A training step that is judged: where it began, its forward, what its backward left, the context of its forward."""
-    before: Snapshot
-    kept: KeptStep
-    caught: Optional[MemberGradients]
-    autocast: Autocast
 
 
 class ProcessSearch:
@@ -68,6 +54,7 @@ class ProcessSearch:
         radius: how far from theta_t the finite difference is taken.
         seed: decides what the validation pass draws (dropout).
         window: how many hypergradients are averaged for one move of the importance.
+        horizon: how many batches judge a step that waits, see :meth:`judge`.
 
     Attributes:
         moves: how the importance moves, and what its gradients have shown.
@@ -78,13 +65,13 @@ class ProcessSearch:
     """
 
     def __init__(self, model: DistilledMixin, distiller: DistProDistiller, lr: float, betas: Sequence[float],
-                 hypergradient: str = 'exact', radius: float = 0.01, seed: int = 0, window: int = 1):
+                 hypergradient: str = 'exact', radius: float = 0.01, seed: int = 0, window: int = 1, horizon: int = 1):
         self.model, self.distiller = model, distiller
-        self.hypergradient, self.radius, self.seed = hypergradient, radius, seed
+        self.hypergradient, self.radius, self.seed, self.horizon = hypergradient, radius, seed, horizon
         self.steps = self.skipped = 0
-        self._passed = self._told = self.rests = False
+        self._passed = self._told = self._judged = self.rests = False
         self.loss_scale: Callable[[], float] = lambda: 1.0
-        self._waiting: Optional[TrainingStep] = None
+        self._waiting: Deque[Waiting] = deque()
         self._features, self._losses = _StudentFeatures(model, distiller), _MemberLosses(model, distiller)
         self.moves = Moves(distiller.importance.value, lr, betas, window)
 
@@ -140,36 +127,57 @@ class ProcessSearch:
         return self._hypergradient(step, gradients)
 
     def wait(self, before: Snapshot, kept: KeptStep, autocast: Autocast = nullcontext) -> None:
-        """After the training step: the next training batch is to judge it, see :meth:`judge`."""
-        self._waiting = TrainingStep(before, kept, self.distiller.take_gradients(), autocast)
+        """After the training step: the next training batches are to judge it, see :meth:`judge`."""
+        caught = self.distiller.take_gradients()
+        if caught is not None and self.horizon > 1:
+            caught.tape = None  # the activations of every step that waits would be held
+        self._waiting.append(Waiting(TrainingStep(before, kept, caught, autocast)))
 
     @property
     def waits(self) -> bool:
         """Whether a training step waits to be judged."""
-        return self._waiting is not None
+        return bool(self._waiting)
 
     def drop(self) -> None:
-        """No batch judges the training step that waits, if there is one."""
-        self._waiting = None
+        """No further batch judges the training steps that wait, if there are any."""
+        self._waiting.clear()
+
+    def drop_unjudged(self) -> None:
+        """Drops the steps that wait where the distiller did not act in an iteration, in which nothing judged them."""
+        if not self._judged:
+            self._waiting.clear()
+        self._judged = False
 
     def judge(self, loss: Tensor) -> bool:
-        """A search step for the training step that waits, in the forward after it: v is the gradient of that one's loss.
+        """Judges the training steps that wait, in a forward after them: v is the gradient of its loss.
+
+        A step that ``horizon`` batches have judged makes a search step, with the sum of their v: how much less the loss of
+        all of them together would be, the way between taken as it is.
 
         Args:
-            loss: the student's own loss of the next training batch, with its graph, which is kept.
+            loss: the student's own loss of a training batch, with its graph, which is kept.
 
         Returns:
             Whether the importance moved.
         """
-        step, self._waiting = self._waiting, None
-        assert step is not None, 'a step waits'
-        if step.before.watch.response is None:
-            step.before.watch.forget()
-            return self._move(None)
+        assert self._waiting, 'a step waits'
+        self._judged = True
+        for skipped in [waiting for waiting in self._waiting if waiting.step.before.watch.response is None]:
+            self._waiting.remove(skipped)
+            skipped.step.before.watch.forget()
+            self._move(None)
+        if not self._waiting:
+            return False
         with torch.autocast(loss.device.type, enabled=False), reentrant_checkpoints_refused(
                 "Give the search held-out images: validation='held_out'."):
-            gradients = loss_gradients(self.model, loss, self.loss_scale(), self._wanted(step), retain_graph=True)
-            return self._move(self._hypergradient(step, gradients))
+            gradients = loss_gradients(self.model, loss, self.loss_scale(), self._wanted(self._waiting[0].step),
+                                       retain_graph=True)
+            for waiting in self._waiting:
+                waiting.add(gradients)
+            if self._waiting[0].judges < self.horizon:
+                return False
+            done = self._waiting.popleft()
+            return self._move(self._hypergradient(done.step, done.gradients))
 
     def _move(self, gradient: Optional[Tensor]) -> bool:
         self.steps += 1

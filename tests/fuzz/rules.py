@@ -206,6 +206,8 @@ def _distiller(name: Any, block: Any, facts: Dict[str, Any]) -> List[str]:
         default = DEFAULTS[other] if not isinstance(DEFAULTS[other], dict) else DEFAULTS[other][kind]
         if option in options and options[option] is not None and options.get(other, default) not in values:
             found.append(f'{path}.{option} has no meaning with {other}={options.get(other, default)!r}')
+    if 'horizon' in options and not (options.get('searched') or options.get('online') or options.get('mode') == 'search'):
+        found.append(f'{path}.horizon has no meaning without a search')
     if found:
         return found
     return [f'{path}: {problem}' for problem in _together(kind, options, facts) + _acts(name, kind, options, facts)]
@@ -278,7 +280,12 @@ def _search(content: Dict[str, Any]) -> List[str]:
     if len(of) != 1:
         return [f'{len(of)} distillers can be searched']
     found = ['search.hook.out is where the training looks'] if 'out' in hook else []
-    return found + _block('search.hook', hook, documented.HOOKS[of[0]])
+    return found + _block('search.hook', hook, documented.HOOKS[of[0]]) + _horizon(hook)
+
+
+def _horizon(hook: Dict[str, Any]) -> List[str]:
+    alone = 'horizon' in hook and hook.get('validation') != 'next_batch'
+    return ['horizon has no meaning but for the next batches'] if alone else []
 
 
 def _hooks(hooks: Any) -> List[str]:
@@ -287,7 +294,7 @@ def _hooks(hooks: Any) -> List[str]:
     for hook in ours:
         options = {key: value for key, value in hook.items() if key not in ('type', 'priority', '_scope_')}
         if hook['type'] in documented.HOOKS:
-            found += _block(hook['type'], options, documented.HOOKS[hook['type']])
+            found += _block(hook['type'], options, documented.HOOKS[hook['type']]) + _horizon(options)
     updates = [hook for hook in ours if hook['type'] == 'mmkd.MatchingUpdateHook']
     names: Tuple[Any, ...] = tuple(tuple(hook.get('distillers') or ('all',)) for hook in updates)
     if len(updates) > 1 and ('all' in str(names) or len({name for each in names for name in each}) < sum(map(len, names))):
