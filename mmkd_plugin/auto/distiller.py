@@ -64,8 +64,8 @@ class AutoDistiller(Distiller, StandsForSeveral):
         online: bool = option(Flag(), False, 'whether all of the run is a search: the weights move to its end, and nothing '
                               'is replayed', dict(mode=('train',)))
         horizon: int = option(
-            Number(above=0, most=1000, whole=True), 10, 'in a search, how many batches after a step judge it, together; see '
-            '`mmkd.ProcessSearchHook`')
+            Number(above=0, most=1000, whole=True), 1, 'how many batches after a step of the search judge it, together; see '
+            '`mmkd.ProcessSearchHook`', dict(mode=('train',)))
         total: Optional[float] = option(
             Either(Number(above=0), (None,)), None, 'what all losses weigh together while they are equally important: at 1 '
             "they are together about as strong as the task's own loss; None: about their number, so that each of them is")
@@ -73,9 +73,10 @@ class AutoDistiller(Distiller, StandsForSeveral):
 
         def check(self, given: Sequence[str]) -> None:
             super().check(given)
-            if 'horizon' in given and not (self.online or self.searched or self.mode == 'search'):
+            if 'horizon' in given and not (self.online or self.searched):
                 raise DistillationError('has no meaning without a search', path='horizon', given=self.horizon,
-                                        accepted="nothing, or searched, online=True or mode='search' beside it")
+                                        accepted='nothing, or searched or online=True beside it; for a search of its own '
+                                        'search=dict(hook=dict(horizon=...))')
             if self.online and self.process is not None:
                 raise DistillationError('has no meaning beside online=True', path='process', given=self.process,
                                         accepted='one of the two')

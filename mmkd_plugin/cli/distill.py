@@ -54,8 +54,10 @@ def distill(request: Request, work_dir: Optional[Path] = None, cfg_options: Sequ
     override(cfg, parsed_options('--cfg-options', cfg_options), '--cfg-options')
     folder = work_dir or work_dir_of(cfg)
     flags = ['--work-dir', str(folder), *(['--cfg-options', *cfg_options] if cfg_options else [])]
-    if check and latest_checkpoint(folder) is None:
-        _check(file, flags, folder / CHECKED)
+    if latest_checkpoint(folder) is None:
+        (folder / CHECKED).unlink(missing_ok=True)  # it may be of another teacher
+        if check:
+            _check(file, flags, folder / CHECKED)
     several = cfg.get('search') is not None and gpus > 1
     if several:  # a search is started by one process, which starts the others
         _run(['search', str(file), '--then-train', '--gpus', str(gpus), *flags])
@@ -92,13 +94,13 @@ def _check(file: Path, flags: Sequence[str], out: Path) -> None:
     with TemporaryDirectory() as folder:
         found = Path(folder) / out.name
         code = call([sys.executable, *COMMAND, 'check', str(file), *CHECK, '--out', str(found), *flags])
-        if code in (0, 1):
-            out.parent.mkdir(parents=True, exist_ok=True)
+        is_whole = found.is_file()  # Python, too, ends with 1 where something fails
+        if is_whole and code != ERRORS:
             write_whole(out, found.read_text())
     if code == ERRORS:
         raise SystemExit(f'error: mmkd check has found errors in {file}, see above. Mend them there, or train in spite of '
                          'them: --no-check.')
-    if code < 0 or code > ERRORS:
+    if code not in (0, 1) or not is_whole:
         raise SystemExit(f'error: mmkd check ended with code {code}. What stands above says why; --no-check leaves it out.')
 
 

@@ -214,9 +214,9 @@ def check(config: str, iters: int, teacher_samples: int, seconds: float, as_json
         with redirect_stdout(sys.stderr), quiet():  # data sets print what they like
             overrides = parsed_options('--cfg-options', cfg_options)
             report = run_check(config, iters, teacher_samples, seconds, overrides, work_dir)
+        print(report.json() if as_json else report.text())
         if out is not None:
             write_whole(out, report.json())
-        print(report.json() if as_json else report.text())
         raise SystemExit(report.exit_code)
 
 

@@ -135,13 +135,12 @@ class ProcessSearchHook(StatefulHook):
             distiller: the distiller that is searched.
             first: the first iteration that a search step may follow.
         """
-        interval, end = self.options.interval, self._end
-        possible = [iteration for iteration in range(first, end) if self._is_judged(distiller, iteration)]
+        interval, end, judges = self.options.interval, self._end, self._judges
+        possible = self._judged_iterations(distiller, first)
         if not possible:
             reasons = [f'scales are found in the first {first} (begin, scale_iters)'] if first else []
-            many = self._judges
-            reasons += ['the last has none after it that judges it'] if many == 1 else [
-                f'the last {many} have fewer than {many} after them, which judge them'] if many else []
+            reasons += ['the last has none after it that judges it'] if judges == 1 else [
+                f'the last {judges} have fewer than {judges} after them, which judge them (horizon)'] if judges else []
             if not any(distiller.weight_at(iteration) for iteration in range(first, end)):
                 reasons.append(f'{distiller.path} acts in no other (loss_weight, begin, end)')
             raise DistillationError(f'the search has {end} iterations, and none for a search step: {", ".join(reasons)}',
@@ -153,16 +152,28 @@ class ProcessSearchHook(StatefulHook):
                 f'is too large: in {end} iterations no search step falls where {distiller.path} acts (loss_weight, begin, '
                 'end)', path=f'{KEY}.interval', given=interval, accepted=f'a whole number up to {possible[-1] + 1}, of '
                 'iterations after which it acts')
-        if self._waits and all(map(self._is_dropped, steps)):
-            raise DistillationError(
-                f'has every search step {"just" if self._judges == 1 else f"within {self._judges} iterations"} before a '
-                'checkpoint, where it is not judged', path=f'{KEY}.interval', given=interval,
-                accepted='a number that is no multiple of the interval of default_hooks.checkpoint, which is longer than '
-                '`horizon`')
+        dropped = sum(map(self._is_dropped, steps)) if self._waits else 0
+        if dropped == len(steps):
+            key, accepted = ('interval', 'a number that is no multiple of the interval of default_hooks.checkpoint') if (
+                judges == 1) else ('horizon', 'a number below the interval of default_hooks.checkpoint')
+            raise DistillationError('has every search step just before a checkpoint, where it is not judged',
+                                    path=f'{KEY}.{key}', given=getattr(self.options, key), accepted=accepted)
+        if dropped and judges > 1:
+            print_log(f'search: {dropped} of {len(steps)} steps are not judged, since a checkpoint comes within the '
+                      f'{judges} iterations after them (horizon)', 'current')
+
+    def _judged_iterations(self, distiller: DistProDistiller, first: int) -> List[int]:
+        """Those from the first on that a search step may follow: the distiller acts in them and in those that judge them."""
+        found, acting = [], 0
+        for iteration in range(self._end - 1, first - 1, -1):
+            acting = acting + 1 if distiller.weight_at(iteration) > 0 else 0
+            if acting > self._judges:
+                found.append(iteration)
+        return found[::-1]
 
     def _make_search(self, distiller: DistProDistiller, first: int) -> ProcessSearch:
         options, runner = self.options, self.run.runner
-        end = min(distiller.options.end or self._end, self._end - self._judges)
+        end = min(distiller.options.end or self._end, self._end) - self._judges
         together = math.lcm(options.interval, getattr(runner.optim_wrapper, '_accumulative_counts', 1))
         before = max(first, distiller.options.begin) // together
         steps = max(1, end // together - before)
@@ -170,7 +181,7 @@ class ProcessSearchHook(StatefulHook):
             raise DistillationError('is larger than the search is long: the importance would never move',
                                     path=f'{KEY}.window', given=options.window,
                                     accepted=f'a whole number up to {steps}, the steps of this search')
-        last_move = (before + steps // options.window * options.window) * together - 1
+        last_move = (before + steps // options.window * options.window) * together - 1 + self._judges
         if last_move < options.rest * self._end:
             raise DistillationError('takes up the whole search: the importance would never move', path=f'{KEY}.rest',
                                     given=options.rest, accepted=f'a number up to {last_move / self._end:.3g}')
@@ -178,12 +189,6 @@ class ProcessSearchHook(StatefulHook):
         distiller.search = ProcessSearch(distilled(runner), distiller, self._lr, options.betas, options.hypergradient,
                                          options.radius, options.seed, options.window, options.horizon)
         return distiller.search
-
-    def _is_judged(self, distiller: DistProDistiller, iteration: int) -> bool:
-        """Whether a search step for an iteration is possible."""
-        weight_at = distiller.weight_at
-        last = iteration + self._judges
-        return last < self._end and all(weight_at(step) > 0 for step in range(iteration, last + 1))
 
     def _is_dropped(self, iteration: int) -> bool:
         """Whether a checkpoint is saved between an iteration and the last of those that judge it."""

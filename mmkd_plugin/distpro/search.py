@@ -117,7 +117,7 @@ class ProcessSearch:
         Returns:
             (P,), the same on every rank; None where v is 0, or v or a d_p not finite, or no step was made.
         """
-        step = TrainingStep(before, kept, self.distiller.take_gradients(), autocast)
+        step = self._training_step(before, kept, autocast)
         if before.watch.response is None:
             before.watch.forget()
             return None
@@ -128,10 +128,14 @@ class ProcessSearch:
 
     def wait(self, before: Snapshot, kept: KeptStep, autocast: Autocast = nullcontext) -> None:
         """After the training step: the next training batches are to judge it, see :meth:`judge`."""
-        caught = self.distiller.take_gradients()
-        if caught is not None and self.horizon > 1:
-            caught.tape = None  # the activations of every step that waits would be held
-        self._waiting.append(Waiting(TrainingStep(before, kept, caught, autocast)))
+        step = self._training_step(before, kept, autocast)
+        if step.caught is not None and self.horizon > 1:
+            step.caught.tape = None  # the activations of every step that waits would be held
+        self._waiting.append(Waiting(step))
+
+    def _training_step(self, before: Snapshot, kept: KeptStep, autocast: Autocast) -> TrainingStep:
+        return TrainingStep(before, kept, self.distiller.take_gradients(), autocast,
+                            self.distiller.importance.value.detach().clone())
 
     @property
     def waits(self) -> bool:
@@ -170,8 +174,7 @@ class ProcessSearch:
             return False
         with torch.autocast(loss.device.type, enabled=False), reentrant_checkpoints_refused(
                 "Give the search held-out images: validation='held_out'."):
-            gradients = loss_gradients(self.model, loss, self.loss_scale(), self._wanted(self._waiting[0].step),
-                                       retain_graph=True)
+            gradients = loss_gradients(self.model, loss, self.loss_scale(), self._wanted_by_all(), retain_graph=True)
             for waiting in self._waiting:
                 waiting.add(gradients)
             if self._waiting[0].judges < self.horizon:
@@ -196,6 +199,18 @@ class ProcessSearch:
             return None
         return step.caught.reached
 
+    def _wanted_by_all(self) -> Optional[Set[int]]:
+        """The same for all steps that wait, and for those that later judges share with them."""
+        if self.horizon > 1 and self.distiller.keeps_weight_gradients:
+            return None  # clipping by norm couples all weights, in those steps in which it clips
+        wanted: Set[int] = set()
+        for waiting in self._waiting:
+            found = self._wanted(waiting.step)
+            if found is None:
+                return None
+            wanted |= found
+        return wanted
+
     def _hypergradient(self, step: TrainingStep, gradients: Named) -> Optional[Tensor]:
         response = step.before.watch.response
         assert response is not None, 'a step has been made'
@@ -210,7 +225,7 @@ class ProcessSearch:
         importance = self.distiller.importance
         constants = derivatives.new_tensor(self.distiller.constants)
         return self.distiller.scale_at(step.kept.batch.iteration) * importance_gradient(
-            importance.value, derivatives * constants, importance.normalisation, importance.bias)
+            step.importance, derivatives * constants, importance.normalisation, importance.bias)
 
     def features(self, weights: Named, kept: KeptStep, tape: Optional[ForwardTape] = None) -> List[Tensor]:
         """The student's features that members read, of the kept training batch at other weights and buffers.

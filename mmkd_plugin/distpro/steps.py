@@ -2,6 +2,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Callable, ContextManager, NamedTuple, Optional
 
+from torch import Tensor
+
 from ..distiller import KeptStep
 from ..search import StepWatch
 from .hypergradient import Named
@@ -17,11 +19,13 @@ class Snapshot(NamedTuple):
 
 
 class TrainingStep(NamedTuple):
-    """A training step that is judged: where it began, its forward, what its backward left, the context of its forward."""
+    """A training step that is judged: where it began, its forward, what its backward left, the context of its forward, and
+    the importance that weighed its losses."""
     before: Snapshot
     kept: KeptStep
     caught: Optional[MemberGradients]
     autocast: Autocast
+    importance: Tensor
 
 
 @dataclass
@@ -34,5 +38,6 @@ class Waiting:
     def add(self, gradients: Named) -> None:
         """Takes another batch's gradients into account."""
         before = self.gradients
-        self.gradients = {name: before[name] + now for name, now in gradients.items()} if self.judges else gradients
+        self.gradients = {name: before[name] + now for name, now in gradients.items() if name in before} if (
+            self.judges) else gradients
         self.judges += 1

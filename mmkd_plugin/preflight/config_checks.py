@@ -96,7 +96,7 @@ def calibration_too_long(setup: Setup) -> Iterator[Finding]:
     """``loss_scale='auto'``, or a pool, in a run that is over before the scale is found."""
     for part in setup.distillers.values():
         options = part.options
-        of_a_pool = part.is_a('AutoDistiller') and options.mode != 'search' and not options.online
+        of_a_pool = part.is_a('AutoDistiller') and options.mode != 'search' and not (options.online or options.process)
         if setup.iterations is None or not (of_a_pool or options.loss_scale == 'auto'):
             continue
         needed = options.calibration_iters or SETTLING_WINDOW

@@ -12,29 +12,18 @@ from ..model.resume.section import KEY
 from ..search.artefact import format_of
 from ..utils.checkpoint_files import open_checkpoint
 from ..utils.config import is_file
-from ..utils.errors import DistillationError
-from ..utils.files import lines_of
+from ..utils.errors import LONGEST_NAME, DistillationError, shortened
 from ..utils.work_dirs import latest_checkpoint, started
 from .configs import RunConfig, parsed, text_of
 from .logs import Log, read_logs
-from .scalars import (
-    LONGEST_LINE,
-    MOST_LINES,
-    Scalars,
-    Series,
-    last_numbers,
-    numbers_in,
-    parsed_object,
-    read_scalars,
-    summed,
-)
+from .scalars import Scalars, Series, last_numbers, numbers_in, parsed_object, read_scalars, summed
 
 SEARCH = 'search'
 """The folder of a search, in the work dir of its training."""
 ARTEFACTS = ('process.json', 'aggregation.json')
 MOST_ARTEFACTS = 10
-CHECKED = 'check.json'
-"""In a work dir, what `mmkd check` has found before the training."""
+CHECKED, LARGEST_CHECK = 'check.json', 2 ** 20
+"""In a work dir, what `mmkd check` has found before the training; its file, and the bytes that are read."""
 
 
 @dataclass(frozen=True)
@@ -220,11 +209,16 @@ def _part(content: Any, name: str) -> Mapping[Any, Any]:
 
 
 def _read_scores(file: Path) -> Dict[str, Dict[str, float]]:
-    if not is_file(file):
+    if not is_file(file) or file.stat().st_size > LARGEST_CHECK:
         return {}
-    scores = _part(parsed_object(' '.join(lines_of(file, MOST_LINES, LONGEST_LINE))), 'measured').get('teachers')
-    return {f'{score.get("key")} on {score.get("images")} validation images': metrics for score in (
-        scores if isinstance(scores, list) else []) if (metrics := numbers_in(_part(score, 'metrics')))}
+    scores = _part(parsed_object(file.read_text(errors='replace')), 'measured').get('teachers')
+    found = {}
+    for score in scores if isinstance(scores, list) else ():
+        metrics = numbers_in(_part(score, 'metrics'))
+        if metrics:
+            key, images = (shortened(str(score.get(name)), LONGEST_NAME) for name in ('key', 'images'))
+            found[f'{key} on {images} validation images'] = metrics
+    return found
 
 
 def _read_artefacts(run: Run) -> None:

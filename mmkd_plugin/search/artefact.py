@@ -76,18 +76,20 @@ class ArtefactFormat:
         if path is None:
             raise DistillationError('is missing', accepted=self.instead)
         file = Path(path) if isinstance(path, (str, Path)) and str(path) and '\0' not in str(path) else None
-        beside: List[str] = []
+        nearest: Sequence[str] = ()
         try:
             if file is not None and file.is_file():
                 return file
             if file is not None and file.exists() and not file.is_dir():  # a pipe would never end
                 raise _unfit(path, 'is no regular file', self.instead)
-            beside = [] if file is None else [*map(str, file.parent.glob('*.json')), *map(str, file.glob('*.json'))]
+            if file is not None:
+                inside = sorted(map(str, file.glob('*.json')))
+                nearest = inside[:1] or nearest_files(file, [*self.names, *sorted(file.parent.glob('*.json'))])
         except (OSError, ValueError) as error:  # a name that is too long, a folder that may not be looked into
             if isinstance(error, DistillationError):
                 raise
         raise DistillationError(f'was not found (working directory {Path.cwd()})', given=str(path) if file else path,
-                                nearest=nearest_files(path, [*self.names, *beside]), accepted=self.instead)
+                                nearest=nearest, accepted=self.instead)
 
 
 def parsed(file: Path, path: Any) -> Any:

@@ -3,7 +3,6 @@ import functools
 import os
 import re
 from contextlib import contextmanager
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -14,7 +13,7 @@ from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.fileio.handlers import YamlHandler, registry_utils
 
-from .errors import LONGEST_NAME, DistillationError, shortened, unknown_name
+from .errors import LONGEST_NAME, DistillationError, nearest_files, shortened, unknown_name
 
 PACKAGE_OF_PREFIX = {'mmcls': 'mmpretrain', 'mmkd': 'mmkd_plugin'}
 PREFIXES = ('mmseg', 'mmdet', 'mmpretrain', 'mmkd_plugin')
@@ -227,11 +226,9 @@ def carried_folder(package: Path, name: str) -> Path:
 def _not_found(reference: str, key: str, folder: Path, pattern: str, where: str) -> DistillationError:
     wanted = Path(reference.split('::')[-1])
     known = len(wanted.name) <= LONGEST_NAME and folder.is_dir()
-    files = {path.stem: path for path in sorted(folder.glob(pattern))} if known else {}
-    nearest = get_close_matches(wanted.stem, files, n=1, cutoff=0.5)
     near = []
-    if nearest:
-        found = files[nearest[0]]
+    for name in nearest_files(wanted, sorted(folder.glob(pattern))) if known else ():
+        found = Path(name)
         prefix = f'{reference.split("::")[0]}::' if '::' in reference else ''
         near = [f'{prefix}{found.relative_to(folder) if prefix else found}']
     return DistillationError(f'was not found {where}', path=key, given=reference, nearest=near, accepted=ACCEPTED)

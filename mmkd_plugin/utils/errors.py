@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 _NOT_SAID = object()
 MOST_LISTED = 30
@@ -123,7 +123,7 @@ def building(path: Union[str, Callable[[BaseException], str]], hint: str = '') -
         if isinstance(error, FileNotFoundError) and not os.path.isabs(str(error.filename or '')):
             with suppress(OSError):  # it may be gone itself
                 hint = f'The working directory is {Path.cwd()}. {hint}'.strip()
-        nearest = nearest_names(unknown[1], _arguments(error), 1) if unknown else ()
+        nearest = nearest_names(unknown[1], [name for name in _arguments(error) if name != unknown[1]], 1) if unknown else ()
         raise DistillationError(f'cannot be built ({type(error).__name__}: {text})', hint=hint, nearest=nearest,
                                 path=path if isinstance(path, str) else path(error)) from error
 
@@ -131,22 +131,29 @@ def building(path: Union[str, Callable[[BaseException], str]], hint: str = '') -
 def _arguments(error: BaseException) -> Sequence[str]:
     """The arguments of the class that a registry of mmengine was building when this was raised; none if it was not."""
     built = [frame.f_locals['obj_cls'] for frame, _ in walk_tb(error.__traceback__) if 'obj_cls' in frame.f_locals]
-    try:
-        # A class hands on to its bases what it does not know itself.
-        return [name for kind in inspect.getmro(built[-1]) for name in inspect.signature(kind).parameters] if built else []
-    except (TypeError, ValueError, AttributeError):  # what is built may be a function, or say nothing of its arguments
-        return []
+    known: List[str] = []
+    for kind in getattr(built[-1], '__mro__', built[-1:]) if built else ():
+        try:
+            taken = inspect.signature(kind).parameters
+        except (TypeError, ValueError):  # one that is built in says nothing of its arguments
+            continue
+        known += [name for name, one in taken.items() if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+        if not any(one.kind == one.VAR_KEYWORD for one in taken.values()):
+            break  # otherwise it hands on to its bases what it does not know itself
+    return known
 
 
-def nearest_files(path: Any, files: Iterable[Any]) -> Sequence[str]:
+def nearest_files(path: Path, files: Iterable[Union[str, Path]]) -> Sequence[str]:
     """The file whose name, folder and suffix aside, is most like that of ``path``; none where no name is similar.
 
     Args:
         path: what was looked for.
-        files: paths of those that are there.
+        files: paths of those that are there; of several with one name the first counts.
     """
-    stems = {Path(file).stem: str(file) for file in files}
-    return [stems[stem] for stem in nearest_names(Path(str(path)[-LONGEST_NAME:]).stem, stems, 1)]
+    stems: Dict[str, str] = {}
+    for file in files:
+        stems.setdefault(Path(file).stem, str(file))
+    return [stems[stem] for stem in nearest_names(path.stem, stems, 1)]
 
 
 def nearest_names(value: Any, names: Iterable[str], count: int = 2) -> Sequence[str]:

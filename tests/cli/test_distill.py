@@ -24,7 +24,7 @@ def ran(tmp_path, monkeypatch):
 
     def call(command):
         commands.append(command[3:])
-        if '--out' in command:
+        if '--out' in command and not ends.get('crashes'):
             Path(command[command.index('--out') + 1]).write_text('{"measured": null}')
         return ends.get(command[3], 0)
 
@@ -45,11 +45,12 @@ def test_a_config_is_checked_before_it_is_trained(ran):
     assert Path('work_dirs/made/check.json').read_text() == '{"measured": null}'
 
 
-@pytest.mark.parametrize(('code', 'words'), [(2, 'mmkd check has found errors in made.py, see above.'),
-                                             (-15, 'mmkd check ended with code -15.'), (1, '')])
-def test_errors_end_it_and_warnings_do_not(ran, code, words):
+@pytest.mark.parametrize(('code', 'crashes', 'words'), [
+    (2, False, 'mmkd check has found errors in made.py, see above.'), (-15, True, 'mmkd check ended with code -15.'),
+    (1, True, 'mmkd check ended with code 1.'), (1, False, '')])
+def test_errors_end_it_and_warnings_do_not(ran, code, crashes, words):
     commands, ends = ran
-    ends['check'] = code
+    ends.update(check=code, crashes=crashes)
     if not words:
         distill(REQUEST)
     else:
@@ -57,6 +58,13 @@ def test_errors_end_it_and_warnings_do_not(ran, code, words):
             distill(REQUEST)
     assert [command[0] for command in commands[:2]] == (['check'] if words else ['check', 'train'])
     assert Path('work_dirs').exists() == (not words)
+
+
+def test_what_an_earlier_check_has_found_is_gone_where_the_next_is_left_out(ran):
+    Path('work_dirs/made').mkdir(parents=True)
+    Path('work_dirs/made/check.json').write_text('of another teacher')
+    distill(REQUEST, check=False)
+    assert not Path('work_dirs/made/check.json').exists()
 
 
 def test_what_has_begun_is_not_checked_again_nor_where_that_is_not_wanted(ran):

@@ -20,6 +20,7 @@ from zoo import STUDENTS, distilled, loader, run, run_cfg
 
 from mmkd_plugin.distpro import read_process
 from mmkd_plugin.distpro.search import ProcessSearch, validation_gradient
+from mmkd_plugin.search import Clipping
 from mmkd_plugin.search.derive import derive_search
 from mmkd_plugin.utils.errors import DistillationError
 from mmkd_plugin.utils.isolation import get_rng_state, preserved_rng
@@ -52,8 +53,9 @@ def test_the_hypergradient_is_that_of_brute_force(monkeypatch):
     assert not search.waits
 
 
-def test_several_batches_that_judge_a_step_say_what_each_alone_would_say_of_it_together(monkeypatch):
-    model = smooth_model()
+@pytest.mark.parametrize('most', [None, .9], ids=['', 'some steps clipped'])
+def test_several_batches_that_judge_a_step_say_what_each_alone_would_say_of_it_together(monkeypatch, most):
+    model, norms = smooth_model(), []
     distiller = model.distillation.distpro
     optimiser = torch.optim.AdamW(model.parameters(), lr=.01)
     distiller.search = search = ProcessSearch(model, distiller, .05, (.5, .999), horizon=2)
@@ -66,10 +68,11 @@ def test_several_batches_that_judge_a_step_say_what_each_alone_would_say_of_it_t
             said.append(search._hypergradient(waiting.step, gradients))
         distiller.see_task_loss = search.judge if search.waits else None
         distiller.keeps_step = distiller.keeps_gradients = number < 3
-        before = search.snapshot(optimiser)
-        training_step(model, optimiser, batch(number))
+        before = search.snapshot(optimiser, None if most is None else Clipping(most, False, lambda: norms[-1]))
+        training_step(model, optimiser, batch(number), most, norms)
         if number < 3:
             search.wait(before, distiller.take_step())
+    assert most is None or min(norms[:3]) < most < max(norms[:3])
     assert [len(said) for said in alone] == [2, 2, 2]
     assert not search.waits
     for together, said in zip(found, alone):

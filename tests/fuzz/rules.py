@@ -19,7 +19,7 @@ ONLY = {
         process=('mode', REPLAYS), values=('mode', ('constant',)), normalisation=('mode', MAKES_WEIGHTS),
         bias=('mode', MAKES_WEIGHTS), tau=('mode', MAKES_WEIGHTS), pathway_map=('mode', REPLAYS),
         length=('mode', ('process',)), **dict.fromkeys(('every', 'scale_by_every', 'fraction'), ('mode', NOT_SEARCHED))),
-    'mmkd.AutoDistiller': dict.fromkeys(('process', 'searched', 'online'), ('mode', ('train',))),
+    'mmkd.AutoDistiller': dict.fromkeys(('process', 'searched', 'online', 'horizon'), ('mode', ('train',))),
     'mmkd.FeatureAggregationDistiller': {
         **dict.fromkeys(SEARCHED, ('mode', ('search',))),
         **dict.fromkeys((*DISTILLED, *documented.STRENGTH), ('mode', ('distill',)))},
@@ -206,7 +206,7 @@ def _distiller(name: Any, block: Any, facts: Dict[str, Any]) -> List[str]:
         default = DEFAULTS[other] if not isinstance(DEFAULTS[other], dict) else DEFAULTS[other][kind]
         if option in options and options[option] is not None and options.get(other, default) not in values:
             found.append(f'{path}.{option} has no meaning with {other}={options.get(other, default)!r}')
-    if 'horizon' in options and not (options.get('searched') or options.get('online') or options.get('mode') == 'search'):
+    if 'horizon' in options and not (options.get('searched') or options.get('online')):
         found.append(f'{path}.horizon has no meaning without a search')
     if found:
         return found

@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 import pytest
 from made_runs import DISTILLED, START, STUDENT, line, make_run, numbers
 
+from mmkd_plugin.preflight.measured import Measured, TeacherScore
+from mmkd_plugin.preflight.report import Report
 from mmkd_plugin.report.compare import ALONE, PLAIN, TEACHER, compare
 from mmkd_plugin.report.compare import DISTILLED as ROLE
 from mmkd_plugin.report.examples import Examples
@@ -204,16 +206,16 @@ def test_why_a_short_run_has_no_numbers_is_said(tmp_path):
     assert 'logged every' not in page_of(make_run(tmp_path / 'other', length=60, default_hooks=hooks)).words
 
 
-SCORE = '{"key": "model.teacher", "images": 64, "metrics": {"mIoU": 71.5}}'
+CHECK = Report('x.py', measured=Measured(scores=[TeacherScore('model.teacher', 64, dict(mIoU=71.5), 11)]))
 
 
-@pytest.mark.parametrize('text', [f'{{"measured": {{"teachers": [{SCORE}]}}}}',
+@pytest.mark.parametrize('text', [CHECK.json(), CHECK.json() + ' ' * 2 ** 20,
                                   '{"measured": {"teachers": [3, {"metrics": "x"}]}}', '{"measured": null}', '[',
                                   '{"measured": 3}'])
 def test_how_good_the_check_has_found_the_teacher_is_on_the_page(tmp_path, text):
     run = make_run(tmp_path / 'run', lines=numbers())
     (run / 'check.json').write_text(text)
-    assert ('model.teacher on 64 validation imagesmIoU 71.5' in page_of(run).words) == ('71.5' in text)
+    assert ('model.teacher on 64 validation imagesmIoU 71.5' in page_of(run).words) == (text == CHECK.json())
 
 
 def test_a_run_that_has_only_begun_has_a_page(tmp_path):
