@@ -17,7 +17,5 @@ rows = [
     dict(name='auto, searched', label='auto, searched in the run', config=folder + 'auto_' + pair,
          overrides={auto + 'searched': 0.15}),
     dict(name='auto, online', config=folder + 'auto_' + pair, overrides={auto + 'online': True}),
-    dict(name='auto, online, horizon', label='auto, online, judged by ten batches', config=folder + 'auto_' + pair,
-         overrides={auto + 'online': True, auto + 'horizon': 10}),
 ]
 del folder, pair, auto

@@ -63,9 +63,6 @@ class AutoDistiller(Distiller, StandsForSeveral):
             'None: no search', dict(mode=('train',), online=(False,)))
         online: bool = option(Flag(), False, 'whether all of the run is a search: the weights move to its end, and nothing '
                               'is replayed', dict(mode=('train',)))
-        horizon: int = option(
-            Number(above=0, most=1000, whole=True), 1, 'how many batches after a step of the search judge it, together; see '
-            '`mmkd.ProcessSearchHook`', dict(mode=('train',)))
         total: Optional[float] = option(
             Either(Number(above=0), (None,)), None, 'what all losses weigh together while they are equally important: at 1 '
             "they are together about as strong as the task's own loss; None: about their number, so that each of them is")
@@ -73,10 +70,6 @@ class AutoDistiller(Distiller, StandsForSeveral):
 
         def check(self, given: Sequence[str]) -> None:
             super().check(given)
-            if 'horizon' in given and not (self.online or self.searched):
-                raise DistillationError('has no meaning without a search', path='horizon', given=self.horizon,
-                                        accepted='nothing, or searched or online=True beside it; for a search of its own '
-                                        'search=dict(hook=dict(horizon=...))')
             if self.online and self.process is not None:
                 raise DistillationError('has no meaning beside online=True', path='process', given=self.process,
                                         accepted='one of the two')
@@ -139,7 +132,7 @@ class AutoDistiller(Distiller, StandsForSeveral):
     def hooks(self, distillers: Dict[str, Dict[str, Any]]) -> List[Dict[str, Any]]:
         if distillers[self.name]['mode'] != 'search':
             return []
-        return [dict(type=SEARCH_HOOK, validation='next_batch', until=self._until, horizon=self.options.horizon)]
+        return [dict(type=SEARCH_HOOK, validation='next_batch', until=self._until)]
 
 
 def _places(model: nn.Module, image: Tensor, run: Callable[[Tensor], object]) -> List[Place]:

@@ -22,9 +22,8 @@ from .artefact import write_process
 from .distiller import DistProDistiller
 from .moves import step_size
 from .process import UNITS, Process, choose_every, record_positions
-from .search import HYPERGRADIENTS, ProcessSearch
+from .search import HYPERGRADIENTS, ProcessSearch, Snapshot
 from .significance import doubts, relative_entropy
-from .steps import Snapshot
 
 KEY = 'ProcessSearchHook'
 VALIDATIONS = ('held_out', 'next_batch')
@@ -70,10 +69,6 @@ class ProcessSearchHook(StatefulHook):
         validation: str = option(
             Choice(VALIDATIONS), 'held_out', "what judges a training step: 'held_out', images that training does not see; "
             "'next_batch', the training batch after it, before it trains, which costs no forward; training sees all images")
-        horizon: int = option(
-            Number(above=0, most=1000, whole=True), 1, 'how many batches after a step judge it, together: what pays later '
-            'counts, too. So many steps are kept at a time, fewer with an `interval`: weights, batch and features of each',
-            dict(validation=('next_batch',)))
         window: int = option(Number(above=0, most=10 ** 6, whole=True), 1, 'gradients that are averaged for one move')
         rest: float = option(Number(least=0, below=1), 0.0, 'the part of the search at whose start the importance stays as '
                              'it is, while its gradients are looked at')
@@ -135,12 +130,11 @@ class ProcessSearchHook(StatefulHook):
             distiller: the distiller that is searched.
             first: the first iteration that a search step may follow.
         """
-        interval, end, judges = self.options.interval, self._end, self._judges
-        possible = self._judged_iterations(distiller, first)
+        interval, end = self.options.interval, self._end
+        possible = [iteration for iteration in range(first, end) if self._is_judged(distiller, iteration)]
         if not possible:
             reasons = [f'scales are found in the first {first} (begin, scale_iters)'] if first else []
-            reasons += ['the last has none after it that judges it'] if judges == 1 else [
-                f'the last {judges} have fewer than {judges} after them, which judge them (horizon)'] if judges else []
+            reasons += ['the last has none after it that judges it'] if self._waits else []
             if not any(distiller.weight_at(iteration) for iteration in range(first, end)):
                 reasons.append(f'{distiller.path} acts in no other (loss_weight, begin, end)')
             raise DistillationError(f'the search has {end} iterations, and none for a search step: {", ".join(reasons)}',
@@ -152,28 +146,14 @@ class ProcessSearchHook(StatefulHook):
                 f'is too large: in {end} iterations no search step falls where {distiller.path} acts (loss_weight, begin, '
                 'end)', path=f'{KEY}.interval', given=interval, accepted=f'a whole number up to {possible[-1] + 1}, of '
                 'iterations after which it acts')
-        dropped = sum(map(self._is_dropped, steps)) if self._waits else 0
-        if dropped == len(steps):
-            key, accepted = ('interval', 'a number that is no multiple of the interval of default_hooks.checkpoint') if (
-                judges == 1) else ('horizon', 'a number below the interval of default_hooks.checkpoint')
-            raise DistillationError('has every search step just before a checkpoint, where it is not judged',
-                                    path=f'{KEY}.{key}', given=getattr(self.options, key), accepted=accepted)
-        if dropped and judges > 1:
-            print_log(f'search: {dropped} of {len(steps)} steps are not judged, since a checkpoint comes within the '
-                      f'{judges} iterations after them (horizon)', 'current')
-
-    def _judged_iterations(self, distiller: DistProDistiller, first: int) -> List[int]:
-        """Those from the first on that a search step may follow: the distiller acts in them and in those that judge them."""
-        found, acting = [], 0
-        for iteration in range(self._end - 1, first - 1, -1):
-            acting = acting + 1 if distiller.weight_at(iteration) > 0 else 0
-            if acting > self._judges:
-                found.append(iteration)
-        return found[::-1]
+        if self._waits and all(map(self._is_dropped, steps)):
+            raise DistillationError(
+                'has every search step just before a checkpoint, where it is not judged', path=f'{KEY}.interval',
+                given=interval, accepted='a number that is no multiple of the interval of default_hooks.checkpoint')
 
     def _make_search(self, distiller: DistProDistiller, first: int) -> ProcessSearch:
         options, runner = self.options, self.run.runner
-        end = min(distiller.options.end or self._end, self._end) - self._judges
+        end = min(distiller.options.end or self._end, self._end) - self._waits
         together = math.lcm(options.interval, getattr(runner.optim_wrapper, '_accumulative_counts', 1))
         before = max(first, distiller.options.begin) // together
         steps = max(1, end // together - before)
@@ -181,31 +161,31 @@ class ProcessSearchHook(StatefulHook):
             raise DistillationError('is larger than the search is long: the importance would never move',
                                     path=f'{KEY}.window', given=options.window,
                                     accepted=f'a whole number up to {steps}, the steps of this search')
-        last_move = (before + steps // options.window * options.window) * together - 1 + self._judges
+        last_move = (before + steps // options.window * options.window) * together - 1
         if last_move < options.rest * self._end:
             raise DistillationError('takes up the whole search: the importance would never move', path=f'{KEY}.rest',
                                     given=options.rest, accepted=f'a number up to {last_move / self._end:.3g}')
         self._lr = step_size(steps) if options.lr == AUTO else float(options.lr)
         distiller.search = ProcessSearch(distilled(runner), distiller, self._lr, options.betas, options.hypergradient,
-                                         options.radius, options.seed, options.window, options.horizon)
+                                         options.radius, options.seed, options.window)
         return distiller.search
 
+    def _is_judged(self, distiller: DistProDistiller, iteration: int) -> bool:
+        """Whether a search step for an iteration is possible."""
+        weight_at = distiller.weight_at
+        after = not self._waits or (iteration + 1 < self._end and weight_at(iteration + 1) > 0)
+        return weight_at(iteration) > 0 and after
+
     def _is_dropped(self, iteration: int) -> bool:
-        """Whether a checkpoint is saved between an iteration and the last of those that judge it."""
+        """Whether a checkpoint is saved between an iteration and the next."""
         runner = self.run.runner
         intervals = [hook.interval * (len(runner.train_dataloader) if hook.by_epoch else 1)
                      for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-        last = iteration + self._judges
-        return any(interval > 0 and iteration // interval != last // interval for interval in intervals)
+        return any(interval > 0 and (iteration + 1) % interval == 0 for interval in intervals)
 
     @property
     def _waits(self) -> bool:
         return self.options.validation == 'next_batch'
-
-    @property
-    def _judges(self) -> int:
-        """How many iterations after a training step judge it."""
-        return self.options.horizon if self._waits else 0
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         assert self.search is not None
@@ -230,7 +210,7 @@ class ProcessSearchHook(StatefulHook):
         if runner.iter >= self._end:
             return
         search, before, self._before = self.search, self._before, None
-        search.drop_unjudged()
+        search.drop()  # where the distiller has not acted in this iteration, nothing has judged the step before
         if before is not None:
             kept, model = search.distiller.take_step(), distilled(runner)
             autocast = functools.partial(runner.optim_wrapper.optim_context, model)
@@ -335,8 +315,8 @@ class ProcessSearchHook(StatefulHook):
         scales = distiller.member_scales() if distiller.scales is None else 'calibrated'
         return dict(bias=distiller.importance.bias, total=distiller.total, scales=scales,
                     scale_by_pathways=distiller.options.scale_by_pathways, lr=options.lr, betas=list(options.betas),
-                    hypergradient=options.hypergradient, radius=options.radius, seed=options.seed, window=options.window,
-                    horizon=options.horizon, rest=options.rest, interval=options.interval,
+                    hypergradient=options.hypergradient, radius=options.radius,
+                    seed=options.seed, window=options.window, rest=options.rest, interval=options.interval,
                     validation=options.validation, unit=options.unit, length=self._length, every=self._every)
 
     def _record_iteration(self, runner: Runner) -> None:

@@ -8,9 +8,8 @@ Nothing here changes anything but the importance: passes run on copies of buffer
 import copy
 import functools
 import logging
-from collections import deque
 from contextlib import nullcontext
-from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Sequence, Set
+from typing import Any, Callable, ContextManager, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
@@ -35,11 +34,26 @@ from .hypergradient import (
     missing_operation,
     tangents,
 )
+from .member_gradients import MemberGradients
 from .moves import Moves
-from .steps import Autocast, Snapshot, TrainingStep, Waiting
 from .weights import importance_gradient
 
+Autocast = Callable[[], ContextManager[Any]]
 HYPERGRADIENTS = ('exact', 'finite_difference')
+
+
+class Snapshot(NamedTuple):
+    """theta_t: trained parameters and buffers by name, copied before the training step; and what watches that step."""
+    point: Named
+    watch: StepWatch
+
+
+class TrainingStep(NamedTuple):
+    """A training step that is judged: where it began, its forward, what its backward left, the context of its forward."""
+    before: Snapshot
+    kept: KeptStep
+    caught: Optional[MemberGradients]
+    autocast: Autocast
 
 
 class ProcessSearch:
@@ -54,7 +68,6 @@ class ProcessSearch:
         radius: how far from theta_t the finite difference is taken.
         seed: decides what the validation pass draws (dropout).
         window: how many hypergradients are averaged for one move of the importance.
-        horizon: how many batches judge a step that waits, see :meth:`judge`.
 
     Attributes:
         moves: how the importance moves, and what its gradients have shown.
@@ -65,13 +78,13 @@ class ProcessSearch:
     """
 
     def __init__(self, model: DistilledMixin, distiller: DistProDistiller, lr: float, betas: Sequence[float],
-                 hypergradient: str = 'exact', radius: float = 0.01, seed: int = 0, window: int = 1, horizon: int = 1):
+                 hypergradient: str = 'exact', radius: float = 0.01, seed: int = 0, window: int = 1):
         self.model, self.distiller = model, distiller
-        self.hypergradient, self.radius, self.seed, self.horizon = hypergradient, radius, seed, horizon
+        self.hypergradient, self.radius, self.seed = hypergradient, radius, seed
         self.steps = self.skipped = 0
-        self._passed = self._told = self._judged = self.rests = False
+        self._passed = self._told = self.rests = False
         self.loss_scale: Callable[[], float] = lambda: 1.0
-        self._waiting: Deque[Waiting] = deque()
+        self._waiting: Optional[TrainingStep] = None
         self._features, self._losses = _StudentFeatures(model, distiller), _MemberLosses(model, distiller)
         self.moves = Moves(distiller.importance.value, lr, betas, window)
 
@@ -117,7 +130,7 @@ class ProcessSearch:
         Returns:
             (P,), the same on every rank; None where v is 0, or v or a d_p not finite, or no step was made.
         """
-        step = self._training_step(before, kept, autocast)
+        step = TrainingStep(before, kept, self.distiller.take_gradients(), autocast)
         if before.watch.response is None:
             before.watch.forget()
             return None
@@ -127,60 +140,36 @@ class ProcessSearch:
         return self._hypergradient(step, gradients)
 
     def wait(self, before: Snapshot, kept: KeptStep, autocast: Autocast = nullcontext) -> None:
-        """After the training step: the next training batches are to judge it, see :meth:`judge`."""
-        step = self._training_step(before, kept, autocast)
-        if step.caught is not None and self.horizon > 1:
-            step.caught.tape = None  # the activations of every step that waits would be held
-        self._waiting.append(Waiting(step))
-
-    def _training_step(self, before: Snapshot, kept: KeptStep, autocast: Autocast) -> TrainingStep:
-        return TrainingStep(before, kept, self.distiller.take_gradients(), autocast,
-                            self.distiller.importance.value.detach().clone())
+        """After the training step: the next training batch is to judge it, see :meth:`judge`."""
+        self._waiting = TrainingStep(before, kept, self.distiller.take_gradients(), autocast)
 
     @property
     def waits(self) -> bool:
         """Whether a training step waits to be judged."""
-        return bool(self._waiting)
+        return self._waiting is not None
 
     def drop(self) -> None:
-        """No further batch judges the training steps that wait, if there are any."""
-        self._waiting.clear()
-
-    def drop_unjudged(self) -> None:
-        """Drops the steps that wait where the distiller did not act in an iteration, in which nothing judged them."""
-        if not self._judged:
-            self._waiting.clear()
-        self._judged = False
+        """No batch judges the training step that waits, if there is one."""
+        self._waiting = None
 
     def judge(self, loss: Tensor) -> bool:
-        """Judges the training steps that wait, in a forward after them: v is the gradient of its loss.
-
-        A step that ``horizon`` batches have judged makes a search step, with the sum of their v: how much less the loss of
-        all of them together would be, the way between taken as it is.
+        """A search step for the training step that waits, in the forward after it: v is the gradient of that one's loss.
 
         Args:
-            loss: the student's own loss of a training batch, with its graph, which is kept.
+            loss: the student's own loss of the next training batch, with its graph, which is kept.
 
         Returns:
             Whether the importance moved.
         """
-        assert self._waiting, 'a step waits'
-        self._judged = True
-        for skipped in [waiting for waiting in self._waiting if waiting.step.before.watch.response is None]:
-            self._waiting.remove(skipped)
-            skipped.step.before.watch.forget()
-            self._move(None)
-        if not self._waiting:
-            return False
+        step, self._waiting = self._waiting, None
+        assert step is not None, 'a step waits'
+        if step.before.watch.response is None:
+            step.before.watch.forget()
+            return self._move(None)
         with torch.autocast(loss.device.type, enabled=False), reentrant_checkpoints_refused(
                 "Give the search held-out images: validation='held_out'."):
-            gradients = loss_gradients(self.model, loss, self.loss_scale(), self._wanted_by_all(), retain_graph=True)
-            for waiting in self._waiting:
-                waiting.add(gradients)
-            if self._waiting[0].judges < self.horizon:
-                return False
-            done = self._waiting.popleft()
-            return self._move(self._hypergradient(done.step, done.gradients))
+            gradients = loss_gradients(self.model, loss, self.loss_scale(), self._wanted(step), retain_graph=True)
+            return self._move(self._hypergradient(step, gradients))
 
     def _move(self, gradient: Optional[Tensor]) -> bool:
         self.steps += 1
@@ -199,18 +188,6 @@ class ProcessSearch:
             return None
         return step.caught.reached
 
-    def _wanted_by_all(self) -> Optional[Set[int]]:
-        """The same for all steps that wait, and for those that later judges share with them."""
-        if self.horizon > 1 and self.distiller.keeps_weight_gradients:
-            return None  # clipping by norm couples all weights, in those steps in which it clips
-        wanted: Set[int] = set()
-        for waiting in self._waiting:
-            found = self._wanted(waiting.step)
-            if found is None:
-                return None
-            wanted |= found
-        return wanted
-
     def _hypergradient(self, step: TrainingStep, gradients: Named) -> Optional[Tensor]:
         response = step.before.watch.response
         assert response is not None, 'a step has been made'
@@ -225,7 +202,7 @@ class ProcessSearch:
         importance = self.distiller.importance
         constants = derivatives.new_tensor(self.distiller.constants)
         return self.distiller.scale_at(step.kept.batch.iteration) * importance_gradient(
-            step.importance, derivatives * constants, importance.normalisation, importance.bias)
+            importance.value, derivatives * constants, importance.normalisation, importance.bias)
 
     def features(self, weights: Named, kept: KeptStep, tape: Optional[ForwardTape] = None) -> List[Tensor]:
         """The student's features that members read, of the kept training batch at other weights and buffers.

@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from distpro_runs import endless, hook_of, interrupted
+from distpro_runs import endless, interrupted
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from zoo import STUDENTS, build, classifier, distilled, retinanet, run, run_cfg, update_hook
@@ -156,19 +156,12 @@ def test_an_interrupted_run_is_the_uninterrupted_one(tmp_path, iteration):
     (dict(every=2), 'every', 'A pool says itself when and how strongly'), (dict(task='depth'), 'task', 'Accepted: auto, '),
     (dict(online=True, process='x.json'), 'process', 'one of the two'),
     (dict(online=True, searched=.2), 'searched', 'online=False'),
-    (dict(horizon=3), 'horizon', 'has no meaning without a search'),
-    (dict(horizon=3, mode='search'), 'horizon', "mode='search'"),
     (dict(process='none.json'), 'process', 'was not found')])
 def test_what_does_not_fit_is_one_error_with_its_key(options, path, said):
     with pytest.raises(DistillationError) as error:
         build(distilled(classifier(), auto=auto(**options)))
     assert str(error.value).startswith(f'model.distillers.auto.{path}: ')
     assert said in str(error.value)
-
-
-def test_how_many_batches_judge_a_step_is_said_to_the_hook(tmp_path):
-    runner, _ = run(auto_cfg(tmp_path, length=8, online=True, horizon=3, pool=['kd', 'mgd']))
-    assert (hook_of(runner).options.horizon, hook_of(runner).search.steps) == (3, 4)
 
 
 def test_several_teachers_are_refused():

@@ -194,8 +194,7 @@ OPTIONS: Dict[str, Dict[str, Documented]] = {
         pool=optional(Documented(listed(TEXT, different=True).fits,
                                  [['kd'], ['mgd', 'hcl'], ['kd', 'kd'], ['x'], [], 'kd'])),
         mode=choice('train', 'search'), process=optional(TEXT), searched=optional(number(above=0, below=1)),
-        online=FLAG, total=optional(number(above=0)), transforms=_ONE_TRANSFORM,
-        horizon=number(above=0, most=1000, whole=True)),
+        online=FLAG, total=optional(number(above=0)), transforms=_ONE_TRANSFORM),
     'mmkd.FeatureAggregationDistiller': dict(
         STRENGTH, pairs=pairs(several=True, more=('every',), required=True), mode=choice('search', 'distill'),
         every_block=number(above=0, whole=True), resize=FLAG, normalise_layers=FLAG,
@@ -244,8 +243,7 @@ HOOKS: Dict[str, Dict[str, Documented]] = {
         rest=number(least=0, below=1), betas=listed(number(least=0, below=1), 2),
         hypergradient=choice('exact', 'finite_difference'), validation=choice('held_out', 'next_batch'),
         radius=number(above=0), interval=number(above=0, whole=True), unit=choice('iter', 'epoch'),
-        every=optional(number(above=0, whole=True)), until=number(above=0, most=1),
-        horizon=number(above=0, most=1000, whole=True)),
+        every=optional(number(above=0, whole=True)), until=number(above=0, most=1)),
 }
 SEARCH = dict(split=optional(number(above=0, below=1)), hook=optional(BLOCK), distiller=optional(BLOCK),
               config=optional(BLOCK))

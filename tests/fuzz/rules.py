@@ -19,7 +19,7 @@ ONLY = {
         process=('mode', REPLAYS), values=('mode', ('constant',)), normalisation=('mode', MAKES_WEIGHTS),
         bias=('mode', MAKES_WEIGHTS), tau=('mode', MAKES_WEIGHTS), pathway_map=('mode', REPLAYS),
         length=('mode', ('process',)), **dict.fromkeys(('every', 'scale_by_every', 'fraction'), ('mode', NOT_SEARCHED))),
-    'mmkd.AutoDistiller': dict.fromkeys(('process', 'searched', 'online', 'horizon'), ('mode', ('train',))),
+    'mmkd.AutoDistiller': dict.fromkeys(('process', 'searched', 'online'), ('mode', ('train',))),
     'mmkd.FeatureAggregationDistiller': {
         **dict.fromkeys(SEARCHED, ('mode', ('search',))),
         **dict.fromkeys((*DISTILLED, *documented.STRENGTH), ('mode', ('distill',)))},
@@ -206,8 +206,6 @@ def _distiller(name: Any, block: Any, facts: Dict[str, Any]) -> List[str]:
         default = DEFAULTS[other] if not isinstance(DEFAULTS[other], dict) else DEFAULTS[other][kind]
         if option in options and options[option] is not None and options.get(other, default) not in values:
             found.append(f'{path}.{option} has no meaning with {other}={options.get(other, default)!r}')
-    if 'horizon' in options and not (options.get('searched') or options.get('online')):
-        found.append(f'{path}.horizon has no meaning without a search')
     if found:
         return found
     return [f'{path}: {problem}' for problem in _together(kind, options, facts) + _acts(name, kind, options, facts)]
@@ -280,12 +278,7 @@ def _search(content: Dict[str, Any]) -> List[str]:
     if len(of) != 1:
         return [f'{len(of)} distillers can be searched']
     found = ['search.hook.out is where the training looks'] if 'out' in hook else []
-    return found + _block('search.hook', hook, documented.HOOKS[of[0]]) + _horizon(hook)
-
-
-def _horizon(hook: Dict[str, Any]) -> List[str]:
-    alone = 'horizon' in hook and hook.get('validation') != 'next_batch'
-    return ['horizon has no meaning but for the next batches'] if alone else []
+    return found + _block('search.hook', hook, documented.HOOKS[of[0]])
 
 
 def _hooks(hooks: Any) -> List[str]:
@@ -294,7 +287,7 @@ def _hooks(hooks: Any) -> List[str]:
     for hook in ours:
         options = {key: value for key, value in hook.items() if key not in ('type', 'priority', '_scope_')}
         if hook['type'] in documented.HOOKS:
-            found += _block(hook['type'], options, documented.HOOKS[hook['type']]) + _horizon(options)
+            found += _block(hook['type'], options, documented.HOOKS[hook['type']])
     updates = [hook for hook in ours if hook['type'] == 'mmkd.MatchingUpdateHook']
     names: Tuple[Any, ...] = tuple(tuple(hook.get('distillers') or ('all',)) for hook in updates)
     if len(updates) > 1 and ('all' in str(names) or len({name for each in names for name in each}) < sum(map(len, names))):
