@@ -144,7 +144,7 @@ def _arguments(error: BaseException) -> Sequence[str]:
 
 
 def nearest_files(path: Path, files: Iterable[Union[str, Path]]) -> Sequence[str]:
-    """The file whose name, folder and suffix aside, is most like that of ``path``; none where no name is similar.
+    """The file whose name, folder and suffix aside, is most like that of ``path``, or begins with it; none where none is.
 
     Args:
         path: what was looked for.
@@ -153,7 +153,8 @@ def nearest_files(path: Path, files: Iterable[Union[str, Path]]) -> Sequence[str
     stems: Dict[str, str] = {}
     for file in files:
         stems.setdefault(Path(file).stem, str(file))
-    return [stems[stem] for stem in nearest_names(path.stem, stems, 1)]
+    longer = sorted((stem for stem in stems if path.stem and stem.lower().startswith(path.stem.lower())), key=len)
+    return [stems[stem] for stem in nearest_names(path.stem, stems, 1) or longer[:1]]
 
 
 def nearest_names(value: Any, names: Iterable[str], count: int = 2) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """Errors as data: the message is made of the parts, and each part is there to be asked for."""
 import pickle
+from pathlib import Path
 
 import pytest
 from mmengine.registry import LOOPS, PARAM_SCHEDULERS
@@ -76,6 +77,9 @@ def test_the_nearest_file_is_told_by_its_name_and_not_by_its_folder(tmp_path):
     files = [tmp_path / 'epoch_12.pth', tmp_path / 'student.pth']
     assert nearest_files(tmp_path / 'epoch_2.pth', files) == [str(files[0])]
     assert not nearest_files(tmp_path / 'backbone_in1k.pth', files)
+    # Names of configs are long, and are cut off.
+    assert nearest_files(Path('mgd.py'), ['kd_r18_8xb32.py', 'mgd_r50-r18_8xb32_in1k.py', 'mgd_r50-r18_8xb32.py']) == [
+        'mgd_r50-r18_8xb32.py']
 
 
 def test_a_working_directory_that_is_gone_hides_no_error(tmp_path, monkeypatch):
