@@ -1,5 +1,6 @@
 """``mmkd.AutoDistiller``: a pool of losses for the task at hand, at equal weights or weighed by a process."""
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence
 
 from mmengine.logging import print_log
@@ -74,6 +75,24 @@ class AutoDistiller(Distiller, StandsForSeveral):
                 raise DistillationError('has no meaning beside online=True', path='process', given=self.process,
                                         accepted='one of the two')
 
+        @property
+        def until(self) -> Optional[float]:
+            """The part of the run that searches where there is no file, None where no part does."""
+            return 1.0 if self.online or self.mode == 'search' else self.searched
+
+        def file(self, work_dir: Optional[Path]) -> Optional[str]:
+            """The file that is replayed, None where there is none, or the run is to search from its start to its end.
+
+            Args:
+                work_dir: of the run; None where it has none.
+            """
+            if self.until == 1:
+                return None
+            if self.process is not None or work_dir is None:
+                return self.process
+            file = work_dir / ARTEFACT
+            return str(file) if file.is_file() else None
+
     options: Options
     search_hook: ClassVar[str] = SEARCH_HOOK
     search_result: ClassVar[str] = 'process'
@@ -110,29 +129,15 @@ class AutoDistiller(Distiller, StandsForSeveral):
             given['members'] = members
         if pathways:
             given.update(levels=pathways, transforms=self.options.transforms)
-        file = self._file(surroundings)
+        file = self.options.file(surroundings.work_dir)
         if file is not None:
             return dict(given, mode='process', process=file, scales='auto')
-        return dict(given, mode='equal' if self._until is None else 'search')
-
-    def _file(self, surroundings: Surroundings) -> Optional[str]:
-        """The file that is replayed, None where there is none, or the run is to search from its start to its end."""
-        if self._until == 1:
-            return None
-        if self.options.process is not None or surroundings.work_dir is None:
-            return self.options.process
-        file = surroundings.work_dir / ARTEFACT
-        return str(file) if file.is_file() else None
-
-    @property
-    def _until(self) -> Optional[float]:
-        """The part of the run that searches where there is no file, None where no part does."""
-        return 1.0 if self.options.online or self.options.mode == 'search' else self.options.searched
+        return dict(given, mode='equal' if self.options.until is None else 'search')
 
     def hooks(self, distillers: Dict[str, Dict[str, Any]]) -> List[Dict[str, Any]]:
         if distillers[self.name]['mode'] != 'search':
             return []
-        return [dict(type=SEARCH_HOOK, validation='next_batch', until=self._until)]
+        return [dict(type=SEARCH_HOOK, validation='next_batch', until=self.options.until)]
 
 
 def _places(model: nn.Module, image: Tensor, run: Callable[[Tensor], object]) -> List[Place]:

@@ -1,4 +1,5 @@
 """Checks that look at the config alone."""
+from pathlib import Path
 from typing import Any, Iterator, List, Mapping
 
 from mmengine.config import Config
@@ -94,9 +95,11 @@ def update_interval(setup: Setup) -> Iterator[Finding]:
 @check('config')
 def calibration_too_long(setup: Setup) -> Iterator[Finding]:
     """``loss_scale='auto'``, or a pool, in a run that is over before the scale is found."""
+    work_dir = Path(setup.cfg.work_dir) if setup.cfg.get('work_dir') else None
     for part in setup.distillers.values():
         options = part.options
-        of_a_pool = part.is_a('AutoDistiller') and options.mode != 'search' and not (options.online or options.process)
+        # The file of a search has the scales; a run that searches to its end takes what it has found by then.
+        of_a_pool = part.is_a('AutoDistiller') and options.until != 1 and options.file(work_dir) is None
         if setup.iterations is None or not (of_a_pool or options.loss_scale == 'auto'):
             continue
         needed = options.calibration_iters or SETTLING_WINDOW

@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from distpro_runs import NAMES, endless, hook_of, interrupted, same_weights, scalars, search_cfg
+from distpro_runs import NAMES, distpro, endless, hook_of, interrupted, same_weights, scalars, search_cfg
 from zoo import run
 
 from mmkd_plugin.distpro import read_process
@@ -139,10 +139,12 @@ def test_a_search_that_is_interrupted_in_a_window_is_an_uninterrupted_one(tmp_pa
     assert logged[0] == logged[1] != {}
 
 
-@pytest.mark.parametrize(('options', 'steps'), [(dict(), 4), (dict(interval=2), 2), (dict(validation='next_batch'), 3)],
-                         ids=['every iteration', 'every second', 'judged by the next'])
-def test_the_step_size_follows_from_the_steps_of_the_search(tmp_path, options, steps):
-    run(search_cfg(tmp_path, hook=dict(options, lr='auto')))
+@pytest.mark.parametrize(('options', 'end', 'steps'), [
+    (dict(), None, 4), (dict(interval=2), None, 2), (dict(validation='next_batch'), None, 3),
+    (dict(validation='next_batch'), 3, 2)], ids=['every iteration', 'every second', 'judged by the next', 'ends early'])
+def test_the_step_size_follows_from_the_steps_of_the_search(tmp_path, options, end, steps):
+    runner, _ = run(search_cfg(tmp_path, hook=dict(options, lr='auto'), distiller=distpro(end=end)))
+    assert hook_of(runner).search.steps == steps
     said = read_process(tmp_path / 'process.json').stability
     assert said['lr'] == pytest.approx(step_size(steps))
 
