@@ -84,7 +84,7 @@ class AutoDistiller(Distiller, StandsForSeveral):
             """The file that is replayed, None where there is none, or the run is to search from its start to its end.
 
             Args:
-                work_dir: of the run; None where it has none.
+                work_dir: the run's; None where it has none.
             """
             if self.until == 1:
                 return None

@@ -8,7 +8,7 @@ stages = [
 model = dict(
     teacher=dict(config='mmkd_plugin::segmentation/camvid/pspnet_mobilenet-v2-d8_2k_camvid-128x176.py'),
     distillers=dict(
-        kd=dict(_delete_=True, type='mmkd.LogitsDistiller', pairs=['decode_head.conv_seg'], loss='kl'),  # as the default pool
+        kd=dict(_delete_=True, type='mmkd.LogitsDistiller', pairs=['decode_head.conv_seg'], loss='kl'),  # the default pool's
         mgd=dict(pairs=stages),
         l2=dict(pairs=stages[2:]),
         pool=dict(levels=stages, total=10.0)))  # as many as there are members: docs/pool.md
